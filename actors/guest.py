@@ -1,0 +1,131 @@
+"""What host functions see of the instance that called them. One Guest lives exactly as long as its Instance."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
+from lattice.errors import NotLinked
+from lattice.names import DEFAULT_LINK
+
+OUTPUT_KEPT = 16 * 1024
+"""Bytes of stdout and stderr, each, kept from the end for the error report of one invocation."""
+
+
+async def nothing_linked(invocation: Invocation) -> Value:
+    """The imports of an actor that was given none."""
+    raise NotLinked(f'actor "{invocation.source}" is not linked to {invocation.function.interface}')
+
+
+class Output:
+    """What the guest writes to one of its standard streams: passed on line by line, its end kept for errors."""
+
+    __slots__ = ("_line", "kept", "on_line", "stream")
+
+    def __init__(self, stream: str, on_line: Callable[[str, str], None] | None) -> None:
+        self.stream = stream
+        self.on_line = on_line
+        self.kept = bytearray()
+        self._line = bytearray()
+
+    def write(self, data: bytes) -> None:
+        self.kept += data
+        if len(self.kept) > 2 * OUTPUT_KEPT:
+            del self.kept[:-OUTPUT_KEPT]
+        if self.on_line is None:
+            return
+        self._line += data
+        *lines, rest = self._line.split(b"\n")
+        if len(rest) > OUTPUT_KEPT:
+            lines, rest = [*lines, rest], bytearray()
+        self._line = bytearray(rest)
+        for line in lines:
+            self.on_line(self.stream, line.decode(errors="replace"))
+
+    def flush(self) -> None:
+        """Pass on a last line without a newline."""
+        if self._line and self.on_line is not None:
+            self.on_line(self.stream, self._line.decode(errors="replace"))
+        self._line.clear()
+
+    def tail(self) -> str:
+        """The last OUTPUT_KEPT bytes as text."""
+        return bytes(self.kept[-OUTPUT_KEPT:]).decode(errors="replace")
+
+
+class Guest:
+    """The host's side of one instance."""
+
+    __slots__ = (
+        "actor",
+        "arguments",
+        "config",
+        "environment",
+        "imports",
+        "invocation",
+        "links",
+        "on_end",
+        "random",
+        "stderr",
+        "stdout",
+    )
+
+    def __init__(
+        self,
+        actor: EntityId,
+        *,
+        imports: Handler = nothing_linked,
+        config: Mapping[str, str] = EMPTY,
+        environment: Mapping[str, str] = EMPTY,
+        arguments: tuple[str, ...] = (),
+        invocation: Invocation | None = None,
+        on_line: Callable[[str, str], None] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.actor = actor
+        self.imports = imports
+        self.config = config
+        self.environment = environment
+        self.arguments = arguments
+        self.invocation = invocation
+        self.stdout = Output("stdout", on_line)
+        self.stderr = Output("stderr", on_line)
+        self.links: dict[str, LinkName] = {}
+        """Link names chosen by `wasmcloud:bus/lattice.set-link-name`, by interface without version."""
+        self.on_end: list[Callable[[], None]] = []
+        """Called when the instance ends, last first: host state that must not outlive it."""
+        self.random: random.Random | None = None if seed is None else random.Random(seed)
+        """Where wasi:random draws from; None: the operating system."""
+
+    async def call(self, function: Function, *args: Value) -> Value:
+        """Call through the actor's links. Raises WitError (an answer) or LatticeError.
+
+        The call carries the deadline and trace of the invocation this instance serves.
+        """
+        serving = self.invocation
+        return await self.imports(
+            Invocation(
+                target=UNRESOLVED,
+                function=function,
+                args=args,
+                source=self.actor,
+                link=self.links.get(function.interface, DEFAULT_LINK),
+                deadline=math.inf if serving is None else serving.deadline,
+                trace=EMPTY if serving is None else serving.trace,
+            )
+        )
+
+    def call_of(self, function: Function, *args: Value) -> Invocation:
+        """The Invocation that `call` would send, for host functions that need to change it first."""
+        serving = self.invocation
+        call = Invocation(UNRESOLVED, function, args, self.actor, self.links.get(function.interface, DEFAULT_LINK))
+        return call if serving is None else replace(call, deadline=serving.deadline, trace=serving.trace)
+
+    def end(self) -> None:
+        while self.on_end:
+            self.on_end.pop()()
+        self.stdout.flush()
+        self.stderr.flush()

@@ -1,0 +1,212 @@
+"""The one shape: `async (Invocation) -> Value`.
+
+An actor, a provider's export table, the far side of the lattice and a test double are all Handlers; what cuts across
+them wraps one Handler in another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TypeAlias
+
+import structlog
+
+from lattice.errors import Busy, DeadlineExceeded, LatticeError, WitError
+from lattice.names import DEFAULT_LINK, UNRESOLVED, EntityId, Function, LinkName
+from lattice.values import Value
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
+
+log = structlog.get_logger("lattice")
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One call of one WIT function, from a source to a target.
+
+    `deadline` is in seconds on `time.monotonic()`'s clock and is only ever shortened on the way. `trace` holds W3C
+    trace context (`traceparent`, `tracestate`).
+    """
+
+    target: EntityId
+    function: Function
+    args: tuple[Value, ...] = ()
+    source: EntityId = UNRESOLVED
+    link: LinkName = DEFAULT_LINK
+    deadline: float = math.inf
+    trace: Mapping[str, str] = field(default=EMPTY)
+
+    def remaining(self) -> float:
+        """Seconds until the deadline; `inf` when there is none, 0 or less when it has passed."""
+        return self.deadline - time.monotonic()
+
+    def within(self, seconds: float) -> Invocation:
+        """The same call with at most `seconds` from now; never later than it was."""
+        deadline = time.monotonic() + seconds
+        return self if deadline >= self.deadline else replace(self, deadline=deadline)
+
+
+Handler: TypeAlias = Callable[[Invocation], Awaitable[Value]]
+"""May raise WitError (an answer) or LatticeError."""
+
+Middleware: TypeAlias = Callable[[Handler], Handler]
+
+
+class Permits:
+    """`size` calls at a time, `queue` more waiting in line (first come, first served), and nobody else."""
+
+    __slots__ = ("free", "queue", "size", "waiting")
+
+    def __init__(self, size: int, queue: int) -> None:
+        self.size = self.free = size
+        self.queue = queue
+        self.waiting: deque[asyncio.Future[None]] = deque()
+
+    def resize(self, size: int) -> None:
+        """Change the number of permits; calls that run keep theirs."""
+        self.free += size - self.size
+        self.size = size
+        self._wake()
+
+    async def acquire(self, deadline: float) -> None:
+        """Raises Busy when the line is full, DeadlineExceeded when `deadline` passes in line."""
+        if self.free > 0 and not self.waiting:
+            self.free -= 1
+            return
+        if len(self.waiting) >= self.queue:
+            raise Busy(f"{self.size} calls are running and {len(self.waiting)} wait; the line is full")
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        left = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
+        try:
+            async with asyncio.timeout(left):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self.release()  # our turn came at the very moment we gave up
+            else:
+                turn.cancel()
+                if turn in self.waiting:
+                    self.waiting.remove(turn)
+            if isinstance(error, TimeoutError):
+                raise DeadlineExceeded("the deadline passed while waiting for a free instance") from None
+            raise
+
+    def release(self) -> None:
+        self.free += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        while self.free > 0 and self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                self.free -= 1
+                turn.set_result(None)
+
+
+def limit(size: int, *, queue: int = 1024) -> Middleware:
+    """At most `size` calls at a time and `queue` in line; more get Busy."""
+    return limited(Permits(size, queue))
+
+
+def limited(permits: Permits) -> Middleware:
+    """`limit` with permits that somebody else can watch and resize."""
+
+    def wrap(handler: Handler) -> Handler:
+        async def handle(invocation: Invocation) -> Value:
+            await permits.acquire(invocation.deadline)
+            try:
+                return await handler(invocation)
+            finally:
+                permits.release()
+
+        return handle
+
+    return wrap
+
+
+def deadline(seconds: float) -> Middleware:
+    """At most `seconds` for the call, less when the caller has less. The call is cancelled when they are over."""
+
+    def wrap(handler: Handler) -> Handler:
+        async def handle(invocation: Invocation) -> Value:
+            bounded = invocation.within(seconds) if seconds < math.inf else invocation
+            left = bounded.remaining()
+            if math.isinf(left):
+                return await handler(bounded)
+            if left <= 0:
+                raise DeadlineExceeded(f"no time left to call {bounded.function}")
+            scope = asyncio.timeout(left)
+            try:
+                async with scope:
+                    return await handler(bounded)
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+                raise DeadlineExceeded(
+                    f'"{bounded.target}" did not answer {bounded.function} within {left:.3g} s',
+                    target=bounded.target,
+                    function=str(bounded.function),
+                ) from None
+
+        return handle
+
+    return wrap
+
+
+def traced(handler: Handler) -> Handler:
+    """Continue the caller's W3C trace (or begin one) and log each finished call at debug level."""
+
+    async def handle(invocation: Invocation) -> Value:
+        call = replace(invocation, trace=child_of(invocation.trace))
+        begun = time.perf_counter()
+        outcome = "ok"
+        try:
+            return await handler(call)
+        except WitError:
+            outcome = "err"
+            raise
+        except LatticeError as error:
+            outcome = error.code
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            log.debug(
+                "invocation.handled",
+                target=call.target,
+                function=call.function.key,
+                source=call.source,
+                outcome=outcome,
+                seconds=time.perf_counter() - begun,
+                trace=trace_id(call.trace),
+            )
+
+    return handle
+
+
+def child_of(trace: Mapping[str, str]) -> dict[str, str]:
+    """Trace context for a call made on behalf of `trace`: the same trace id, a new span id."""
+    parent = trace.get("traceparent", "")
+    parts = parent.split("-")
+    span = f"{random.getrandbits(64) or 1:016x}"
+    if len(parts) == 4 and len(parts[1]) == 32:
+        context = {"traceparent": f"00-{parts[1]}-{span}-{parts[3]}"}
+        if "tracestate" in trace:
+            context["tracestate"] = trace["tracestate"]
+        return context
+    return {"traceparent": f"00-{random.getrandbits(128) or 1:032x}-{span}-01"}
+
+
+def trace_id(trace: Mapping[str, str]) -> str:
+    """The 32 hex digits that all calls of one request share, or ""."""
+    parts = trace.get("traceparent", "").split("-")
+    return parts[1] if len(parts) == 4 else ""

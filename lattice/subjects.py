@@ -1,0 +1,65 @@
+"""Every subject on the wire, in one place. `lattice` is one NATS token."""
+
+from __future__ import annotations
+
+from lattice.names import EntityId, HostId
+
+CTL_PREFIX = "wasmbus.ctl"
+EVENT_PREFIX = "wasmbus.evt"
+WADM_PREFIX = "wadm.api"
+WADM_QUEUE = "wadm_server"
+
+
+def control(lattice: str, *tokens: str) -> str:
+    """wasmCloud control interface v1: `wasmbus.ctl.v1.{lattice}.{entity}.{verb}[.{arg}]`."""
+    return ".".join((CTL_PREFIX, "v1", lattice, *tokens))
+
+
+def control_queue(lattice: str, entity: str) -> str:
+    """The queue group of the verbs that any one host answers: `link`, `claims`, `config`."""
+    return f"{CTL_PREFIX}.v1.{lattice}.{entity}"
+
+
+def event(lattice: str, name: str) -> str:
+    return f"{EVENT_PREFIX}.{lattice}.{name}"
+
+
+def lattice_data(lattice: str) -> str:
+    return f"LATTICEDATA_{lattice}"
+
+
+def config_data(lattice: str) -> str:
+    return f"CONFIGDATA_{lattice}"
+
+
+# -- ours: beside the standard subjects, never inside them
+
+
+def rpc(lattice: str, entity: EntityId) -> str:
+    """Calls of `entity`, on whichever host runs it (queue group of the same name)."""
+    return f"trellis.rpc.{lattice}.{entity}"
+
+
+def rpc_at(lattice: str, entity: EntityId, host: HostId) -> str:
+    """Calls of `entity` on one host."""
+    return f"trellis.rpc.{lattice}.{entity}.{host}"
+
+
+def alive(lattice: str) -> str:
+    """The light sign of life, beside the standard heartbeat: each host's id, every second."""
+    return f"trellis.alive.{lattice}"
+
+
+def provider(lattice: str, entity: EntityId, host: HostId, verb: str) -> str:
+    """Between a host and a provider process it started: `link.put`, `link.del`, `config`, `health`, `stop`, `ready`."""
+    return f"trellis.provider.{lattice}.{entity}.{host}.{verb}"
+
+
+def logs(lattice: str, host: HostId) -> str:
+    """Log lines of actors and providers on `host`."""
+    return f"trellis.log.{lattice}.{host}"
+
+
+def manager(lattice: str, verb: str) -> str:
+    """The deployment manager's own API beside wadm's: `explain`, `scale`, `status`."""
+    return f"trellis.manager.{lattice}.{verb}"

@@ -1,0 +1,112 @@
+"""The door to the broker: everything above it works the same on NATS and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What arrived: its subject, its bytes, and where an answer goes (None: nobody waits)."""
+
+    subject: str
+    data: bytes
+    reply: str | None = None
+    headers: Mapping[str, str] | None = None
+
+
+OnMessage: TypeAlias = Callable[[Message], Awaitable[None] | None]
+"""Called for each message, in order, and not before the last call returned when it is a coroutine function."""
+
+
+class Subscription(Protocol):
+    async def unsubscribe(self) -> None:
+        """No more messages. A second call does nothing."""
+
+    async def drain(self) -> None:
+        """Take no new messages, finish those that arrived, then end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key's state in a bucket. `value` is None when the key was deleted."""
+
+    key: str
+    value: bytes | None
+    revision: int
+
+
+class WrongRevision(Exception):
+    """Somebody else wrote that key in between: read it again and decide anew."""
+
+
+class Bucket(Protocol):
+    """A JetStream KV bucket, or its image in memory."""
+
+    async def get(self, key: str) -> Entry | None:
+        """None when the key is missing or deleted."""
+
+    async def put(self, key: str, value: bytes) -> int:
+        """The new revision."""
+
+    async def create(self, key: str, value: bytes) -> int:
+        """Raises WrongRevision when the key exists."""
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        """Raises WrongRevision unless `revision` is the key's latest."""
+
+    async def delete(self, key: str) -> None:
+        """Deleting what is not there does nothing."""
+
+    async def purge(self, key: str) -> None:
+        """Delete the key with its history."""
+
+    async def keys(self) -> list[str]:
+        """All keys that have a value."""
+
+    def watch(self) -> AsyncIterator[Entry | None]:
+        """Every key's current entry, then None once, then each change as it happens, until closed."""
+
+
+class Transport(Protocol):
+    """One connection to the broker. Raises Unreachable when the broker is gone."""
+
+    @property
+    def max_payload(self) -> int:
+        """Bytes: the largest message the broker takes."""
+
+    @property
+    def url(self) -> str:
+        """Where it is connected, without credentials."""
+
+    async def publish(
+        self, subject: str, data: bytes, *, reply: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None: ...
+
+    async def request(
+        self, subject: str, data: bytes, *, timeout: float, headers: Mapping[str, str] | None = None
+    ) -> Message:
+        """The first answer. Raises Unreachable when nobody listens, DeadlineExceeded after `timeout` seconds."""
+
+    async def gather(self, subject: str, data: bytes, *, seconds: float, most: int | None = None) -> list[Message]:
+        """Every answer that comes within `seconds`, or the first `most` of them."""
+
+    async def subscribe(self, subject: str, on_message: OnMessage, *, queue: str | None = None) -> Subscription:
+        """`subject` may hold the wildcards `*` and `>`; with `queue`, one member of the group gets each message."""
+
+    async def bucket(self, name: str, *, history: int = 1) -> Bucket:
+        """Open the bucket, or make it when it is not there; an existing one's settings are left alone."""
+
+    def inbox(self) -> str:
+        """A new subject that only this connection listens to, for replies and streams."""
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        """Call back each time a lost connection was made again."""
+
+    async def flush(self) -> None:
+        """Return once the broker has taken everything that was published."""
+
+    async def close(self) -> None:
+        """Finish what was taken, then disconnect. A second call does nothing."""
