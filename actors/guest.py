@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -105,18 +104,7 @@ class Guest:
 
         The call carries the deadline and trace of the invocation this instance serves.
         """
-        serving = self.invocation
-        return await self.imports(
-            Invocation(
-                target=UNRESOLVED,
-                function=function,
-                args=args,
-                source=self.actor,
-                link=self.links.get(function.interface, DEFAULT_LINK),
-                deadline=math.inf if serving is None else serving.deadline,
-                trace=EMPTY if serving is None else serving.trace,
-            )
-        )
+        return await self.imports(self.call_of(function, *args))
 
     def call_of(self, function: Function, *args: Value) -> Invocation:
         """The Invocation that `call` would send, for host functions that need to change it first."""

@@ -1,0 +1,1 @@
+"""One component, run well: knows Wasm, not the network."""

@@ -1,0 +1,1 @@
+"""A process that keeps promises: composes actors and providers on the lattice."""

@@ -1,0 +1,1 @@
+"""Python as a capability: knows the lattice, not Wasm."""

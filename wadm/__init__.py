@@ -1,0 +1,1 @@
+"""The planner: wanted versus seen gives commands. Talks only to the lattice."""
