@@ -41,7 +41,7 @@ class Invocation:
     source: EntityId = UNRESOLVED
     link: LinkName = DEFAULT_LINK
     deadline: float = math.inf
-    trace: Mapping[str, str] = field(default=EMPTY)
+    trace: Mapping[str, str] = field(default_factory=lambda: EMPTY)
 
     def remaining(self) -> float:
         """Seconds until the deadline; `inf` when there is none, 0 or less when it has passed."""

@@ -96,16 +96,8 @@ def entity_id(text: str) -> EntityId:
     return EntityId(text)
 
 
-_ADJECTIVES = (
-    "amber bold brisk calm clever crisp deep early fair fresh gentle glad golden green keen kind late light lively "
-    "lucky mellow merry misty noble patient plain proud quick quiet rapid ready silent steady still sunny swift "
-    "tidy warm wild wise"
-).split()
-_NOUNS = (
-    "acorn arbor birch bloom branch brook cedar clover creek dew elm ember fern field forest glade grove harbor "
-    "hazel heath hill ivy juniper lake larch leaf maple meadow moss oak orchard pine pond rain reed river rowan "
-    "sage spruce stone thicket trellis vine willow"
-).split()
+_ADJECTIVES = ["amber", "bold", "brisk", "calm", "clever", "crisp", "deep", "early", "fair", "fresh", "gentle", "glad", "golden", "green", "keen", "kind", "late", "light", "lively", "lucky", "mellow", "merry", "misty", "noble", "patient", "plain", "proud", "quick", "quiet", "rapid", "ready", "silent", "steady", "still", "sunny", "swift", "tidy", "warm", "wild", "wise"]
+_NOUNS = ["acorn", "arbor", "birch", "bloom", "branch", "brook", "cedar", "clover", "creek", "dew", "elm", "ember", "fern", "field", "forest", "glade", "grove", "harbor", "hazel", "heath", "hill", "ivy", "juniper", "lake", "larch", "leaf", "maple", "meadow", "moss", "oak", "orchard", "pine", "pond", "rain", "reed", "river", "rowan", "sage", "spruce", "stone", "thicket", "trellis", "vine", "willow"]
 
 
 def friendly_name() -> str:

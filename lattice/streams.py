@@ -23,7 +23,16 @@ class StreamClosed(Exception):
 class ByteStream:
     """One body on its way. Not thread-safe: use both ends from one event loop."""
 
-    __slots__ = ("_buffered", "_chunks", "_ended", "_error", "_reader_gone", "_waiters", "capacity", "trailers")
+    __slots__ = (
+        "_buffered",
+        "_chunks",
+        "_ended",
+        "_error",
+        "_reader_gone",
+        "_waiters",
+        "capacity",
+        "trailers",
+    )
 
     def __init__(self, capacity: int = 4 * CHUNK) -> None:
         self.capacity = capacity
