@@ -1,0 +1,185 @@
+"""Messages of the wasmCloud control interface v1: what clients send to hosts, and what hosts answer.
+
+Requests accept every spelling that known clients send; answers are always `{"success", "message"[, "response"]}`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from lattice.names import EntityId, HostId
+
+UNBOUNDED = 4294967295
+"""`count` by which clients say "as many instances as you like" (u32 max)."""
+
+
+class Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+# -- answers
+
+
+class Reply(Wire):
+    """The envelope of every answer. `message` is always there; `response` is left out when there is none."""
+
+    success: bool
+    message: str = ""
+    response: Any = None
+
+    def encode(self) -> bytes:
+        body: dict[str, Any] = {"success": self.success, "message": self.message}
+        if self.response is not None:
+            body["response"] = self.response
+        return json.dumps(body, separators=(",", ":")).encode()
+
+
+def ack(message: str = "") -> Reply:
+    return Reply(success=True, message=message)
+
+
+def answer(response: Any) -> Reply:
+    """`response` is JSON data, or a model."""
+    plain = response.model_dump(mode="json", exclude_none=True) if isinstance(response, BaseModel) else response
+    return Reply(success=True, response=plain)
+
+
+def refuse(message: str) -> Reply:
+    return Reply(success=False, message=message)
+
+
+class HostInfo(Wire):
+    """Answer to `host.ping`."""
+
+    id: HostId
+    friendly_name: str
+    labels: dict[str, str]
+    lattice: str
+    uptime_seconds: int
+    uptime_human: str | None = None
+    version: str | None = None
+    ctl_host: str | None = None
+    rpc_host: str | None = None
+    js_domain: str | None = None
+
+
+class ComponentDescription(Wire):
+    id: EntityId
+    image_ref: str
+    name: str | None = None
+    annotations: dict[str, str] = {}
+    revision: int = 0
+    max_instances: int
+    limits: dict[str, str] | None = None
+
+
+class ProviderDescription(Wire):
+    id: EntityId
+    image_ref: str = ""
+    name: str | None = None
+    revision: int = 0
+    annotations: dict[str, str] = {}
+
+
+class Inventory(Wire):
+    """Answer to `host.get`, and the data of every heartbeat."""
+
+    host_id: HostId
+    friendly_name: str
+    labels: dict[str, str]
+    version: str
+    uptime_human: str
+    uptime_seconds: int
+    components: list[ComponentDescription] = Field([], validation_alias=AliasChoices("components", "actors"))
+    providers: list[ProviderDescription] = []
+
+    def encode(self) -> dict[str, Any]:
+        """JSON data as clients expect it: `limits` is null when unset, other empty optionals are left out."""
+        data = self.model_dump(mode="json", exclude_none=True)
+        for plain, component in zip(data["components"], self.components, strict=True):
+            plain["limits"] = component.limits
+        return data
+
+
+# -- requests
+
+
+class ScaleComponent(Wire):
+    """`component.scale.{host}`: run `count` instances at a time at most; 0 stops it."""
+
+    component_id: EntityId
+    component_ref: str = ""
+    annotations: dict[str, str] | None = None
+    count: int = Field(0, ge=0, le=UNBOUNDED, validation_alias=AliasChoices("count", "max_instances"))
+    component_limits: dict[str, str] | None = None
+    host_id: str = ""
+    config: list[str] = []
+    allow_update: bool = False
+
+
+class UpdateComponent(Wire):
+    """`component.update.{host}`: the same component from another image, the old one serving until then."""
+
+    component_id: EntityId
+    new_component_ref: str = ""
+    annotations: dict[str, str] | None = None
+    host_id: str = ""
+
+
+class StartProvider(Wire):
+    """`provider.start.{host}`."""
+
+    provider_id: EntityId
+    provider_ref: str = ""
+    annotations: dict[str, str] | None = None
+    host_id: str = ""
+    config: list[str] = []
+
+
+class StopProvider(Wire):
+    """`provider.stop.{host}`."""
+
+    provider_id: EntityId = Field(validation_alias=AliasChoices("provider_id", "provider_ref"))
+    host_id: str = ""
+
+
+class StopHost(Wire):
+    """`host.stop.{host}`; `timeout` in milliseconds."""
+
+    host_id: str = ""
+    timeout: int | None = None
+
+
+class ComponentAuction(Wire):
+    component_id: EntityId
+    component_ref: str = ""
+    constraints: dict[str, str]
+
+
+class ProviderAuction(Wire):
+    provider_id: EntityId
+    provider_ref: str = ""
+    constraints: dict[str, str]
+
+
+class PutLabel(Wire):
+    key: str
+    value: str
+
+
+class DeleteLabel(Wire):
+    key: str
+
+
+def uptime_human(seconds: float) -> str:
+    """Whole seconds the way clients print them: `1m 30s`, `2h 3s`."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts) or "0s"
