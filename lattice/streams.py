@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 Trailers = list[tuple[str, bytes]]
 
@@ -57,7 +58,8 @@ class ByteStream:
 
     # -- both ends
 
-    def _changed(self) -> None:
+    def nudge(self) -> None:
+        """Wake whoever waits in `changed`, for a reason outside the stream."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -66,12 +68,20 @@ class ByteStream:
     async def changed(self) -> None:
         """Wait until either end did something."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+        unwatch = self.watch(waiter)
         try:
             await waiter
         finally:
-            if waiter in self._waiters:
-                self._waiters.remove(waiter)
+            unwatch()
+
+    def watch(self, waiter: asyncio.Future[None]) -> Callable[[], None]:
+        """Complete `waiter` once either end does something; returns how to take that back."""
+        self._waiters.append(waiter)
+        return partial(self._unwatch, waiter)
+
+    def _unwatch(self, waiter: asyncio.Future[None]) -> None:
+        if waiter in self._waiters:
+            self._waiters.remove(waiter)
 
     # -- the writer's end
 
@@ -92,7 +102,7 @@ class ByteStream:
         if data:
             self._chunks.append(data)
             self._buffered += len(data)
-            self._changed()
+            self.nudge()
 
     async def write(self, data: bytes) -> None:
         """Append, waiting for room. Raises StreamClosed when nobody reads."""
@@ -110,14 +120,14 @@ class ByteStream:
         if not self._ended:
             self.trailers = trailers
             self._ended = True
-            self._changed()
+            self.nudge()
 
     def fail(self, error: BaseException) -> None:
         """The body breaks off here: the reader gets what was written, then StreamClosed from `error`."""
         if not self._ended:
             self._error = error
             self._ended = True
-            self._changed()
+            self.nudge()
 
     # -- the reader's end
 
@@ -152,7 +162,7 @@ class ByteStream:
             self._chunks.appendleft(chunk[size:])
             chunk = chunk[:size]
         self._buffered -= len(chunk)
-        self._changed()
+        self.nudge()
         return chunk
 
     async def read(self, size: int = CHUNK) -> bytes:
@@ -183,7 +193,7 @@ class ByteStream:
             self._reader_gone = True
             self._chunks.clear()
             self._buffered = 0
-            self._changed()
+            self.nudge()
 
 
 Body = bytes | ByteStream

@@ -38,15 +38,15 @@ STREAM_EXT = 1
 """msgpack extension type of a ByteStream: its data is the subject to pull the stream from."""
 
 
-def pack(value: Value, *, stream: Callable[[Any], bytes] | None = None) -> bytes:
-    """msgpack bytes of `value`. `stream` turns a ByteStream into the extension's data; without it, one is an error.
+def pack(value: Value, *, stream: Callable[[Any], Any] | None = None) -> bytes:
+    """msgpack bytes of `value`. `stream` says what stands for a ByteStream: bytes, or `stream_mark(subject)`.
 
     Raises BadValue for anything that is not a WIT value (a set, an object, an int beyond 64 bits).
     """
 
     def other(thing: Any) -> Any:
         if stream is not None and hasattr(thing, "read_now"):
-            return msgpack.ExtType(STREAM_EXT, stream(thing))
+            return stream(thing)
         if isinstance(thing, (bytearray, memoryview)):
             return bytes(thing)
         raise TypeError(f"a {type(thing).__name__} is not a WIT value")
@@ -58,12 +58,17 @@ def pack(value: Value, *, stream: Callable[[Any], bytes] | None = None) -> bytes
         raise BadValue(f"cannot send this value: {error}") from error
 
 
-def unpack(data: bytes | memoryview, *, stream: Callable[[bytes], Any] | None = None) -> Value:
+def stream_mark(subject: str) -> Any:
+    """What stands on the wire for a stream that is pulled from `subject`."""
+    return msgpack.ExtType(STREAM_EXT, subject.encode())
+
+
+def unpack(data: bytes | memoryview, *, stream: Callable[[str], Any] | None = None) -> Value:
     """The value that `pack` wrote. Raises ProtocolError for bytes that are not msgpack."""
 
     def extension(kind: int, payload: bytes) -> Any:
         if kind == STREAM_EXT and stream is not None:
-            return stream(bytes(payload))
+            return stream(bytes(payload).decode())
         raise ProtocolError(f"unexpected msgpack extension {kind}")
 
     try:

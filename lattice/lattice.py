@@ -1,0 +1,254 @@
+"""One member of one lattice: invoke and serve entities, tell and hear events, talk to the control interface."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from pydantic import BaseModel, ValidationError
+
+from lattice import events, frames, subjects
+from lattice.control import Reply
+from lattice.errors import Busy, DeadlineExceeded, LatticeError, ProtocolError, Unreachable, WitError
+from lattice.events import Event
+from lattice.flow import Flow
+from lattice.invocation import Handler, Invocation
+from lattice.names import EntityId, HostId
+from lattice.streams import ByteStream
+from lattice.transport import Bucket, Message, Subscription, Transport
+from lattice.values import Value, pack, stream_mark
+
+log = structlog.get_logger("lattice")
+
+ENVELOPE = 512
+"""Bytes of a message that are not frame: subject, reply subject, protocol line."""
+
+INLINE_BODY = 64 * 1024
+"""Bytes: a finished body up to this size travels inside its frame."""
+
+DEFAULT_TIMEOUT = 30.0
+"""Seconds for an invocation that came without a deadline."""
+
+CONTROL_TIMEOUT = 2.0
+"""Seconds for one control request, as wasmCloud v1 clients wait."""
+
+
+class Lattice:
+    """Made by `join`, or from any Transport. Use as `async with`, or call `start` and `close`."""
+
+    def __init__(self, name: str, transport: Transport) -> None:
+        self.name = name
+        self.transport = transport
+        self.flow = Flow(transport)
+
+    async def start(self) -> Lattice:
+        await self.flow.start()
+        return self
+
+    async def close(self) -> None:
+        """Leave: streams end, then the connection is drained and closed."""
+        await self.flow.stop()
+        await self.transport.close()
+
+    async def __aenter__(self) -> Lattice:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    # -- invocations
+
+    async def invoke(self, invocation: Invocation) -> Value:
+        """Call `invocation.target` wherever it runs. A Handler.
+
+        Busy targets are tried again, with jitter, until the deadline. Raises WitError (an answer), Unreachable at
+        once when nothing serves the target, DeadlineExceeded, and whatever LatticeError the target raised.
+        """
+        return await self._call(subjects.rpc(self.name, invocation.target), invocation)
+
+    async def invoke_at(self, host: HostId, invocation: Invocation) -> Value:
+        """Call the target on one host."""
+        return await self._call(subjects.rpc_at(self.name, invocation.target, host), invocation)
+
+    async def _call(self, subject: str, invocation: Invocation) -> Value:
+        if math.isinf(invocation.deadline):
+            invocation = invocation.within(DEFAULT_TIMEOUT)
+        pause = 0.005
+        while True:
+            left = invocation.remaining()
+            if left <= 0:
+                raise DeadlineExceeded(f'no time left to call "{invocation.target}"')
+            frame = self._fit(frames.encode_call(invocation, self._stand_in))
+            try:
+                answer = await self.transport.request(subject, frame, timeout=left)
+            except (Unreachable, DeadlineExceeded) as error:
+                raise _named(error, invocation) from error
+            try:
+                return frames.decode_answer(await self._open(answer.data))
+            except Busy:
+                pause = min(pause * 2, 0.25)
+                wait = pause * (0.5 + random.random())
+                if wait >= invocation.remaining():
+                    raise
+                await asyncio.sleep(wait)
+
+    def _stand_in(self, stream: ByteStream) -> Any:
+        if stream.complete and stream.trailers is None and stream.buffered <= INLINE_BODY:
+            whole = stream.read_now(INLINE_BODY)
+            while not stream.ended:
+                whole += stream.read_now(INLINE_BODY)
+            return whole
+        return stream_mark(self.flow.offer(stream))
+
+    def _fit(self, frame: bytes) -> bytes:
+        """`frame`, or a short one that tells where to pull it from."""
+        if len(frame) <= self.transport.max_payload - ENVELOPE:
+            return frame
+        return pack([frames.LARGE, self.flow.offer(ByteStream.of(frame)), len(frame)])
+
+    async def _open(self, data: bytes) -> list[Any]:
+        frame = frames.open_frame(data, self.flow.pull)
+        if frame[0] == frames.LARGE:
+            whole = await self.flow.pull(frame[1]).read_all(frame[2])
+            frame = frames.open_frame(whole, self.flow.pull)
+        return frame
+
+    async def serve(self, entity: EntityId, handler: Handler, *, host: HostId | None = None) -> Serving:
+        """Answer calls of `entity` with `handler`, sharing them with every other host that serves it.
+
+        With `host`, also answer calls that name this host.
+        """
+        serving = Serving(self, entity, handler)
+        shared = subjects.rpc(self.name, entity)
+        serving.subscriptions.append(await self.transport.subscribe(shared, serving.arrived, queue=shared))
+        if host is not None:
+            mine = subjects.rpc_at(self.name, entity, host)
+            serving.subscriptions.append(await self.transport.subscribe(mine, serving.arrived))
+        return serving
+
+    # -- events
+
+    async def emit(self, event: Event, source: HostId) -> None:
+        """Tell the lattice that `event` happened at host `source`."""
+        await self.transport.publish(subjects.event(self.name, event.name), events.encode(event, source))
+
+    async def on_events(self, callback: Callable[[HostId, Event], Awaitable[None] | None]) -> Subscription:
+        """Call back for each event that we know the type of; a broken one is logged and left out."""
+
+        async def arrived(message: Message) -> None:
+            try:
+                decoded = events.decode(message.data)
+            except ValueError as error:
+                log.warning("event.undecodable", subject=message.subject, error=str(error))
+                return
+            if decoded is not None:
+                outcome = callback(*decoded)
+                if outcome is not None:
+                    await outcome
+
+        return await self.transport.subscribe(subjects.event(self.name, ">"), arrived)
+
+    # -- control interface and state
+
+    async def control(
+        self, *tokens: str, body: BaseModel | dict[str, Any] | None = None, timeout: float = CONTROL_TIMEOUT
+    ) -> Reply:
+        """One control request, e.g. `control("host", "get", host_id)`. Raises Unreachable, DeadlineExceeded."""
+        answer = await self.transport.request(subjects.control(self.name, *tokens), _json(body), timeout=timeout)
+        return _reply(answer)
+
+    async def control_all(
+        self,
+        *tokens: str,
+        body: BaseModel | dict[str, Any] | None = None,
+        seconds: float = CONTROL_TIMEOUT,
+        most: int | None = None,
+    ) -> list[Reply]:
+        """Every host's answer to a broadcast that comes within `seconds`, or the first `most`."""
+        answers = await self.transport.gather(
+            subjects.control(self.name, *tokens), _json(body), seconds=seconds, most=most
+        )
+        return [_reply(a) for a in answers]
+
+    async def lattice_data(self) -> Bucket:
+        """Links and images of every component and provider (`COMPONENT_{id}`)."""
+        return await self.transport.bucket(subjects.lattice_data(self.name))
+
+    async def config_data(self) -> Bucket:
+        """Named configurations: a JSON object of strings each."""
+        return await self.transport.bucket(subjects.config_data(self.name))
+
+
+class Serving:
+    """Calls of one entity, being answered."""
+
+    def __init__(self, lattice: Lattice, entity: EntityId, handler: Handler) -> None:
+        self.entity = entity
+        self.handler = handler
+        self.subscriptions: list[Subscription] = []
+        self._lattice = lattice
+        self._running: set[asyncio.Task[None]] = set()
+
+    def arrived(self, message: Message) -> None:
+        task = asyncio.create_task(self._answer(message))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _answer(self, message: Message) -> None:
+        lattice = self._lattice
+        try:
+            frame = await lattice._open(message.data)
+            call = frames.decode_call(frame, self.entity)
+            value = await self.handler(call)
+            reply = frames.encode_ok(value, lattice._stand_in)
+        except (WitError, LatticeError) as error:
+            reply = frames.encode_error(error)
+        except Exception as error:
+            log.exception("invocation.failed", entity=self.entity)
+            reply = frames.encode_error(LatticeError(f"{type(error).__name__}: {error}"))
+        if message.reply is not None:
+            try:
+                await lattice.transport.publish(message.reply, lattice._fit(reply))
+            except LatticeError as error:
+                log.warning("answer.unsent", entity=self.entity, error=str(error))
+
+    async def drain(self, seconds: float = 10.0) -> int:
+        """Take no new calls, give those in hand `seconds` to finish; how many had to be cancelled."""
+        for subscription in self.subscriptions:
+            await subscription.drain()
+        if self._running:
+            _, late = await asyncio.wait(self._running, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
+            return len(late)
+        return 0
+
+
+def _named(error: Unreachable | DeadlineExceeded, invocation: Invocation) -> LatticeError:
+    """The transport's error about a subject, said about the target that was meant."""
+    target, function = invocation.target, invocation.function
+    if isinstance(error, Unreachable):
+        return Unreachable(f'nothing on the lattice serves "{target}" ({function.interface})', target=target)
+    return DeadlineExceeded(f'"{target}" did not answer {function} in time', target=target)
+
+
+def _json(body: BaseModel | dict[str, Any] | None) -> bytes:
+    if body is None:
+        return b""
+    if isinstance(body, BaseModel):
+        return body.model_dump_json(exclude_none=True).encode()
+    return json.dumps(body).encode()
+
+
+def _reply(message: Message) -> Reply:
+    try:
+        return Reply.model_validate_json(message.data)
+    except ValidationError as error:
+        raise ProtocolError(f"not a control reply on {message.subject}: {message.data[:200]!r}") from error

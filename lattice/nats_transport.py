@@ -1,0 +1,386 @@
+"""The Transport on a real NATS server. The only file that touches nats-py."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js import errors as js_errors
+from nats.js.api import KeyValueConfig
+from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
+
+from lattice.errors import DeadlineExceeded, LatticeError, ProtocolError, Unreachable
+from lattice.transport import Entry, Message, OnMessage, WrongRevision
+
+log = structlog.get_logger("lattice.nats")
+
+DEFAULT_URL = "nats://127.0.0.1:4222"
+
+PENDING_MESSAGES = 65536
+PENDING_BYTES = 256 * 1024 * 1024
+"""What one subscription may hold unread before the client drops messages (as NATS calls a slow consumer)."""
+
+NO_RESPONDERS_PAUSE = 0.005
+"""Seconds before a request that nobody listens to is asked once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class NatsOptions:
+    """How to reach and log in to a NATS server. `url` may list several servers, separated by commas."""
+
+    url: str = DEFAULT_URL
+    user: str | None = None
+    password: str | None = None
+    token: str | None = None
+    nkey_seed: str | None = None
+    creds_file: str | None = None
+    ca_file: str | None = None
+    domain: str | None = None
+    """The JetStream domain, for a server behind a leaf node."""
+    name: str = "trellis"
+    connect_timeout: float = 2.0
+
+    def __repr__(self) -> str:
+        return f"NatsOptions(url={plain(self.url)!r})"
+
+
+def plain(url: str) -> str:
+    """`url` without user and password."""
+    parts = urlsplit(url)
+    return url if "@" not in parts.netloc else url.replace(parts.netloc, parts.netloc.rpartition("@")[2])
+
+
+def translated(error: BaseException, what: str) -> LatticeError:
+    """The one place where nats-py's errors become ours."""
+    match error:
+        case nats.errors.NoRespondersError():
+            return Unreachable(f"nobody listens on {what}")
+        case nats.errors.TimeoutError() | TimeoutError():
+            return DeadlineExceeded(f"no answer on {what} in time")
+        case nats.errors.MaxPayloadError():
+            return ProtocolError(f"the message for {what} is above the broker's limit")
+        case nats.errors.BadSubjectError():
+            return ProtocolError(f"{what!r} is not a subject")
+        case js_errors.ServiceUnavailableError() | js_errors.NoStreamResponseError():
+            return Unreachable("JetStream is not available on this NATS server (start it with -js)")
+        case nats.errors.Error() | OSError():
+            return Unreachable(f"the NATS connection failed at {what}: {error or type(error).__name__}")
+    return LatticeError(f"{what}: {error}")
+
+
+async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
+    """A connection that heals itself. Raises Unreachable (server not there) or Denied-like Unreachable (login)."""
+    if isinstance(options, str):
+        options = NatsOptions(options)
+    extra: dict[str, Any] = {}
+    if options.ca_file:
+        extra["tls"] = ssl.create_default_context(cafile=options.ca_file)
+    if options.creds_file:
+        if not Path(options.creds_file).is_file():
+            raise Unreachable(f"no such credentials file: {options.creds_file}")
+        extra["user_credentials"] = options.creds_file
+    if options.nkey_seed:
+        extra["nkeys_seed_str"] = options.nkey_seed
+    client = Client()
+    transport = NatsTransport(client, options)
+    refusals: list[str] = []
+
+    async def on_error(error: Exception) -> None:
+        refusals.append(str(error) or type(error).__name__)
+        log.warning("nats.error", error=str(error) or type(error).__name__)
+
+    async def on_disconnect() -> None:
+        if not transport.closing:
+            log.warning("nats.disconnected", url=transport.url)
+
+    async def on_reconnect() -> None:
+        log.info("nats.reconnected", url=transport.url)
+        transport.reconnected()
+
+    where = plain(options.url)
+    try:
+        # nats-py retries the first connection for ever when it may reconnect, so bound it from outside
+        async with asyncio.timeout(options.connect_timeout + 0.5):
+            await client.connect(
+                options.url.split(","),
+                error_cb=on_error,
+                disconnected_cb=on_disconnect,
+                reconnected_cb=on_reconnect,
+                name=options.name,
+                connect_timeout=max(1, round(options.connect_timeout)),
+                reconnect_time_wait=0.25,  # type: ignore[arg-type]
+                max_reconnect_attempts=-1,
+                user=options.user,
+                password=options.password,
+                token=options.token,
+                pending_size=16 * 1024 * 1024,
+                **extra,
+            )
+    except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+        try:
+            await client.close()
+        except (nats.errors.Error, OSError):
+            pass
+        why = refusals[-1] if refusals else str(error) or type(error).__name__
+        raise Unreachable(f"no NATS server answers at {where}: {why}", url=where) from error
+    return transport
+
+
+class NatsSubscription:
+    def __init__(self, subscription: Any) -> None:
+        self._subscription = subscription
+        self._ended = False
+
+    async def unsubscribe(self) -> None:
+        if not self._ended:
+            self._ended = True
+            try:
+                await self._subscription.unsubscribe()
+            except nats.errors.Error:
+                pass  # the connection is closed: nothing is subscribed any more
+
+    async def drain(self) -> None:
+        if not self._ended:
+            self._ended = True
+            try:
+                await self._subscription.drain()
+            except nats.errors.Error:
+                pass
+
+
+class NatsTransport:
+    """One NATS connection. Made by `connect`."""
+
+    def __init__(self, client: Client, options: NatsOptions) -> None:
+        self._client = client
+        self._options = options
+        self._reconnected: list[Callable[[], None]] = []
+        self._buckets: dict[str, NatsBucket] = {}
+        self.closing = False
+
+    @property
+    def options(self) -> NatsOptions:
+        """How it was connected (credentials included): what a child process needs to connect as well."""
+        return self._options
+
+    @property
+    def max_payload(self) -> int:
+        return self._client.max_payload
+
+    @property
+    def url(self) -> str:
+        connected = self._client.connected_url
+        return plain(self._options.url) if connected is None else f"nats://{connected.netloc.rpartition('@')[2]}"
+
+    async def publish(
+        self, subject: str, data: bytes, *, reply: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        try:
+            await self._client.publish(subject, data, reply or "", headers=dict(headers) if headers else None)
+        except (nats.errors.Error, OSError) as error:
+            raise translated(error, subject) from error
+
+    async def request(
+        self, subject: str, data: bytes, *, timeout: float, headers: Mapping[str, str] | None = None
+    ) -> Message:
+        extra = dict(headers) if headers else None
+        try:
+            try:
+                answer = await self._client.request(subject, data, timeout=timeout, headers=extra)
+            except nats.errors.NoRespondersError:
+                # Nobody got it, so asking again is safe; a server can be a moment late to see a new subscription.
+                await asyncio.sleep(NO_RESPONDERS_PAUSE)
+                answer = await self._client.request(subject, data, timeout=timeout, headers=extra)
+        except (nats.errors.Error, OSError) as error:
+            if isinstance(error, nats.errors.TimeoutError):
+                raise DeadlineExceeded(f"no answer on {subject} within {timeout:.3g} s") from error
+            raise translated(error, subject) from error
+        return _message(answer)
+
+    async def gather(self, subject: str, data: bytes, *, seconds: float, most: int | None = None) -> list[Message]:
+        found: list[Message] = []
+        enough = asyncio.Event()
+
+        def collect(message: Message) -> None:
+            if not message.data and message.headers and "Status" in message.headers:
+                enough.set()  # 503: nobody listens
+                return
+            found.append(message)
+            if most is not None and len(found) >= most:
+                enough.set()
+
+        inbox = self.inbox()
+        subscription = await self.subscribe(inbox, collect)
+        try:
+            await self.publish(subject, data, reply=inbox)
+            async with asyncio.timeout(seconds):
+                await enough.wait()
+        except TimeoutError:
+            pass
+        finally:
+            await subscription.unsubscribe()
+        return found[:most]
+
+    async def subscribe(self, subject: str, on_message: OnMessage, *, queue: str | None = None) -> NatsSubscription:
+        async def arrived(message: Msg) -> None:
+            try:
+                outcome = on_message(_message(message))
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception:
+                log.exception("message.handler_failed", subject=subject)
+
+        try:
+            subscription = await self._client.subscribe(
+                subject,
+                queue or "",
+                cb=arrived,
+                pending_msgs_limit=PENDING_MESSAGES,
+                pending_bytes_limit=PENDING_BYTES,
+            )
+        except (nats.errors.Error, OSError) as error:
+            raise translated(error, subject) from error
+        return NatsSubscription(subscription)
+
+    async def bucket(self, name: str, *, history: int = 1) -> NatsBucket:
+        known = self._buckets.get(name)
+        if known is not None:
+            return known
+        context = self._client.jetstream(**({"domain": self._options.domain} if self._options.domain else {}))
+        try:
+            try:
+                store = await context.key_value(name)
+            except js_errors.NotFoundError:
+                try:
+                    store = await context.create_key_value(KeyValueConfig(bucket=name, history=history))
+                except js_errors.BadRequestError:
+                    store = await context.key_value(name)  # another host made it in between
+        except (nats.errors.Error, OSError) as error:
+            raise translated(error, f"bucket {name}") from error
+        opened = NatsBucket(name, store, context, self._client)
+        self._buckets[name] = opened
+        return opened
+
+    def inbox(self) -> str:
+        return self._client.new_inbox()
+
+    def on_reconnect(self, callback: Callable[[], None]) -> None:
+        self._reconnected.append(callback)
+
+    def reconnected(self) -> None:
+        for callback in self._reconnected:
+            callback()
+
+    async def flush(self) -> None:
+        try:
+            await self._client.flush()
+        except (nats.errors.Error, OSError) as error:
+            raise translated(error, "flush") from error
+
+    async def close(self) -> None:
+        if self.closing:
+            return
+        self.closing = True
+        try:
+            async with asyncio.timeout(5):
+                await self._client.drain()
+        except (nats.errors.Error, OSError, TimeoutError):
+            await self._client.close()
+
+
+def _message(message: Msg) -> Message:
+    return Message(message.subject, message.data, message.reply or None, message.headers)
+
+
+class NatsBucket:
+    """A JetStream KV bucket."""
+
+    def __init__(self, name: str, store: KeyValue, context: JetStreamContext, client: Client) -> None:
+        self.name = name
+        self._store = store
+        self._context = context
+        self._client = client
+
+    def _error(self, error: BaseException, key: str) -> Exception:
+        if isinstance(error, js_errors.KeyWrongLastSequenceError):
+            return WrongRevision(f"{key} in {self.name} was written in between")
+        return translated(error, f"key {key} of bucket {self.name}")
+
+    async def get(self, key: str) -> Entry | None:
+        try:
+            found = await self._store.get(key)
+        except js_errors.NotFoundError:  # KeyNotFoundError is one
+            return None
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, key) from error
+        return Entry(key, found.value or b"", found.revision or 0)
+
+    async def put(self, key: str, value: bytes) -> int:
+        try:
+            return await self._store.put(key, value)
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, key) from error
+
+    async def create(self, key: str, value: bytes) -> int:
+        try:
+            return await self._store.create(key, value)
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, key) from error
+
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        try:
+            return await self._store.update(key, value, last=revision)
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, key) from error
+
+    async def delete(self, key: str) -> None:
+        if await self.get(key) is None:
+            return
+        try:
+            await self._store.delete(key)
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, key) from error
+
+    async def purge(self, key: str) -> None:
+        try:
+            await self._store.purge(key)
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, key) from error
+
+    async def keys(self) -> list[str]:
+        try:
+            return list(await self._store.keys())
+        except js_errors.NoKeysError:
+            return []
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, "*") from error
+
+    async def watch(self) -> AsyncIterator[Entry | None]:
+        try:
+            watcher = await self._store.watchall()
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, "*") from error
+        try:
+            async for found in watcher:
+                if found is None:
+                    yield None
+                else:
+                    gone = found.operation in (KV_DEL, KV_PURGE)
+                    yield Entry(found.key, None if gone else found.value or b"", found.revision or 0)
+        finally:
+            try:
+                await watcher.stop()  # type: ignore[no-untyped-call]
+            except nats.errors.Error:
+                pass
