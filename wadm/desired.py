@@ -1,0 +1,349 @@
+"""What a lattice should look like: the applications that are deployed, as plain values.
+
+Ids and config names follow wadm's rules, so that a manifest means the same objects on the lattice here and there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lattice import EntityId, LinkName
+from lattice.links import LinkDefinition
+from wadm.manifest import (
+    DAEMONSCALER,
+    Component,
+    Config,
+    Manifest,
+    Secret,
+    component_id,
+    config_name,
+    secret_name,
+)
+
+MANAGED_BY = "wasmcloud.dev/managed-by"
+APPSPEC = "wasmcloud.dev/appspec"
+SCALER = "wasmcloud.dev/scaler"
+SPREAD = "wasmcloud.dev/spread_name"
+STRICT_LINKS = "trellis.dev/strict-links"
+SETTINGS = "trellis.dev/settings"
+MANAGER = "wadm"
+
+
+class Kind(StrEnum):
+    COMPONENT = "component"
+    PROVIDER = "provider"
+
+
+class Rule(StrEnum):
+    SPREAD = "spreadscaler"
+    DAEMON = "daemonscaler"
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A share of the instances, for hosts that have every one of the required labels."""
+
+    name: str
+    requirements: tuple[tuple[str, str], ...] = ()
+    weight: int = 100
+
+    def fits(self, labels: Mapping[str, str]) -> bool:
+        return all(labels.get(key) == value for key, value in self.requirements)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{key}={value}" for key, value in self.requirements) or "any host"
+
+
+EVERYWHERE = Spread("default")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One component or provider of one application.
+
+    `instances` is the number wanted in all (components) or of hosts (providers); under a daemon rule, the number on
+    every eligible host.
+    """
+
+    app: str
+    name: str
+    id: EntityId
+    kind: Kind
+    image: str
+    instances: int = 1
+    rule: Rule = Rule.SPREAD
+    spreads: tuple[Spread, ...] = (EVERYWHERE,)
+    config: tuple[str, ...] = ()
+
+    @property
+    def scaler(self) -> str:
+        """The id that marks what this scaler started: the same for every version of the application."""
+        return _digest("scaler", self.app, self.kind, self.name, self.id)
+
+    @property
+    def settings(self) -> str:
+        """Changes when a running instance must take other settings although its image stays."""
+        return _digest("settings", *self.config)[:16]
+
+    def annotations(self, spread: str) -> dict[str, str]:
+        """Of an instance started for `spread`."""
+        marks = {
+            MANAGED_BY: MANAGER,
+            APPSPEC: self.app,
+            SCALER: self.scaler,
+            SPREAD: spread,
+            SETTINGS: self.settings,
+        }
+        if self.kind is Kind.COMPONENT:
+            marks[STRICT_LINKS] = "true"
+        return marks
+
+    def counts(self) -> dict[str, int]:
+        """Instances per spread: by weight, the remainder one by one in order of weight."""
+        if self.rule is Rule.DAEMON:
+            return {spread.name: self.instances for spread in self.spreads}
+        return compute_spread(self.instances, self.spreads)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedLink:
+    """A link, and the names its ends have in the application."""
+
+    app: str
+    link: LinkDefinition
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Two applications want one id: the second is not touched."""
+
+    id: EntityId
+    app: str
+    name: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What an application once put on the lattice and may have to take away: links and configs carry no owner."""
+
+    links: frozenset[LinkDefinition] = frozenset()
+    configs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """Everything that should be there, of every deployed application.
+
+    `configs` are ours to write; `external` configs only have to exist. `apps` are the deployed applications, `known`
+    all that the manager may clean up after.
+    """
+
+    apps: frozenset[str] = frozenset()
+    wanted: tuple[Wanted, ...] = ()
+    links: tuple[WantedLink, ...] = ()
+    configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+    external: frozenset[str] = frozenset()
+    claims: tuple[Claim, ...] = ()
+    leftovers: Leftovers = Leftovers()
+
+    def of(self, app: str) -> tuple[Wanted, ...]:
+        return tuple(w for w in self.wanted if w.app == app)
+
+    def links_of(self, app: str) -> tuple[WantedLink, ...]:
+        return tuple(link for link in self.links if link.app == app)
+
+
+def compute_spread(instances: int, spreads: Iterable[Spread]) -> dict[str, int]:
+    """`instances` shared out by weight: the floor to each, then one more to each in order of weight."""
+    ordered = sorted(spreads, key=lambda s: -s.weight)
+    total = sum(s.weight for s in ordered)
+    if total == 0:
+        return {s.name: 0 for s in ordered}
+    counts = {s.name: instances * s.weight // total for s in ordered}
+    left = instances - sum(counts.values())
+    weighted = [s for s in ordered if s.weight > 0]
+    for index in range(left):
+        counts[weighted[index % len(weighted)].name] += 1
+    return counts
+
+
+def desired_from(
+    manifest: Manifest,
+    overrides: Mapping[str, int] | None = None,
+    shared: Mapping[str, Manifest] | None = None,
+) -> Desired:
+    """What one application wants.
+
+    `overrides` are recorded instance counts by component name; `shared` are the applications that an `application:`
+    reference may name. A component without a scaler runs once, as if it had a spreadscaler with `instances: 1`
+    (wadm v1 never starts such a component, which nobody has ever wanted); a provider without one runs on one host.
+    """
+    app = manifest.name
+    overrides = overrides or {}
+    wanted: list[Wanted] = []
+    configs: dict[str, Mapping[str, str]] = {}
+    external: set[str] = set()
+    ids: dict[str, EntityId] = {}
+
+    def names(entries: Iterable[Config]) -> tuple[str, ...]:
+        found: list[str] = []
+        for config in entries:
+            name = config_name(app, config)
+            if config.properties is None:
+                external.add(name)
+            else:
+                configs[name] = dict(config.properties)
+            found.append(name)
+        return tuple(found)
+
+    def secrets(entries: Iterable[Secret]) -> tuple[str, ...]:
+        found: list[str] = []
+        for secret in entries:
+            name = secret_name(app, secret)
+            configs[name] = _secret_record(manifest, secret)
+            found.append(name)
+        return tuple(found)
+
+    for component in manifest.spec.components:
+        ids[component.name] = EntityId(_id_of(manifest, component, shared or {}))
+        image = component.properties.image
+        if image is None:
+            continue
+        rule, instances, spreads = _scaling(component)
+        wanted.append(
+            Wanted(
+                app=app,
+                name=component.name,
+                id=ids[component.name],
+                kind=Kind.PROVIDER if component.capability else Kind.COMPONENT,
+                image=image,
+                instances=overrides.get(component.name, instances),
+                rule=rule,
+                spreads=spreads,
+                config=names(component.properties.config) + secrets(component.properties.secrets),
+            )
+        )
+    links: dict[tuple[str, ...], WantedLink] = {}
+    for component in manifest.spec.components:
+        for link in component.links():
+            definition = LinkDefinition(
+                source_id=ids[component.name],
+                target=ids.get(link.target.name, EntityId(link.target.name)),
+                name=LinkName(link.name),
+                wit_namespace=link.namespace,
+                wit_package=link.package,
+                interfaces=tuple(dict.fromkeys(link.interfaces)),
+                source_config=names(link.for_source()) + secrets(link.source.secrets if link.source else ()),
+                target_config=names(link.for_target()) + secrets(link.target.secrets),
+            )
+            _merge(links, WantedLink(app, definition, component.name, link.target.name))
+    return Desired(
+        apps=frozenset({app}),
+        wanted=tuple(wanted),
+        links=tuple(links.values()),
+        configs=configs,
+        owners=dict.fromkeys(configs, app),
+        external=frozenset(external),
+    )
+
+
+def together(parts: Iterable[Desired], leftovers: Leftovers | None = None) -> Desired:
+    """Several applications on one lattice.
+
+    An id belongs to the application that is first by name; another that wants it too gets a Claim instead.
+    """
+    apps: set[str] = set()
+    wanted: dict[EntityId, Wanted] = {}
+    links: list[WantedLink] = []
+    configs: dict[str, Mapping[str, str]] = {}
+    owners: dict[str, str] = {}
+    external: set[str] = set()
+    claims: list[Claim] = []
+    for part in sorted(parts, key=lambda p: sorted(p.apps)):
+        apps |= part.apps
+        for one in part.wanted:
+            other = wanted.setdefault(one.id, one)
+            if other is not one:
+                claims.append(Claim(one.id, one.app, one.name, other.app))
+        links += part.links
+        for name, data in part.configs.items():
+            configs.setdefault(name, data)
+            owners.setdefault(name, part.owners.get(name, ""))
+        external |= part.external
+    return Desired(
+        apps=frozenset(apps),
+        wanted=tuple(sorted(wanted.values(), key=lambda w: (w.app, w.name))),
+        links=tuple(sorted(links, key=lambda link: (link.app, str(link.link)))),
+        configs=configs,
+        owners=owners,
+        external=frozenset(external - set(configs)),
+        claims=tuple(claims),
+        leftovers=leftovers or Leftovers(),
+    )
+
+
+def _scaling(component: Component) -> tuple[Rule, int, tuple[Spread, ...]]:
+    found = component.scaler()
+    if found is None:
+        return Rule.SPREAD, 1, (EVERYWHERE,)
+    kind, scaler = found
+    spreads = tuple(
+        Spread(s.name, tuple(sorted(s.requirements.items())), 100 if s.weight is None else s.weight)
+        for s in scaler.spread
+    )
+    return Rule.DAEMON if kind == DAEMONSCALER else Rule.SPREAD, scaler.instances, spreads or (EVERYWHERE,)
+
+
+def _id_of(manifest: Manifest, component: Component, shared: Mapping[str, Manifest]) -> str:
+    reference = component.properties.application
+    if reference is None:
+        return component_id(manifest.name, component)
+    owner = shared.get(reference.name)
+    there = owner.component(reference.component) if owner else None
+    if owner is None or there is None:
+        return component_id(
+            reference.name, Component.model_construct(name=reference.component, properties=component.properties)
+        )
+    return component_id(owner.name, there)
+
+
+def _merge(links: dict[tuple[str, ...], WantedLink], new: WantedLink) -> None:
+    """Two link traits with the same ends, package and name are one link on the lattice with both their interfaces."""
+    key = (new.link.source_id, new.link.target, new.link.wit_namespace, new.link.wit_package, new.link.name)
+    old = links.get(key)
+    if old is None:
+        links[key] = new
+        return
+    both = tuple(dict.fromkeys((*old.link.interfaces, *new.link.interfaces)))
+    links[key] = WantedLink(new.app, old.link.model_copy(update={"interfaces": both}), old.source, old.target)
+
+
+def _secret_record(manifest: Manifest, secret: Secret) -> dict[str, str]:
+    """The reference by which a host fetches the secret; the secret itself never passes through here."""
+    policy = next((p for p in manifest.spec.policies if p.name == secret.properties.policy), None)
+    properties = dict(policy.properties) if policy else {}
+    backend = properties.pop("backend", "")
+    record = {
+        "name": secret.name,
+        "type": "secret.wasmcloud.dev/v1alpha1",
+        "backend": backend,
+        "key": secret.properties.key,
+        "policy": json.dumps({"type": "properties.secret.wasmcloud.dev/v1alpha1", "properties": properties}),
+    }
+    if secret.properties.field is not None:
+        record["field"] = secret.properties.field
+    if secret.properties.version is not None:
+        record["version"] = secret.properties.version
+    return record
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

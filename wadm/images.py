@@ -1,0 +1,67 @@
+"""Image references of a manifest: which forms there are, and which files they mean.
+
+`file:///abs/x.wasm`, a path (`./x.wasm`), `builtin:NAME`, `wasmcloud+builtin://NAME`, `oci://REF` and a bare OCI
+reference. Hosts fetch them; a manifest only has to say what it means.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path as FilePath
+from urllib.parse import unquote, urlsplit
+
+BUILTINS = ("http-server", "http-client", "keyvalue-memory", "keyvalue-nats", "messaging-nats", "blobstore-fs")
+_FILES = (".wasm", ".wat", ".py", ".par", ".par.gz")
+
+
+def file_path(image: str) -> str | None:
+    """The path that `image` means, relative or absolute, or None when it is not a file."""
+    if image.startswith("file://"):
+        rest = image.removeprefix("file://").removeprefix("localhost/") if image.startswith("file://l") else image[7:]
+        return unquote(rest)
+    if "://" in image or image.startswith("builtin:"):
+        return None
+    if image.startswith(("/", "./", "../", "~/")) or image in (".", "..") or image.endswith(_FILES):
+        return image
+    return None
+
+
+def is_relative(image: str) -> bool:
+    """A file whose place depends on where the manifest is."""
+    path = file_path(image)
+    return path is not None and not FilePath(path).is_absolute()
+
+
+def absolute(image: str, base: FilePath) -> str:
+    """`image` with a file's path made absolute (from `base`) as a file:// URI; anything else as it is."""
+    path = file_path(image)
+    if path is None:
+        return image
+    return (base / FilePath(path).expanduser()).resolve().as_uri()
+
+
+def local_file(image: str) -> FilePath | None:
+    """The file behind an absolute file:// URI."""
+    if not image.startswith("file:///"):
+        return None
+    return FilePath(unquote(urlsplit(image).path))
+
+
+def builtin_problem(image: str, kind: str) -> tuple[str, str, str] | None:
+    """(message, hint, level) when `image` cannot be the image of a `kind`, or None."""
+    if not image.strip():
+        return "the image is empty", "", "error"
+    if image != image.strip() or any(c.isspace() for c in image):
+        return f"image `{image}` has spaces in it", "", "error"
+    for scheme in ("builtin:", "wasmcloud+builtin://"):
+        if not image.startswith(scheme):
+            continue
+        name = image.removeprefix(scheme)
+        if kind in ("component", "actor"):
+            return f"`{image}` is a provider, not a Wasm component", "type: capability", "error"
+        close = difflib.get_close_matches(name, BUILTINS, n=1, cutoff=0.75)
+        if not name:
+            return f"`{image}` names no provider", f"such as builtin:{BUILTINS[0]}", "error"
+        if name not in BUILTINS and close:
+            return f"`{name}` is not a provider that hosts are known to have", f"did you mean `{close[0]}`?", "warning"
+    return None

@@ -1,0 +1,248 @@
+"""The OAM manifest as typed values (protocol: wadm, `core.oam.dev/v1beta1` Application).
+
+The models say what shape a manifest has; `wadm.validate` says everything else that can be wrong with one. Keys that
+begin with `x-` are anybody's and are kept out of the models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+
+API_VERSION = "core.oam.dev/v1beta1"
+KIND = "Application"
+VERSION = "version"
+DESCRIPTION = "description"
+SHARED = "experimental.wasmcloud.dev/shared"
+SECRET_POLICY = "policy.secret.wasmcloud.dev/v1alpha1"
+
+COMPONENT = "component"
+CAPABILITY = "capability"
+COMPONENT_TYPES = (COMPONENT, CAPABILITY, "actor")
+SPREADSCALER = "spreadscaler"
+DAEMONSCALER = "daemonscaler"
+LINK = "link"
+TRAITS = (SPREADSCALER, DAEMONSCALER, LINK)
+
+
+def _text(value: Any) -> Any:
+    """Maps of text to text take numbers and truth values as they were written."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return getattr(value, "raw", None) or str(value)
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+TextMap = dict[str, Text]
+
+
+class Part(BaseModel):
+    """A part of a manifest that upstream reads leniently: unknown fields are warned about, not refused."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_extensions(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: value for key, value in data.items() if not str(key).startswith("x-")}
+        return data
+
+
+class Strict(Part):
+    """A part whose fields are all known."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
+
+
+class Config(Strict):
+    """Named configuration: ours when it has `properties`, somebody else's (by its plain name) when it has none."""
+
+    name: str
+    properties: TextMap | None = None
+
+
+class SecretProperties(Part):
+    policy: str
+    key: str
+    field: str | None = None
+    version: Text | None = None
+
+
+class Secret(Part):
+    name: str
+    properties: SecretProperties
+
+
+class Shared(Strict):
+    """A component of another, shared application."""
+
+    name: str
+    component: str
+
+
+class Properties(Strict):
+    image: str | None = None
+    application: Shared | None = None
+    id: str | None = None
+    config: list[Config] = []
+    secrets: list[Secret] = []
+
+
+class Trait(Strict):
+    """`properties` is read by the trait's type, see `parse_trait`."""
+
+    type: str
+    properties: dict[str, Any]
+
+
+class Spread(Strict):
+    name: str
+    requirements: TextMap = {}
+    weight: StrictInt | None = None
+
+
+class Scaler(Strict):
+    """Of a spreadscaler: `instances` in all. Of a daemonscaler: on every eligible host."""
+
+    instances: StrictInt = Field(validation_alias=AliasChoices("instances", "replicas"))
+    spread: list[Spread] = []
+
+
+class LinkSource(Strict):
+    config: list[Config] = []
+    secrets: list[Secret] = []
+
+
+class LinkTarget(LinkSource):
+    name: str
+
+
+class Link(Strict):
+    """The component that carries this trait imports the interfaces; `target` exports them."""
+
+    namespace: str
+    package: str
+    interfaces: list[str]
+    target: LinkTarget
+    source: LinkSource | None = None
+    name: str = "default"
+    target_config: list[Config] = []
+    source_config: list[Config] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _target_by_name(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("target"), str):
+            return {**data, "target": {"name": data["target"]}}
+        return data
+
+    def for_target(self) -> list[Config]:
+        return [*self.target.config, *self.target_config]
+
+    def for_source(self) -> list[Config]:
+        return [*(self.source.config if self.source else []), *self.source_config]
+
+
+class Component(Part):
+    name: str
+    type: Literal["component", "actor", "capability"]
+    properties: Properties
+    traits: list[Trait] = []
+
+    @property
+    def capability(self) -> bool:
+        return self.type == CAPABILITY
+
+    def links(self) -> Iterator[Link]:
+        for trait in self.traits:
+            if trait.type == LINK:
+                yield Link.model_validate(trait.properties)
+
+    def scaler(self) -> tuple[str, Scaler] | None:
+        """(trait type, properties) of its scaler trait, if it has one."""
+        for trait in self.traits:
+            if trait.type in (SPREADSCALER, DAEMONSCALER):
+                return trait.type, Scaler.model_validate(trait.properties)
+        return None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_traits(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("traits", ...) is None:
+            return {key: value for key, value in data.items() if key != "traits"}
+        return data
+
+
+class Policy(Part):
+    name: str
+    type: str
+    properties: TextMap = {}
+
+
+class Metadata(Part):
+    name: str
+    annotations: TextMap = {}
+    labels: TextMap = {}
+
+
+class Spec(Part):
+    components: list[Component]
+    policies: list[Policy] = []
+
+
+class Manifest(Strict):
+    """One application."""
+
+    apiVersion: str
+    kind: str
+    metadata: Metadata
+    spec: Spec
+
+    @property
+    def name(self) -> str:
+        return self.metadata.name
+
+    @property
+    def version(self) -> str | None:
+        return self.metadata.annotations.get(VERSION)
+
+    @property
+    def description(self) -> str | None:
+        return self.metadata.annotations.get(DESCRIPTION)
+
+    @property
+    def shared(self) -> bool:
+        return self.metadata.annotations.get(SHARED) == "true"
+
+    def component(self, name: str) -> Component | None:
+        return next((c for c in self.spec.components if c.name == name), None)
+
+
+def escape(text: str) -> str:
+    """Lower case, and `_` for everything but letters and digits: one half of a derived name."""
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in text.lower())
+
+
+def derived(app: str, name: str) -> str:
+    """`{app}-{name}` with `-` only between the two: ids and managed configs that nobody named."""
+    return f"{escape(app)}-{escape(name)}"
+
+
+def component_id(app: str, component: Component) -> str:
+    """Its id on the lattice: the one it asks for, or one derived from its name."""
+    return component.properties.id or derived(app, component.name)
+
+
+def config_name(app: str, config: Config) -> str:
+    """The name on the lattice: derived for our own configs, as written for somebody else's."""
+    return config.name if config.properties is None else derived(app, config.name)
+
+
+def secret_name(app: str, secret: Secret) -> str:
+    """The name of the secret's reference on the lattice."""
+    return f"SECRET_{derived(app, secret.name)}"
