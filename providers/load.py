@@ -1,0 +1,159 @@
+"""From a reference to a provider: one of ours, or a class in a Python file or module.
+
+| reference                               | what it is                                            |
+|-----------------------------------------|-------------------------------------------------------|
+| builtin:http-server                     | one of ours, by name                                  |
+| wasmcloud+builtin://http-server         | the same, as wasmCloud writes it                      |
+| ghcr.io/wasmcloud/http-server:0.28.0    | wasmCloud's own image, answered by ours of that kind  |
+| file://./provider/shout.py[:Class]      | the Provider subclass in that file; a bare path too   |
+| python:package.module[:Class]           | the Provider subclass in that module                  |
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import urllib.parse
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from lattice import BadInput, Finding
+from providers.provider import Provider
+
+Factory = Callable[[], Provider]
+
+BUILTINS = {
+    "http-server": "providers.http.server:HttpServer",
+    "keyvalue-memory": "providers.keyvalue.memory:MemoryKeyValue",
+    "keyvalue-nats": "providers.keyvalue.nats:NatsKeyValue",
+}
+"""Ours, by name: where the class is. Imported when asked for."""
+
+ALIASES = {
+    "httpserver": "http-server",
+    "kv-memory": "keyvalue-memory",
+    "kv-nats": "keyvalue-nats",
+}
+
+_IMAGE = re.compile(r"^(?:oci://)?(?:ghcr\.io/wasmcloud|wasmcloud\.azurecr\.io)/(?P<name>[a-z0-9-]+)(?:[:@].*)?$")
+
+
+def builtin_name(ref: str) -> str | None:
+    """Which of ours answers `ref`; None when it is not a reference to a first-party provider at all.
+
+    Raises BadInput when it is one that we do not have.
+    """
+    for prefix in ("builtin:", "wasmcloud+builtin://"):
+        if ref.startswith(prefix):
+            name = ref.removeprefix(prefix).removeprefix("//")
+            break
+    else:
+        image = _IMAGE.match(ref)
+        if image is None:
+            return None
+        name = image["name"]
+    name = ALIASES.get(name, name)
+    if name not in BUILTINS:
+        raise _unknown(ref, name)
+    return name
+
+
+def resolve(ref: str) -> Factory:
+    """What makes a new provider of `ref`. Raises BadInput when there is none, naming what is possible."""
+    name = builtin_name(ref)
+    if name is not None:
+        return _attribute(BUILTINS[name])
+    if ref.startswith("python:"):
+        return in_module(ref.removeprefix("python:"))
+    if ref.startswith("file:"):
+        return in_file(urllib.parse.unquote(ref.removeprefix("file:").removeprefix("//")))
+    if re.search(r"\.py(:\w+)?$", ref) and "://" not in ref:
+        return in_file(ref)
+    raise _unknown(ref, ref)
+
+
+def _unknown(ref: str, name: str) -> BadInput:
+    near = difflib.get_close_matches(name, [*BUILTINS, *ALIASES], n=1, cutoff=0.5)
+    meant = ALIASES.get(near[0], near[0]) if near else None
+    return BadInput(
+        Finding(
+            "provider-ref",
+            f'no provider is known as "{ref}"',
+            hint=f'did you mean "builtin:{meant}"?' if meant else "",
+            fix="use one of "
+            + ", ".join(f"builtin:{n}" for n in sorted(BUILTINS))
+            + ", or file://PATH.py for your own",
+        )
+    )
+
+
+def _attribute(place: str) -> Factory:
+    module, _, name = place.partition(":")
+    found: Factory = getattr(importlib.import_module(module), name)
+    return found
+
+
+def in_module(text: str) -> Factory:
+    """From `package.module[:Class]`."""
+    name, _, wanted = text.partition(":")
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise BadInput(Finding("provider-load", f"cannot import {name}: {error}")) from error
+    return _only_provider(module, wanted, name)
+
+
+def in_file(text: str) -> Factory:
+    """From `path.py[:Class]`. The file may import its neighbours; nothing of ours or of the library is shadowed."""
+    path_text, _, wanted = text.partition(":") if re.search(r"\.py:\w+$", text) else (text, "", "")
+    path = Path(path_text).expanduser().resolve()
+    if not path.is_file():
+        raise BadInput(Finding("provider-load", f"there is no file {path}"))
+    name = f"trellis_provider_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise BadInput(Finding("provider-load", f"{path} is not a Python file"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise BadInput(Finding("provider-load", f"{path} cannot be loaded: {type(error).__name__}: {error}")) from error
+    return _only_provider(module, wanted, str(path))
+
+
+def _only_provider(module: ModuleType, wanted: str, place: str) -> Factory:
+    found: dict[str, type[Provider]] = {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, Provider) and value.__module__ == module.__name__
+    }
+    if wanted:
+        if wanted not in found:
+            has = ", ".join(found) or "none"
+            raise BadInput(Finding("provider-load", f"{place} has no Provider class {wanted} (it has: {has})"))
+        return found[wanted]
+    # a class that others in the file extend is a base, not the one to run
+    leaves = {n: c for n, c in found.items() if not any(c in other.__bases__ for other in found.values())}
+    if len(leaves) == 1:
+        return next(iter(leaves.values()))
+    if not leaves:
+        raise BadInput(
+            Finding("provider-load", f"{place} has no class that extends Provider", fix="write `class Name(Provider):`")
+        )
+    raise BadInput(
+        Finding(
+            "provider-load",
+            f"{place} has several Provider classes: {', '.join(sorted(leaves))}",
+            fix=f"say which one: {place}:{min(leaves)}",
+        )
+    )
