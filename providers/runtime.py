@@ -137,7 +137,7 @@ class Runtime:
             async with asyncio.timeout(max(0.05, until - time.monotonic())):
                 await hook
         except Exception as error:
-            log.warning(event, provider=self.id, error=_sentence(error), **about)
+            log.warning(event, provider=self.id, error=sentence(error), **about)
 
     # -- configuration
 
@@ -176,8 +176,8 @@ class Runtime:
                 if old is not None:
                     self._forget(old)
                 if isinstance(error, Exception):
-                    self.refused[record.id] = _sentence(error)
-                    log.warning("link.refused", provider=self.id, link=str(record), error=_sentence(error))
+                    self.refused[record.id] = sentence(error)
+                    log.warning("link.refused", provider=self.id, link=str(record), error=sentence(error))
                 raise
             self.refused.pop(record.id, None)
             if old is not None:
@@ -259,7 +259,7 @@ class Runtime:
             async with asyncio.timeout(HEALTH_SECONDS):
                 said = await self.provider.healthy()
         except Exception as error:
-            return Health(False, _sentence(error))
+            return Health(False, sentence(error))
         return Health(False, said) if isinstance(said, str) else Health(said)
 
     # -- calls
@@ -330,7 +330,8 @@ class Runtime:
             serving.reset(token)
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """What went wrong, for people: no class name where the error is ours."""
     if isinstance(error, BadInput):
         return "; ".join(f.message for f in error.findings)
     if isinstance(error, LatticeError):
