@@ -94,7 +94,7 @@ class Guest:
         self.stderr = Output("stderr", on_line)
         self.links: dict[str, LinkName] = {}
         """Link names chosen by `wasmcloud:bus/lattice.set-link-name`, by interface without version."""
-        self.on_end: list[Callable[[], None]] = []
+        self.on_end: list[Callable[[], object]] = []
         """Called when the instance ends, last first: host state that must not outlive it."""
         self.random: random.Random | None = None if seed is None else random.Random(seed)
         """Where wasi:random draws from; None: the operating system."""

@@ -1,0 +1,37 @@
+"""The guest-facing interfaces: WASI 0.2, wasi:http, wasi:keyvalue, wasi:config, wasi:logging, wasmcloud:bus.
+
+One module per WIT package, in the same words; importing this package registers them all (see `actors.host_api`).
+Interfaces are served by name: a guest built against any 0.2.x finds them.
+"""
+
+from actors.wasi import (
+    bus,
+    cli,
+    clocks,
+    config,
+    filesystem,
+    http,
+    http_outgoing,
+    io,
+    keyvalue,
+    logging,
+    random,
+    sockets,
+)
+from actors.wasi.cli import Exited
+
+__all__ = [
+    "Exited",
+    "bus",
+    "cli",
+    "clocks",
+    "config",
+    "filesystem",
+    "http",
+    "http_outgoing",
+    "io",
+    "keyvalue",
+    "logging",
+    "random",
+    "sockets",
+]

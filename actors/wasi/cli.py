@@ -1,0 +1,103 @@
+"""wasi:cli: environment, standard streams, exit. There is no terminal."""
+
+from __future__ import annotations
+
+from actors.guest import Guest
+from actors.host_api import Resource, serves
+from actors.wasi.io import InputStream, OutputSink, OutputStream
+from lattice import Value
+from lattice.streams import ByteStream
+
+
+class Exited(Exception):
+    """The guest ended itself through wasi:cli/exit. `code` 0 is success."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the guest exited with code {code}")
+        self.code = code
+
+
+@serves("wasi:cli/environment")
+class Environment:
+    @staticmethod
+    def get_environment(guest: Guest) -> list[tuple[str, str]]:
+        return list(guest.environment.items())
+
+    @staticmethod
+    def get_arguments(guest: Guest) -> list[str]:
+        return list(guest.arguments)
+
+    @staticmethod
+    def initial_cwd(guest: Guest) -> str | None:
+        return None
+
+
+@serves("wasi:cli/exit")
+class Exit:
+    @staticmethod
+    def exit(guest: Guest, status: Value) -> None:
+        raise Exited(1 if "err" in status else 0)
+
+    @staticmethod
+    def exit_with_code(guest: Guest, status_code: int) -> None:
+        raise Exited(status_code)
+
+
+@serves("wasi:cli/stdin")
+class Stdin:
+    @staticmethod
+    def get_stdin(guest: Guest) -> InputStream:
+        return InputStream(ByteStream.of(b""))
+
+
+@serves("wasi:cli/stdout")
+class Stdout:
+    @staticmethod
+    def get_stdout(guest: Guest) -> OutputStream:
+        return OutputStream(OutputSink(guest.stdout))
+
+
+@serves("wasi:cli/stderr")
+class Stderr:
+    @staticmethod
+    def get_stderr(guest: Guest) -> OutputStream:
+        return OutputStream(OutputSink(guest.stderr))
+
+
+class TerminalInput(Resource, interface="wasi:cli/terminal-input", name="terminal-input"):
+    """`terminal-input`: no guest is given one."""
+
+
+class TerminalOutput(Resource, interface="wasi:cli/terminal-output", name="terminal-output"):
+    """`terminal-output`: no guest is given one."""
+
+
+@serves("wasi:cli/terminal-input", TerminalInput)
+class TerminalInputs:
+    """Has no functions of its own."""
+
+
+@serves("wasi:cli/terminal-output", TerminalOutput)
+class TerminalOutputs:
+    """Has no functions of its own."""
+
+
+@serves("wasi:cli/terminal-stdin")
+class TerminalStdin:
+    @staticmethod
+    def get_terminal_stdin(guest: Guest) -> TerminalInput | None:
+        return None
+
+
+@serves("wasi:cli/terminal-stdout")
+class TerminalStdout:
+    @staticmethod
+    def get_terminal_stdout(guest: Guest) -> TerminalOutput | None:
+        return None
+
+
+@serves("wasi:cli/terminal-stderr")
+class TerminalStderr:
+    @staticmethod
+    def get_terminal_stderr(guest: Guest) -> TerminalOutput | None:
+        return None

@@ -1,0 +1,101 @@
+"""wasi:keyvalue 0.2.0-draft. A bucket lives in the host; each use of it is a call without resources.
+
+| WIT                          | Invocation                                              |
+|------------------------------|---------------------------------------------------------|
+| store.bucket.get(key)        | wasi:keyvalue/store#get(bucket, key)                    |
+| atomics.increment(b, key, d) | wasi:keyvalue/atomics#increment(bucket, key, delta)     |
+| batch.get-many(b, keys)      | wasi:keyvalue/batch#get-many(bucket, keys)              |
+
+where `bucket` is the identifier it was opened with. `open` asks nobody (a request would pay a hop for it): a provider
+answers `no-such-store` to the first use. Errors of the lattice become the WIT `error` case `other`, which the guest can
+handle; only the end of the caller's time ends the guest too.
+"""
+
+from __future__ import annotations
+
+from actors.guest import Guest
+from actors.host_api import Resource, serves
+from actors.wasi.denials import denied, link_grant
+from lattice import DeadlineExceeded, Denied, Function, LatticeError, NotLinked, Value, WitError
+
+STORE = "wasi:keyvalue/store"
+ATOMICS = "wasi:keyvalue/atomics"
+BATCH = "wasi:keyvalue/batch"
+
+GET = Function(STORE, "get")
+SET = Function(STORE, "set")
+DELETE = Function(STORE, "delete")
+EXISTS = Function(STORE, "exists")
+LIST_KEYS = Function(STORE, "list-keys")
+INCREMENT = Function(ATOMICS, "increment")
+GET_MANY = Function(BATCH, "get-many")
+SET_MANY = Function(BATCH, "set-many")
+DELETE_MANY = Function(BATCH, "delete-many")
+
+
+async def _ask(guest: Guest, function: Function, *args: Value) -> Value:
+    try:
+        return await guest.call(function, *args)
+    except DeadlineExceeded:
+        raise
+    except Denied as error:
+        denied(guest, function.interface, function.name, error.message)
+        raise WitError("access-denied") from error
+    except LatticeError as error:
+        if isinstance(error, NotLinked):
+            denied(guest, function.interface, function.name, link_grant(function.interface))
+        raise WitError({"other": error.message}) from error
+
+
+class Bucket(Resource, interface=STORE, name="bucket"):
+    """`bucket`: the identifier it was opened with."""
+
+    __slots__ = ("guest", "identifier")
+
+    def __init__(self, guest: Guest, identifier: str) -> None:
+        self.guest = guest
+        self.identifier = identifier
+
+    async def get(self, key: str) -> Value:
+        return await _ask(self.guest, GET, self.identifier, key)
+
+    async def set(self, key: str, value: bytes) -> Value:
+        return await _ask(self.guest, SET, self.identifier, key, value)
+
+    async def delete(self, key: str) -> Value:
+        return await _ask(self.guest, DELETE, self.identifier, key)
+
+    async def exists(self, key: str) -> Value:
+        return await _ask(self.guest, EXISTS, self.identifier, key)
+
+    async def list_keys(self, cursor: Value) -> Value:
+        return await _ask(self.guest, LIST_KEYS, self.identifier, cursor)
+
+
+@serves(STORE, Bucket)
+class Store:
+    @staticmethod
+    def open(guest: Guest, identifier: str) -> Bucket:
+        return Bucket(guest, identifier)
+
+
+@serves(ATOMICS)
+class Atomics:
+    @staticmethod
+    async def increment(guest: Guest, bucket: Bucket, key: str, delta: int) -> Value:
+        return await _ask(guest, INCREMENT, bucket.identifier, key, delta)
+
+
+@serves(BATCH)
+class Batch:
+    @staticmethod
+    async def get_many(guest: Guest, bucket: Bucket, keys: list[str]) -> Value:
+        return await _ask(guest, GET_MANY, bucket.identifier, keys)
+
+    @staticmethod
+    async def set_many(guest: Guest, bucket: Bucket, key_values: list[tuple[str, bytes]]) -> Value:
+        return await _ask(guest, SET_MANY, bucket.identifier, key_values)
+
+    @staticmethod
+    async def delete_many(guest: Guest, bucket: Bucket, keys: list[str]) -> Value:
+        return await _ask(guest, DELETE_MANY, bucket.identifier, keys)
