@@ -1,1 +1,24 @@
 """One component, run well: knows Wasm, not the network."""
+
+from actors.actor import Actor
+from actors.adapters import ADAPTERS, Adapter
+from actors.component import Component, ComponentDescription, FunctionDescription, InterfaceDescription
+from actors.engine import Engine, EngineConfig
+from actors.guest import Guest
+from actors.instance import Instance
+from actors.limits import Limits
+
+__all__ = [
+    "ADAPTERS",
+    "Actor",
+    "Adapter",
+    "Component",
+    "ComponentDescription",
+    "Engine",
+    "EngineConfig",
+    "FunctionDescription",
+    "Guest",
+    "Instance",
+    "InterfaceDescription",
+    "Limits",
+]

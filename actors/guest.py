@@ -63,6 +63,7 @@ class Guest:
         "arguments",
         "config",
         "environment",
+        "failure",
         "imports",
         "invocation",
         "links",
@@ -94,6 +95,8 @@ class Guest:
         self.stderr = Output("stderr", on_line)
         self.links: dict[str, LinkName] = {}
         """Link names chosen by `wasmcloud:bus/lattice.set-link-name`, by interface without version."""
+        self.failure: Exception | None = None
+        """Why the guest stopped, when it had answered already and no caller is left to be told. Set before `end`."""
         self.on_end: list[Callable[[], object]] = []
         """Called when the instance ends, last first: host state that must not outlive it."""
         self.random: random.Random | None = None if seed is None else random.Random(seed)

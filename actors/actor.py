@@ -1,0 +1,108 @@
+"""An actor: a component deployed under an id, with its links, configuration and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from actors.component import Component, exported
+from actors.exports import exports_of
+from actors.guest import Guest, nothing_linked
+from actors.instance import Instance
+from actors.limits import Limits
+from actors.linker import Linker
+from lattice import EMPTY, EntityId, Handler, Invocation, Value
+from lattice.errors import UnknownFunction
+from lattice.invocation import Permits
+
+
+class Actor:
+    """Serves invocations, each in an instance of its own.
+
+    `imports` is the Handler behind every import the host does not serve itself. `on_line(stream, line)` gets what
+    guests print. Raises BadInput when the component has imports that nothing can satisfy.
+    """
+
+    def __init__(
+        self,
+        id: EntityId,
+        component: Component,
+        *,
+        imports: Handler = nothing_linked,
+        config: Mapping[str, str] = EMPTY,
+        environment: Mapping[str, str] = EMPTY,
+        arguments: tuple[str, ...] = (),
+        limits: Limits | None = None,
+        on_line: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self.id = id
+        self.component = component
+        self.imports = imports
+        self.config = config
+        self.environment = environment
+        self.arguments = arguments
+        self.limits = limits = limits or Limits()
+        self.on_line = on_line
+        self.linker = Linker(component)
+        self.exports = exports_of(component, self.linker)
+        self.permits = Permits(limits.concurrent, limits.queue)
+        self.running: set[Instance] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def handle(self, invocation: Invocation) -> Value:
+        """Call the export that `invocation.function` names, whatever its version. A Handler.
+
+        Raises WitError when the guest answers `err`; UnknownFunction; BadValue for arguments that do not fit; Busy
+        when the line is full; DeadlineExceeded at the invocation's deadline or the execution limit, whichever is
+        first; Trap and LimitExceeded for what the guest does.
+        """
+        export = self.exports.get(invocation.function.key)
+        if export is None:
+            raise self._unknown(invocation)
+        deadline = min(invocation.deadline, time.monotonic() + self.limits.execution)
+        permits = self.permits
+        if permits.free > 0 and not permits.waiting:
+            permits.free -= 1
+        else:
+            await permits.acquire(deadline)
+        try:
+            guest = Guest(
+                self.id,
+                imports=self.imports,
+                config=self.config,
+                environment=self.environment,
+                arguments=self.arguments,
+                invocation=invocation,
+                on_line=self.on_line,
+            )
+            instance = Instance(self.linker, export, guest, self.limits, deadline, self._closed)
+        except BaseException:
+            permits.release()
+            raise
+        self.running.add(instance)
+        try:
+            if export.adapter is None:
+                return await instance.call(*invocation.args)
+            return await export.adapter(instance, invocation)
+        finally:
+            if not instance.detached:
+                instance.close()
+
+    def _closed(self, instance: Instance) -> None:
+        self.running.discard(instance)
+        self.permits.release()
+        if not self.running:
+            self._idle.set()
+
+    def _unknown(self, invocation: Invocation) -> UnknownFunction:
+        names = exported(self.component.exports)
+        listed = f"it exports {', '.join(names)}" if names else "it exports nothing"
+        return UnknownFunction(f'"{self.id}" does not export {invocation.function}; {listed}', exports=names)
+
+    async def drain(self) -> None:
+        """Wait for the calls in flight, those that go on after their answer included. Send no new ones."""
+        while self.running or self.permits.waiting:
+            self._idle.clear()
+            await self._idle.wait()

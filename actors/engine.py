@@ -1,0 +1,269 @@
+"""One wasmtime engine for all components of a process, and the clock that preempts their guests."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from wasmtime import Config, WasmtimeError, wat2wasm
+from wasmtime import Engine as WasmtimeEngine
+from wasmtime import component as wc
+
+from actors import _ffi
+from actors.cache import CompiledCache, default_directory
+from actors.component import Component
+from lattice.errors import BadInput, Finding
+
+log = structlog.get_logger("actors")
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How the engine is made. `pool` instances share preallocated memory and start faster; more than that are Busy.
+
+    0 means no pool. Where the machine does not give the address space a pool reserves, instances are allocated on
+    demand.
+    """
+
+    pool: int = 1000
+    pool_memory: int = 4 * GIB  # bytes: the largest linear memory of an instance in the pool
+    tick: float = 0.002  # seconds between the moments at which a running guest may be preempted
+    stack: int = 512 * 1024  # bytes of a guest's stack that Wasm itself may use
+    optimize: bool = True
+    cache: Path | None = None  # where compiled code is kept; None: `default_directory()`
+
+
+class Ticker:
+    """Increments the engine's epoch while guests run. A daemon thread that sleeps when none does."""
+
+    def __init__(self, engine: int, seconds: float) -> None:
+        self._engine = engine
+        self._seconds = seconds
+        self._awake = threading.Event()
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+        self.busy: set[object] = set()
+        """Whoever is inside a poll, at this moment. Add first, then look at `asleep`."""
+        self.asleep = True
+
+    def wake(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="epoch", daemon=True)
+            self._thread.start()
+        self.asleep = False
+        self._awake.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._awake.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        idle = 0
+        while not self._stopped:
+            time.sleep(self._seconds)
+            if self.busy:
+                idle = 0
+                _ffi.increment_epoch(self._engine)
+                continue
+            idle += 1
+            if idle < 50:
+                continue
+            self._awake.clear()
+            self.asleep = True
+            if self.busy:  # it came in between, and may not have seen that we sleep
+                self.asleep = False
+                continue
+            self._awake.wait()
+            idle = 0
+
+
+class Engine:
+    """Compiles and loads components. Make one per process, and `close()` it after its actors."""
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        self.config = config = config or EngineConfig()
+        self.pooled = False
+        self.wasmtime = self._make(config)
+        self.address = _ffi.pointer(self.wasmtime)
+        self.ticker = Ticker(self.address, config.tick)
+        self.workers = ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="guest")
+        """Where guests go that compute for long, so that the event loop and the other cores stay free."""
+        self.cache = CompiledCache(
+            default_directory() if config.cache is None else config.cache,
+            f"stack={config.stack} optimize={config.optimize} pool={self.pooled and config.pool_memory}",
+        )
+        self._loading: dict[str, asyncio.Task[Component]] = {}
+        self._loaded: weakref.WeakValueDictionary[str, Component] = weakref.WeakValueDictionary()
+
+    def _make(self, config: EngineConfig) -> WasmtimeEngine:
+        settings = wasmtime_settings(config)
+        if config.pool > 0:
+            room = config.pool * 2 * (max(config.pool_memory, 4 * GIB) + GIB) + config.pool * 8 * 1024**2
+            if _ffi.can_reserve(room):
+                _ffi.use_pool(settings, pool_settings(config))
+                self.pooled = True
+            else:
+                log.warning("engine.pool_refused", instances=config.pool, bytes=room)
+        return WasmtimeEngine(settings)
+
+    async def load(self, source: bytes | Path) -> Component:
+        """The component in a file, or in these bytes (Wasm, or its text form). Raises BadInput.
+
+        Compiling happens off the event loop, once however many ask at the same time, and not at all when the compiled
+        code is in the cache.
+        """
+        name = str(source) if isinstance(source, Path) else "<bytes>"
+        wasm, digest = await asyncio.to_thread(_read, source, name)
+        loaded = self._loaded.get(digest)
+        if loaded is not None:
+            return loaded
+        task = self._loading.get(digest)
+        if task is None:
+            task = asyncio.create_task(self._load(wasm, digest, name), name=f"load {name}")
+            self._loading[digest] = task
+            task.add_done_callback(lambda _: self._loading.pop(digest, None))
+        return await asyncio.shield(task)
+
+    async def _load(self, wasm: bytes, digest: str, name: str) -> Component:
+        component = await asyncio.to_thread(self._ready, wasm, digest, name)
+        self._loaded[digest] = component
+        return component
+
+    def _ready(self, wasm: bytes, digest: str, name: str) -> Component:
+        begun = time.perf_counter()
+        compiled = self._cached(digest)
+        how = "cache"
+        if compiled is None:
+            how = "compiled"
+            compiled = self._compile(wasm, digest, name)
+        component = Component(self, compiled, digest, len(wasm), name)
+        log.debug("component.loaded", source=name, digest=digest, how=how, seconds=time.perf_counter() - begun)
+        return component
+
+    def _cached(self, digest: str) -> wc.Component | None:
+        path = self.cache.path(digest)
+        if path is None or not path.exists():
+            return None
+        try:
+            return wc.Component.deserialize_file(self.wasmtime, str(path))
+        except WasmtimeError as error:
+            log.warning("cache.damaged", path=str(path), reason=str(error).splitlines()[0])
+            self.cache.discard(digest)
+            return None
+
+    def _compile(self, wasm: bytes, digest: str, name: str) -> wc.Component:
+        try:
+            component = wc.Component(self.wasmtime, wasm)
+        except WasmtimeError as error:
+            raise BadInput(
+                Finding(
+                    "component-invalid",
+                    f"{name} is not a valid component: {_first_lines(str(error))}",
+                    fix="build it again with a current toolchain; `wasm-tools validate` says more",
+                )
+            ) from error
+        if self.cache.directory is not None:
+            self.cache.keep(digest, component.serialize())
+        return component
+
+    def close(self) -> None:
+        """Stop the clock and the worker threads. No guest may be running."""
+        self.workers.shutdown(wait=True, cancel_futures=True)
+        self.ticker.stop()
+
+
+def wasmtime_settings(config: EngineConfig) -> Config:
+    settings = Config()
+    settings.epoch_interruption = True
+    settings.wasm_component_model = True
+    settings.cranelift_opt_level = "speed" if config.optimize else "none"
+    settings.max_wasm_stack = config.stack
+    # host functions run on the guest's stack, so there is room for Python beside what Wasm may use
+    _ffi.set_stack(settings, config.stack + 1536 * 1024)
+    return settings
+
+
+def pool_settings(config: EngineConfig) -> dict[str, int]:
+    """A pool for `config.pool` components, each of up to dozens of core instances (Python has about 30)."""
+    return {
+        "total_component_instances": config.pool,
+        "total_core_instances": config.pool * 64,
+        "total_memories": config.pool * 2,
+        "total_tables": config.pool * 8,
+        "total_stacks": config.pool,
+        "max_component_instance_size": 4 * 1024**2,
+        "max_core_instance_size": 4 * 1024**2,
+        "max_core_instances_per_component": 1000,
+        "max_memories_per_component": 20,
+        "max_tables_per_component": 100,
+        "max_tables_per_module": 20,
+        "max_memories_per_module": 4,
+        "max_memory_size": config.pool_memory,
+        "table_elements": 100_000,
+    }
+
+
+_CORE_MODULE = b"\0asm\x01\0\0\0"
+_COMPONENT = b"\0asm\x0d\0\x01\0"
+
+
+def _read(source: bytes | Path, name: str) -> tuple[bytes, str]:
+    """The Wasm in `source` and its sha256."""
+    if isinstance(source, Path):
+        try:
+            data = source.read_bytes()
+        except IsADirectoryError as error:
+            raise BadInput(
+                Finding("component-missing", f"{name} is a directory", fix="name the .wasm file inside it")
+            ) from error
+        except OSError as error:
+            raise BadInput(
+                Finding(
+                    "component-missing",
+                    f"cannot read {name}: {error.strerror or error}",
+                    fix="build the component first, or correct the path",
+                )
+            ) from error
+    else:
+        data = bytes(source)
+    if data.lstrip()[:1] == b"(" or data.lstrip()[:2] == b";;":
+        try:
+            data = bytes(wat2wasm(data.decode()))
+        except (WasmtimeError, UnicodeDecodeError) as error:
+            raise BadInput(Finding("component-invalid", f"{name}: {_first_lines(str(error), 8)}")) from error
+    if data.startswith(_CORE_MODULE):
+        raise BadInput(
+            Finding(
+                "component-core-module",
+                f"{name} is a core Wasm module, not a component",
+                why="an actor talks to its host through typed interfaces, which only components have",
+                fix="build for wasm32-wasip2, or wrap it: `wasm-tools component new module.wasm -o component.wasm`; "
+                "from Python use componentize-py",
+            )
+        )
+    if not data.startswith(_COMPONENT):
+        raise BadInput(
+            Finding(
+                "component-not-wasm",
+                f"{name} is not WebAssembly: it begins with {data[:8]!r}" if data else f"{name} is empty",
+                fix="give a component's .wasm file",
+            )
+        )
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def _first_lines(text: str, count: int = 4) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    return "\n".join(lines[:count])

@@ -1,0 +1,81 @@
+"""A function that a component exports, made ready for calls: everything that does not depend on the one call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from actors import _ffi, types
+from actors._ffi import VAL, val_delete
+from actors.adapters import ADAPTERS
+from actors.codec import Misfit
+from actors.component import Component
+from actors.instance import ARGUMENTS
+from lattice.errors import BadValue
+from lattice.names import Function
+
+if TYPE_CHECKING:
+    from actors.instance import Instance
+    from actors.linker import Linker
+
+
+class Export:
+    """`address` is wasmtime's index of the function; `buffer()` is memory for one call of it."""
+
+    __slots__ = (
+        "_index",
+        "_lowers",
+        "adapter",
+        "address",
+        "answer",
+        "buffer",
+        "function",
+        "results",
+        "signature",
+        "title",
+    )
+
+    def __init__(self, linker: Linker, interface: types.InterfaceType, name: str, signature: types.Signature) -> None:
+        self.function = Function(interface.key, name, interface.version)
+        self.title = self.function.key if interface.key else name
+        self.signature = signature
+        index = linker.component.export_index(interface.name, name)
+        if index is None:
+            raise LookupError(f"{linker.component!r} lists {self.title}, but has no index for it")
+        self._index = index
+        self.address = _ffi.pointer(index)
+        self._lowers = [(param, linker.codecs.of(kind).lower) for param, kind in signature.params]
+        self.answer = linker.codecs.answer(signature.result)
+        self.results = 0 if signature.result is None else 1
+        self.buffer = _ffi.buffer(ARGUMENTS + VAL * len(self._lowers))
+        self.adapter = ADAPTERS.get(self.function.key)
+
+    def lower_into(self, address: int, args: tuple[Any, ...], instance: Instance) -> int:
+        """Write the arguments and say how many. Raises BadValue, having freed what it wrote."""
+        lowers = self._lowers
+        if len(args) != len(lowers):
+            raise BadValue(
+                f"{self.title} takes {len(lowers)} arguments ({', '.join(n for n, _ in lowers)}), got {len(args)}",
+                function=self.title,
+            )
+        at = address
+        name = ""
+        try:
+            for named, value in zip(lowers, args, strict=True):
+                name, lower = named
+                lower(at, value, instance)
+                at += VAL
+        except Misfit as misfit:
+            for written in range(address, at + VAL, VAL):
+                val_delete(written)
+            raise BadValue(f"{self.title}: {misfit.under(name)}", function=self.title) from misfit
+        return len(lowers)
+
+
+def exports_of(component: Component, linker: Linker) -> dict[str, Export]:
+    """By key, `namespace:package/interface#function`; a function of the world itself is `#function`."""
+    return {
+        (export := Export(linker, interface, name, signature)).function.key: export
+        for interface in component.exports
+        for name, signature in interface.functions.items()
+        if not name.startswith("[")
+    }

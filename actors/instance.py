@@ -1,0 +1,426 @@
+"""One store, one invocation, then dropped: the coroutine that drives a guest.
+
+The guest runs inside `future_poll`, on a stack of its own, until it ends, waits for a host function, or an epoch tick
+preempts it. wasmtime never wakes us: what happens between two polls is decided here.
+
+- A host coroutine that completes at once costs no Task. One that waits is continued inside the driver's own task, so
+  `asyncio.timeout` and cancellation reach it.
+- A guest that computes is preempted at each tick and the loop runs in between; after a few ticks it is polled in a
+  worker thread, and what it calls there hops back to the loop.
+- However a call ends, its future is deleted before the store is: that order is what stops a guest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import time
+import types as python
+from collections.abc import Callable, Coroutine, Generator
+from concurrent.futures import Future as ThreadFuture
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from actors import _ffi
+from actors._ffi import VAL, future_delete, future_poll, val_delete, waiting, word_at
+from actors.codec import Answer, Misfit
+from actors.guest import Guest
+from actors.host_api import Resource
+from actors.limits import Limits
+from actors.traps import trap_of
+from lattice.errors import BadValue, Busy, DeadlineExceeded, LatticeError, Trap, UnknownFunction, WitError
+
+if TYPE_CHECKING:
+    from actors.exports import Export
+    from actors.linker import Linker
+
+LIVE: dict[int, Instance] = {}
+"""Every instance whose store exists, by its context: how callbacks find theirs."""
+
+INLINE_TICKS = 2
+"""Epoch ticks a guest may use up on the event loop before it is polled in a worker thread."""
+STINT_TICKS = 10
+"""Ticks in a worker thread before it stands in line again, so that many such guests share few threads."""
+
+# where things are in an instance's buffer
+_INSTANCE = 0
+_FUNC = _INSTANCE + _ffi.INSTANCE
+_ERROR = _FUNC + _ffi.FUNC
+_RESULT = _ERROR + 16
+ARGUMENTS = _RESULT + VAL
+
+
+class HostCall(NamedTuple):
+    """A host coroutine that waits: `awaited` is what it yielded, or it was not started at all (`fresh`)."""
+
+    title: str
+    coroutine: Coroutine[Any, Any, Any]
+    fresh: bool
+    awaited: Any
+    answer: Answer
+    results: int
+
+
+@python.coroutine
+def _continued(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, Any]:
+    """`await coroutine`, which has been run up to the point where it yielded `awaited`."""
+    try:
+        while True:
+            try:
+                sent = yield awaited
+            except BaseException as error:
+                awaited = coroutine.throw(error)
+            else:
+                awaited = coroutine.send(sent)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        coroutine.close()
+
+
+class Instance:
+    """A guest about to run. `close()` it, whatever happened; that is safe to do twice."""
+
+    __slots__ = (
+        "_buffer",
+        "_lent",
+        "_next",
+        "_store",
+        "_table",
+        "address",
+        "context",
+        "deadline",
+        "detached",
+        "export",
+        "failure",
+        "guest",
+        "limits",
+        "linker",
+        "loop",
+        "off_loop",
+        "on_close",
+        "pending",
+        "stop",
+        "task",
+    )
+
+    def __init__(
+        self,
+        linker: Linker,
+        export: Export,
+        guest: Guest,
+        limits: Limits,
+        deadline: float = math.inf,
+        on_close: Callable[[Instance], None] | None = None,
+    ) -> None:
+        self.linker = linker
+        self.export = export
+        self.guest = guest
+        self.limits = limits
+        self.deadline = deadline
+        self.on_close = on_close
+        self.detached = False
+        self.failure: tuple[str, BaseException] | None = None
+        self.pending: HostCall | None = None
+        self.off_loop = False
+        self.stop = False
+        self.task: asyncio.Task[None] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._table: dict[int, Resource] = {}
+        self._lent: set[int] | None = None
+        self._next = 0
+        self._buffer = export.buffer()
+        self.address: int = _ffi.address_of(self._buffer)
+        store = self._store = _ffi.store_new(linker.component.engine.address, None, None)
+        context = self.context = _ffi.store_context(store)
+        LIVE[context] = self
+        _ffi.store_limiter(
+            store, limits.memory, limits.table_elements, limits.instances, limits.tables, limits.memories
+        )
+        _ffi.set_epoch_deadline(context, 1)
+        _ffi.yield_at_epoch(context, 1)
+
+    # -- resources: numbers for the guest, objects for the host
+
+    def push(self, resource: Resource, *, lent: bool = False) -> int:
+        """A number for `resource`. One that is only lent is not dropped with the instance."""
+        self._next = rep = self._next + 1
+        self._table[rep] = resource
+        if lent:
+            if self._lent is None:
+                self._lent = set()
+            self._lent.add(rep)
+        return rep
+
+    def borrowed(self, rep: int) -> Resource:
+        return self._table[rep]
+
+    def taken(self, rep: int) -> Resource:
+        """The guest gave it to the host, and has it no longer."""
+        return self._table.pop(rep)
+
+    def dropped(self, rep: int) -> None:
+        """The guest let go of its handle."""
+        resource = self._table.pop(rep, None)
+        if resource is not None:
+            resource.dropped()
+
+    # -- calls
+
+    async def call(self, *args: Any) -> Any:
+        """Instantiate, call the export, and return its result. Once per instance.
+
+        Raises WitError (the `err` side), BadValue, Trap, LimitExceeded, DeadlineExceeded or Busy. A cancellation stops
+        the guest wherever it is.
+        """
+        export = self.export
+        context = self.context
+        address = self.address
+        error_slot = address + _ERROR
+        future = _ffi.instantiate_async(
+            self.linker.address, context, self.linker.component.address, address + _INSTANCE, error_slot
+        )
+        try:
+            if not self._poll(future):
+                await self._wait(future)
+        finally:
+            self._delete(future)
+        if error := word_at(error_slot).value:
+            raise self._trap(error, starting=True)
+        if not _ffi.get_func(address + _INSTANCE, context, export.address, address + _FUNC):
+            raise UnknownFunction(f'"{self.guest.actor}" has no function {export.title}')
+        count = export.lower_into(address + ARGUMENTS, args, self)
+        result = address + _RESULT
+        try:
+            future = _ffi.call_async(
+                address + _FUNC, context, address + ARGUMENTS, count, result, export.results, error_slot
+            )
+            try:
+                if not self._poll(future):
+                    await self._wait(future)
+            finally:
+                self._delete(future)
+        finally:
+            for at in range(address + ARGUMENTS, address + ARGUMENTS + count * VAL, VAL):
+                val_delete(at)
+        if error := word_at(error_slot).value:
+            raise self._trap(error)
+        lift = export.answer.lift
+        if lift is None:
+            return None
+        try:
+            return lift(result, self)
+        except Misfit as misfit:
+            raise Trap(f"{export.title}: {misfit}") from misfit
+        finally:
+            val_delete(result)
+
+    async def call_until(self, answer: asyncio.Future[Any], *args: Any) -> Any:
+        """Call the export, and return the result of `answer` as soon as it is there, be the guest done or not.
+
+        The guest then goes on in a task of its own, and the instance is closed when that ends. When the guest ends
+        without having answered, its error is raised, or a Trap that says so. Cancelling this before there is an answer
+        stops the guest.
+        """
+        self.detached = True
+        self.task = task = start(self._to_the_end(answer, args), f"guest {self.guest.actor}")
+        if answer.done() and not answer.cancelled():
+            return answer.result()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def _to_the_end(self, answer: asyncio.Future[Any], args: tuple[Any, ...]) -> None:
+        try:
+            await self.call(*args)
+            if not answer.done():
+                answer.set_exception(Trap(f'"{self.guest.actor}" ended without an answer to {self.export.title}'))
+        except asyncio.CancelledError:
+            answer.cancel()
+            raise
+        except Exception as error:
+            self.guest.failure = error
+            if not answer.done():
+                answer.set_exception(error)
+        finally:
+            self.close()
+
+    # -- driving
+
+    def _poll(self, future: int) -> bool:
+        ticker = self.linker.component.engine.ticker
+        busy = ticker.busy
+        busy.add(self)
+        if ticker.asleep:
+            ticker.wake()
+        done: bool = future_poll(future)
+        busy.discard(self)
+        return done
+
+    async def _wait(self, future: int) -> None:
+        """Poll until the guest is done, within the deadline."""
+        self.loop = asyncio.get_running_loop()
+        left = self.deadline - time.monotonic()
+        if math.isinf(left):
+            await self._drive(future)
+            return
+        scope = asyncio.timeout(left)
+        try:
+            async with scope:
+                await self._drive(future)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise self._overdue() from None
+
+    async def _drive(self, future: int) -> None:
+        ticks = 0
+        while True:
+            if self.pending is not None:
+                await self._host_call(self.pending)
+                ticks = 0
+            elif ticks < INLINE_TICKS:
+                ticks += 1
+                await asyncio.sleep(0)
+            else:
+                if await self._poll_in_thread(future):
+                    return
+                continue
+            if self._poll(future):
+                return
+
+    async def _host_call(self, call: HostCall) -> None:
+        """Run the host function to its end and hand its answer to the guest. What it raises stops the guest."""
+        self.pending = None
+        try:
+            try:
+                if call.fresh:
+                    value = await call.coroutine
+                else:
+                    value = await _continued(call.coroutine, call.awaited)
+            except WitError as error:
+                if call.answer.error is None:
+                    raise Trap(f"{call.title} raised WitError, but its WIT type has no `result`") from error
+                call.answer.error(call.results, error.payload, self)
+            else:
+                call.answer.lower(call.results, value, self)
+        except Exception as error:
+            raise trap_of(self, call.title, error) from error
+        waiting.discard(self.context)
+
+    # -- guests that compute
+
+    async def _poll_in_thread(self, future: int) -> bool:
+        """Let a worker thread poll. Returns only when that thread has let go of the guest, cancelled or not."""
+        self.off_loop = True
+        self.stop = False
+        stint: ThreadFuture[bool] = self.linker.component.engine.workers.submit(self._stint, future)
+        waited = asyncio.wrap_future(stint)
+        try:
+            return await asyncio.shield(waited)
+        except asyncio.CancelledError:
+            self.stop = True
+            if not stint.cancel():
+                await _surely(waited)
+            raise
+        finally:
+            self.off_loop = False
+
+    def _stint(self, future: int) -> bool:
+        for _ in range(STINT_TICKS):
+            if self.stop:
+                return False
+            if self._poll(future):
+                return True
+            if self.pending is not None:
+                return False
+        return False
+
+    def on_loop(self, work: Callable[[], None]) -> None:
+        """From the worker thread: run `work` on the event loop and wait for it. Raises what it raises."""
+        finished = threading.Event()
+        raised: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                raised.append(error)
+            finally:
+                finished.set()
+
+        assert self.loop is not None
+        self.loop.call_soon_threadsafe(run)
+        finished.wait()
+        if raised:
+            raise raised[0]
+
+    # -- ends
+
+    def _delete(self, future: int) -> None:
+        """Stop the guest, if it has not ended."""
+        future_delete(future)
+        if self.pending is not None:
+            self.pending.coroutine.close()
+            self.pending = None
+        waiting.discard(self.context)
+
+    def _trap(self, error: int, *, starting: bool = False) -> BaseException:
+        text = _ffi.take_message(error)
+        word_at(self.address + _ERROR).value = 0
+        if self.failure is not None:
+            title, cause = self.failure
+            trap = trap_of(self, title, cause, text)
+            if trap is not cause:
+                trap.__cause__ = cause
+            return trap
+        if starting and "limit of" in text and "reached" in text:
+            return Busy(f"the engine's pool is full: {text.splitlines()[0]}")
+        return trap_of(self, None, None, text)
+
+    def _overdue(self) -> LatticeError:
+        error = DeadlineExceeded(
+            f'"{self.guest.actor}" did not finish {self.export.title} in time', function=self.export.title
+        )
+        if output := self.guest.stderr.tail():
+            error.details["output"] = output
+        return error
+
+    def close(self) -> None:
+        """Drop the store, and every resource the guest still had. The second time does nothing."""
+        store, self._store = self._store, 0
+        if not store:
+            return
+        del LIVE[self.context]
+        _ffi.store_delete(store)
+        try:
+            if self._table:
+                lent = self._lent or ()
+                for rep, resource in reversed(self._table.items()):
+                    if rep not in lent:
+                        resource.dropped()
+                self._table.clear()
+            self.guest.end()
+        finally:
+            if self.on_close is not None:
+                self.on_close(self)
+
+
+async def _surely(future: asyncio.Future[Any]) -> None:
+    """Wait for `future`, however often we are cancelled meanwhile."""
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError:
+            continue
+
+
+def start(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """A task that runs at once up to its first wait, where this Python can do that (3.12)."""
+    return asyncio.get_running_loop().create_task(coroutine, name=name)
+
+
+def bad_value(title: str, misfit: Misfit) -> BadValue:
+    return BadValue(f"{title}: {misfit}", function=title)

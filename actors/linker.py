@@ -1,0 +1,253 @@
+"""What a component's imports become: host functions, stubs that say what is missing, or Invocations.
+
+The linker walks the component's real imports, never a fixed list, because wasmtime matches versions loosely but
+shadows exactly. All callbacks find their instance by the store's context, so one linker serves every instance.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, NoReturn
+
+from actors import _ffi, types
+from actors._ffi import DONE, DONE_ENV, FINISHED, VAL, continuation_at, new_error, waiting, word_at
+from actors.codec import Answer, Codecs, Lift
+from actors.component import Component, how_imported
+from actors.host_api import SERVED, HostInterface, Resource, snake
+from actors.instance import LIVE, HostCall, Instance
+from lattice.errors import BadInput, Finding, Trap, WitError
+from lattice.names import Function
+
+HostFunction = Callable[..., Any]
+"""Called with the Instance and the lifted arguments."""
+
+
+class Linker:
+    """A component with its imports bound. Lives as long as any instance made from it."""
+
+    def __init__(self, component: Component, served: Mapping[str, HostInterface] = SERVED) -> None:
+        self.component = component
+        refuse_unlinkable(component, served)
+        self._numbers = _host_types(component, served)
+        self.codecs = Codecs(self._numbers)
+        self._callbacks: list[Any] = []  # ctypes keeps nothing alive by itself
+        self.address: int = _ffi.linker_new(component.engine.address)
+        root = _ffi.linker_root(self.address)
+        try:
+            for interface in component.imports:
+                self._interface(root, interface, served)
+        finally:
+            _ffi.scope_delete(root)
+
+    def __del__(self) -> None:
+        if address := getattr(self, "address", 0):
+            _ffi.linker_delete(address)
+
+    def _interface(self, root: int, interface: types.InterfaceType, served: Mapping[str, HostInterface]) -> None:
+        host = served.get(interface.key)
+        scope = _ffi.add_instance(root, interface.name) if interface.name else root
+        try:
+            for name, resource in interface.resources.items():
+                _ffi.add_resource(scope, name, self._numbers[resource], _drop)
+            for name, signature in interface.functions.items():
+                if how_imported(interface, served) == "linked":
+                    self._linked(scope, interface, name, signature)
+                else:
+                    self._served(scope, interface, name, signature, host)
+        finally:
+            if scope != root:
+                _ffi.scope_delete(scope)
+
+    def _served(
+        self,
+        scope: int,
+        interface: types.InterfaceType,
+        name: str,
+        signature: types.Signature,
+        host: HostInterface | None,
+    ) -> None:
+        title = f"{interface.key}#{name}"
+        found = None if host is None else host.find(name)
+        lifts, answer = self._codecs(signature)
+        if found is None:
+            function = _stub(f"{interface.name}#{name} is not implemented by this host")
+            lifts = []
+        else:
+            function = _method(name) if name.startswith("[method]") else _with_guest(found)
+        if found is not None and inspect.iscoroutinefunction(found):
+            callback = _async_callback(title, function, lifts, answer)
+            _ffi.add_func_async(scope, name, callback)
+        else:
+            callback = _sync_callback(title, function, lifts, answer)
+            _ffi.add_func(scope, name, callback)
+        self._callbacks.append(callback)
+
+    def _linked(self, scope: int, interface: types.InterfaceType, name: str, signature: types.Signature) -> None:
+        target = Function(interface.key, name, interface.version)
+        lifts, answer = self._codecs(signature)
+
+        def invoke(instance: Instance, *args: Any) -> Coroutine[Any, Any, Any]:
+            return instance.guest.call(target, *args)
+
+        callback = _async_callback(target.key, invoke, lifts, answer)
+        _ffi.add_func_async(scope, name, callback)
+        self._callbacks.append(callback)
+
+    def _codecs(self, signature: types.Signature) -> tuple[list[tuple[int, Lift]], Answer]:
+        lifts = [(index * VAL, self.codecs.of(kind).lift) for index, (_, kind) in enumerate(signature.params)]
+        return lifts, self.codecs.answer(signature.result)
+
+
+def refuse_unlinkable(component: Component, served: Mapping[str, HostInterface] = SERVED) -> None:
+    """Raises BadInput for imports that nothing can satisfy: unknown interfaces that pass resources."""
+    findings = []
+    for interface in component.imports:
+        if how_imported(interface, served) == "refused":
+            names = sorted({resource.name for resource in interface.resources.values()}) or ["a resource"]
+            findings.append(
+                Finding(
+                    "component-resource-import",
+                    f"{component.name or 'the component'} imports {interface.name or 'functions of the world'}, "
+                    f"which passes resources ({', '.join(names)})",
+                    why="this host does not implement that interface, and a resource cannot cross a link",
+                    fix="use an interface with plain values, or one the host serves",
+                )
+            )
+    if findings:
+        raise BadInput(*findings)
+
+
+def _host_types(component: Component, served: Mapping[str, HostInterface]) -> dict[types.ResourceId, int]:
+    """The host type number of every imported resource. One that the host does not know gets a number of its own."""
+    numbers: dict[types.ResourceId, int] = {}
+    for interface in component.imports:
+        for resource in interface.resources.values():
+            if resource in numbers:
+                continue
+            host = served.get(resource.interface)
+            found = None if host is None else host.resources.get(resource.name)
+            if found is None:
+                found = type("Unserved", (Resource,), {}, interface=resource.interface, name=resource.name)
+            numbers[resource] = found.wit_type
+    return numbers
+
+
+# -- what is called
+
+
+def _with_guest(function: HostFunction) -> HostFunction:
+    def call(instance: Instance, *args: Any) -> Any:
+        return function(instance.guest, *args)
+
+    return call
+
+
+def _method(wit_name: str) -> HostFunction:
+    """Looked up on the resource at each call, so that a subclass may bring its own."""
+    name = snake(wit_name.partition(".")[2])
+
+    def call(_: Instance, resource: Resource, *args: Any) -> Any:
+        return getattr(resource, name)(*args)
+
+    return call
+
+
+def _stub(sentence: str) -> HostFunction:
+    def call(_: Instance, *__: Any) -> NoReturn:
+        raise Trap(sentence)
+
+    return call
+
+
+# -- how it is called: the callbacks, which run on the guest's stack
+
+
+def _sync_callback(title: str, function: HostFunction, lifts: list[tuple[int, Lift]], answer: Answer) -> Any:
+    lower, lower_error = answer.lower, answer.error
+
+    def run(instance: Instance, values: list[Any], results: int) -> None:
+        try:
+            lower(results, function(instance, *values), instance)
+        except WitError as error:
+            if lower_error is None:
+                raise Trap(f"{title} raised WitError, but its WIT type has no `result`") from error
+            lower_error(results, error.payload, instance)
+
+    def call(_data: int, context: int, _type: int, arguments: int, _count: int, results: int, _one: int) -> int | None:
+        instance = LIVE[context]
+        try:
+            values = [lift(arguments + offset, instance) for offset, lift in lifts]
+            if instance.off_loop:
+                instance.on_loop(lambda: run(instance, values, results))
+            else:
+                run(instance, values, results)
+        except BaseException as error:
+            instance.failure = (title, error)
+            return new_error(title)
+        return None
+
+    return _ffi.SyncCallback(call)
+
+
+def _async_callback(title: str, function: HostFunction, lifts: list[tuple[int, Lift]], answer: Answer) -> Any:
+    lower, lower_error = answer.lower, answer.error
+
+    def call(
+        _data: int,
+        context: int,
+        _type: int,
+        arguments: int,
+        _count: int,
+        results: int,
+        _one: int,
+        error_slot: int,
+        continuation: int,
+    ) -> None:
+        instance = LIVE[context]
+        then = continuation_at(continuation)
+        then.callback = DONE
+        then.env = DONE_ENV
+        try:
+            values = [lift(arguments + offset, instance) for offset, lift in lifts]
+            coroutine = function(instance, *values)
+            if instance.off_loop:
+                awaited = None
+            else:
+                try:
+                    awaited = coroutine.send(None)
+                except StopIteration as stop:
+                    lower(results, stop.value, instance)
+                    return
+                except WitError as error:
+                    if lower_error is None:
+                        raise Trap(f"{title} raised WitError, but its WIT type has no `result`") from error
+                    lower_error(results, error.payload, instance)
+                    return
+            instance.pending = HostCall(title, coroutine, instance.off_loop, awaited, answer, results)
+            waiting.add(context)
+            then.callback = FINISHED
+            then.env = context
+        except BaseException as error:
+            instance.failure = (title, error)
+            word_at(error_slot).value = new_error(title)
+
+    return _ffi.AsyncCallback(call)
+
+
+def _dropped(_data: int, context: int, rep: int) -> int | None:
+    instance = LIVE.get(context)
+    if instance is None:
+        return None
+    try:
+        if instance.off_loop:
+            instance.on_loop(lambda: instance.dropped(rep))
+        else:
+            instance.dropped(rep)
+    except BaseException as error:
+        instance.failure = ("dropping a resource", error)
+        return new_error("dropping a resource")
+    return None
+
+
+_drop = _ffi.Destructor(_dropped)
