@@ -72,10 +72,10 @@ class Lattice:
         return await self._call(subjects.rpc(self.name, invocation.target), invocation)
 
     async def invoke_at(self, host: HostId, invocation: Invocation) -> Value:
-        """Call the target on one host."""
-        return await self._call(subjects.rpc_at(self.name, invocation.target, host), invocation)
+        """Call the target on one host. Busy is raised, not waited out: another host may have room."""
+        return await self._call(subjects.rpc_at(self.name, invocation.target, host), invocation, patient=False)
 
-    async def _call(self, subject: str, invocation: Invocation) -> Value:
+    async def _call(self, subject: str, invocation: Invocation, *, patient: bool = True) -> Value:
         if math.isinf(invocation.deadline):
             invocation = invocation.within(DEFAULT_TIMEOUT)
         pause = 0.005
@@ -93,7 +93,7 @@ class Lattice:
             except Busy:
                 pause = min(pause * 2, 0.25)
                 wait = pause * (0.5 + random.random())
-                if wait >= invocation.remaining():
+                if not patient or wait >= invocation.remaining():
                     raise
                 await asyncio.sleep(wait)
 

@@ -1,0 +1,380 @@
+"""The providers this host runs, in its own process or as children, with their links, health and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import structlog
+
+from host.components import Emit, failure
+from host.config import HostConfig
+from host.configs import Configs
+from host.links import Links
+from host.process import ChildProvider
+from host.router import Local, Router
+from lattice import BadInput, EntityId, HostId, LatticeError, traced
+from lattice.control import ProviderDescription, StartProvider
+from lattice.events import (
+    HealthCheckFailed,
+    HealthCheckPassed,
+    HealthCheckStatus,
+    LinkSetFailed,
+    ProviderStarted,
+    ProviderStartFailed,
+    ProviderStopped,
+)
+from lattice.lattice import Lattice, Serving
+from lattice.links import LinkDefinition
+from providers import LinkRecord
+from providers.load import builtin_name, resolve
+from providers.runtime import Health, Runtime
+
+log = structlog.get_logger("host")
+
+PLACEMENT = "placement"
+"""Reserved key of a provider's configuration: `host` (in the host's process) or `process` (in its own)."""
+
+FIRST_HEALTH = 1.0
+"""Seconds from a provider's start to its first health check."""
+
+REFUSED_RETRY = 2.0
+"""Seconds before a link that a provider refused is put again: a port may be free by then."""
+
+RESTART_FIRST, RESTART_MOST = 0.5, 30.0
+"""Seconds before a provider that ended is started again; doubled each time, up to the most."""
+
+STEADY = 60.0
+"""Seconds of running after which a provider's earlier crashes are forgotten."""
+
+
+class Body(Protocol):
+    """A provider's running form."""
+
+    async def put_link(self, record: LinkRecord) -> None: ...
+    async def delete_link(self, record: LinkRecord) -> None: ...
+    async def set_config(self, config: dict[str, str]) -> None: ...
+    async def health(self) -> Health: ...
+    async def stop(self, grace: float) -> None: ...
+
+
+class InProcess:
+    """A provider in the host's own process: its links are direct calls."""
+
+    def __init__(self, runtime: Runtime, serving: Serving, leave: Callable[[], None]) -> None:
+        self._runtime = runtime
+        self._serving = serving
+        self._leave = leave
+
+    async def put_link(self, record: LinkRecord) -> None:
+        await self._runtime.put_link(record)
+
+    async def delete_link(self, record: LinkRecord) -> None:
+        await self._runtime.delete_link(record.id)
+
+    async def set_config(self, config: dict[str, str]) -> None:
+        await self._runtime.set_config(config)
+
+    async def health(self) -> Health:
+        return await self._runtime.health()
+
+    async def stop(self, grace: float) -> None:
+        self._leave()
+        await self._serving.drain(grace)
+        await self._runtime.stop(grace)
+
+
+@dataclass(slots=True)
+class Provided:
+    """One provider on this host."""
+
+    id: EntityId
+    reference: str
+    annotations: dict[str, str]
+    config_names: list[str]
+    body: Body | None = None
+    healthy: bool = False
+    restarts: int = 0
+    since: float = field(default_factory=time.monotonic)
+    refused: dict[tuple[str, ...], str] = field(default_factory=dict)
+    """Links it would not take, and why, by the link's identity."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    stopping: bool = False
+
+    def describe(self) -> ProviderDescription:
+        return ProviderDescription(id=self.id, image_ref=self.reference, name=self.id, annotations=self.annotations)
+
+
+class Capabilities:
+    """What `provider.start` and `provider.stop` act on."""
+
+    def __init__(
+        self,
+        config: HostConfig,
+        host: HostId,
+        lattice: Lattice,
+        router: Router,
+        links: Links,
+        configs: Configs,
+        emit: Emit,
+    ) -> None:
+        self._config = config
+        self._host = host
+        self._lattice = lattice
+        self._router = router
+        self._links = links
+        self._configs = configs
+        self._emit = emit
+        self.running: dict[EntityId, Provided] = {}
+        links.on_change.append(self._links_changed)
+        configs.on_change.append(self._config_changed)
+
+    # -- start and stop
+
+    async def start(self, request: StartProvider) -> None:
+        """Start it and tell the lattice how it went. Never raises for what the request asks."""
+        id = request.provider_id
+        if id in self.running:
+            return
+        provided = Provided(id, request.provider_ref, dict(request.annotations or {}), list(request.config))
+        self.running[id] = provided
+        try:
+            async with provided.turn:
+                await self._embody(provided)
+        except Exception as error:
+            self.running.pop(id, None)
+            sentence = failure(error)
+            log.warning("provider.start_failed", provider=id, error=sentence)
+            await self._emit(
+                ProviderStartFailed(
+                    provider_id=id, provider_ref=request.provider_ref, host_id=self._host, error=sentence
+                )
+            )
+            return
+        await self._announce(provided)
+        self._spawn(provided, self._check_health(provided))
+
+    async def _announce(self, provided: Provided) -> None:
+        await self._emit(
+            ProviderStarted(
+                provider_id=provided.id,
+                host_id=self._host,
+                image_ref=provided.reference,
+                annotations=provided.annotations,
+            )
+        )
+
+    async def _embody(self, provided: Provided) -> None:
+        """Bring it to life with its links; a link it refuses is told to the lattice, and tried again."""
+        config = await self._configs.merged(n for n in provided.config_names if not n.startswith("SECRET_"))
+        placement = config.pop(PLACEMENT, None)
+        if placement not in (None, "host", "process"):
+            raise LatticeError(f"{PLACEMENT} is {placement!r}; it must be 'host' or 'process'")
+        ours = builtin_name(provided.reference) is not None
+        if placement == "process" or (placement is None and not ours):
+            provided.body = await self._child(provided, config)
+        else:
+            provided.body = await self._in_process(provided, config)
+        provided.since = time.monotonic()
+        for link in self._links.of(provided.id):
+            await self._put_link(provided, link)
+        await self._links.started(provided.id, provided.reference)
+
+    async def _in_process(self, provided: Provided, config: dict[str, str]) -> InProcess:
+        runtime = Runtime(
+            resolve(provided.reference)(),
+            provided.id,
+            self._router.route,
+            config,
+            lattice=self._lattice,
+            host_id=self._host,
+        )
+        await runtime.start()
+        handler = traced(runtime.handle)
+        serving = await self._lattice.serve(provided.id, handler, host=self._host)
+        self._router.local[provided.id] = Local(handler, lambda: True)
+
+        def leave() -> None:
+            self._router.local.pop(provided.id, None)
+
+        return InProcess(runtime, serving, leave)
+
+    async def _child(self, provided: Provided, config: dict[str, str]) -> ChildProvider:
+        async def exited(why: str) -> None:
+            if not provided.stopping:
+                self._spawn(provided, self._restart(provided, why))
+
+        child = ChildProvider(provided.reference, provided.id, self._host, self._lattice, config, exited)
+        await child.start()
+        return child
+
+    async def _restart(self, provided: Provided, why: str) -> None:
+        """Bring it back after it ended by itself, with longer and longer pauses while it keeps ending."""
+        provided.body = None
+        await self._turned(provided, False)
+        await self._emit(
+            ProviderStopped(
+                provider_id=provided.id,
+                host_id=self._host,
+                annotations=provided.annotations,
+                reason=f"crashed: {why.splitlines()[0]}",
+            )
+        )
+        if time.monotonic() - provided.since > STEADY:
+            provided.restarts = 0
+        while not provided.stopping:
+            await asyncio.sleep(min(RESTART_MOST, RESTART_FIRST * 2**provided.restarts))
+            provided.restarts += 1
+            try:
+                async with provided.turn:
+                    await self._embody(provided)
+            except Exception as error:
+                log.warning("provider.restart_failed", provider=provided.id, error=failure(error))
+                continue
+            log.info("provider.restarted", provider=provided.id, restarts=provided.restarts)
+            await self._announce(provided)
+            return
+
+    async def stop(self, id: EntityId, grace: float | None = None) -> bool:
+        """Drain and end it; False when it does not run here."""
+        provided = self.running.pop(id, None)
+        if provided is None:
+            return False
+        provided.stopping = True
+        for task in provided.tasks:
+            task.cancel()
+        async with provided.turn:
+            if provided.body is not None:
+                await provided.body.stop(self._config.grace if grace is None else grace)
+        await self._emit(
+            ProviderStopped(provider_id=id, host_id=self._host, annotations=provided.annotations, reason="stop")
+        )
+        return True
+
+    async def stop_all(self, *, sources: bool) -> None:
+        """Stop those that call actors (`sources`: work stops coming in), or all the others."""
+        chosen = [id for id in self.running if not sources or self._calls_others(id)]
+        await asyncio.gather(*(self.stop(id) for id in chosen))
+
+    def _calls_others(self, id: EntityId) -> bool:
+        return any(link.source_id == id for link in self._links.all())
+
+    def _spawn(self, provided: Provided, work: Awaitable[None]) -> None:
+        async def run() -> None:
+            await work
+
+        task = asyncio.create_task(run(), name=f"provider {provided.id}")
+        provided.tasks.add(task)
+        task.add_done_callback(provided.tasks.discard)
+
+    # -- links
+
+    def _links_changed(self, gone: list[LinkDefinition], new: list[LinkDefinition]) -> None:
+        for provided in self.running.values():
+            removed = [old for old in gone if self._mine(provided, old) and not any(link.replaces(old) for link in new)]
+            put = [link for link in new if self._mine(provided, link)]
+            if removed or put:
+                self._spawn(provided, self._change_links(provided, removed, put))
+
+    def _mine(self, provided: Provided, link: LinkDefinition) -> bool:
+        return provided.id in (link.source_id, link.target)
+
+    async def _change_links(self, provided: Provided, removed: list[LinkDefinition], put: list[LinkDefinition]) -> None:
+        async with provided.turn:
+            if provided.body is None:
+                return  # _embody reads the links when it comes to life
+            for link in removed:
+                provided.refused.pop(_identity(link), None)
+                try:
+                    await provided.body.delete_link(_bare(link))
+                except LatticeError as error:
+                    log.warning("link.delete_failed", provider=provided.id, link=str(link), error=error.message)
+            for link in put:
+                await self._put_link(provided, link)
+
+    async def _put_link(self, provided: Provided, link: LinkDefinition) -> None:
+        """Hand it to the provider; when that refuses, tell the lattice why and try again later."""
+        body = provided.body
+        if body is None:
+            return
+        try:
+            record = LinkRecord(
+                **link.model_dump(exclude={"source_config", "target_config"}),
+                source_config=await self._configs.merged(link.source_config),
+                target_config=await self._configs.merged(link.target_config),
+            )
+            await body.put_link(record)
+        except (BadInput, LatticeError) as error:
+            sentence = failure(error)
+            if provided.refused.get(_identity(link)) != sentence:
+                log.warning("link.refused", provider=provided.id, link=str(link), error=sentence)
+            provided.refused[_identity(link)] = sentence
+            await self._emit(
+                LinkSetFailed(
+                    name_=link.name, **link.model_dump(exclude={"name"}), error=f'provider "{provided.id}": {sentence}'
+                )
+            )
+            self._spawn(provided, self._put_again(provided, link))
+        else:
+            provided.refused.pop(_identity(link), None)
+
+    async def _put_again(self, provided: Provided, link: LinkDefinition) -> None:
+        await asyncio.sleep(REFUSED_RETRY)
+        async with provided.turn:
+            if _identity(link) in provided.refused and link in self._links.of(provided.id):
+                await self._put_link(provided, link)
+
+    # -- configuration and health
+
+    def _config_changed(self, name: str) -> None:
+        for provided in self.running.values():
+            if name in provided.config_names:
+                self._spawn(provided, self._reconfigure(provided))
+            links = [k for k in self._links.of(provided.id) if name in (*k.source_config, *k.target_config)]
+            if links:
+                self._spawn(provided, self._change_links(provided, [], links))
+
+    async def _reconfigure(self, provided: Provided) -> None:
+        async with provided.turn:
+            if provided.body is None:
+                return
+            try:
+                config = await self._configs.merged(provided.config_names)
+                config.pop(PLACEMENT, None)
+                await provided.body.set_config(config)
+            except (BadInput, LatticeError) as error:
+                log.warning("provider.config_refused", provider=provided.id, error=failure(error))
+
+    async def _check_health(self, provided: Provided) -> None:
+        pause = FIRST_HEALTH
+        while True:
+            await asyncio.sleep(pause)
+            pause = self._config.health
+            if provided.body is None:
+                continue
+            health = await provided.body.health()
+            if health.healthy == provided.healthy:
+                await self._emit(HealthCheckStatus(provider_id=provided.id, host_id=self._host))
+            else:
+                await self._turned(provided, health.healthy, health.message)
+
+    async def _turned(self, provided: Provided, healthy: bool, message: str = "") -> None:
+        if provided.healthy != healthy:
+            provided.healthy = healthy
+            if not healthy:
+                log.warning("provider.unhealthy", provider=provided.id, why=message)
+            kind = HealthCheckPassed if healthy else HealthCheckFailed
+            await self._emit(kind(provider_id=provided.id, host_id=self._host))
+
+
+def _identity(link: LinkDefinition) -> tuple[str, ...]:
+    return (link.source_id, link.target, link.wit_namespace, link.wit_package, link.name)
+
+
+def _bare(link: LinkDefinition) -> LinkRecord:
+    """The link without its configuration: enough to name it."""
+    return LinkRecord(**link.model_dump(exclude={"source_config", "target_config"}))

@@ -1,0 +1,335 @@
+"""The components this host runs: started, scaled, updated and stopped without dropping a call in hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+import actors.wasi  # noqa: F401  (registers what the host serves to guests)
+from actors import Actor, Component, Engine, Limits
+from host.config import HostConfig
+from host.configs import Configs
+from host.images import component_file
+from host.links import Links
+from host.router import Local, Router
+from lattice import BadInput, EntityId, Finding, HostId, LatticeError, traced
+from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
+from lattice.events import ComponentScaled, ComponentScaleFailed, Event
+from lattice.lattice import Lattice, Serving
+
+log = structlog.get_logger("host")
+
+STRICT_LINKS = "trellis.dev/strict-links"
+"""Annotation of our own manager: its links are put before the component, so one that is missing stays missing."""
+
+Emit = Callable[[Event], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Running:
+    """One component on this host."""
+
+    id: EntityId
+    reference: str
+    actor: Actor
+    serving: Serving
+    count: int
+    annotations: dict[str, str]
+    config_names: list[str]
+    limits: dict[str, str] | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def describe(self) -> ComponentDescription:
+        return ComponentDescription(
+            id=self.id,
+            image_ref=self.reference,
+            name=self.id,
+            annotations=self.annotations,
+            max_instances=self.count,
+            limits=self.limits,
+        )
+
+
+class Components:
+    """What `component.scale` and `component.update` act on."""
+
+    def __init__(
+        self,
+        config: HostConfig,
+        host: HostId,
+        host_name: str,
+        engine: Engine,
+        lattice: Lattice,
+        router: Router,
+        links: Links,
+        configs: Configs,
+        emit: Emit,
+    ) -> None:
+        self._config = config
+        self._host = host
+        self._host_name = host_name
+        self._engine = engine
+        self._lattice = lattice
+        self._router = router
+        self._links = links
+        self._configs = configs
+        self._emit = emit
+        self._turns: dict[EntityId, asyncio.Lock] = {}
+        self.running: dict[EntityId, Running] = {}
+        configs.on_change.append(self._config_changed)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def scale(self, request: ScaleComponent) -> None:
+        """Make it run as asked, and tell the lattice how it went. Never raises for what the request asks."""
+        async with self._turns.setdefault(request.component_id, asyncio.Lock()):
+            annotations = dict(request.annotations or {})
+            try:
+                reference = await self._scale(request, annotations)
+            except Exception as error:
+                sentence = failure(error)
+                log.warning("component.scale_failed", component=request.component_id, error=sentence)
+                await self._emit(
+                    ComponentScaleFailed(
+                        component_id=request.component_id,
+                        host_id=self._host,
+                        image_ref=request.component_ref,
+                        max_instances=request.count,
+                        annotations=annotations,
+                        error=sentence,
+                    )
+                )
+                return
+            await self._emit(
+                ComponentScaled(
+                    component_id=request.component_id,
+                    host_id=self._host,
+                    image_ref=reference,
+                    max_instances=request.count,
+                    annotations=annotations,
+                )
+            )
+
+    async def _scale(self, request: ScaleComponent, annotations: dict[str, str]) -> str:
+        running = self.running.get(request.component_id)
+        if request.count == 0:
+            if running is not None:
+                await self._stop(running)
+            return request.component_ref or (running.reference if running else "")
+        if running is None:
+            await self._start(request, annotations)
+            return request.component_ref
+        if request.allow_update and request.component_ref not in ("", running.reference):
+            await self._replace(running, request.component_ref)
+        if request.config != running.config_names:
+            running.actor.config = await self._values(running.id, request.config)
+            running.config_names = list(request.config)
+        if request.count != running.count:
+            running.count = request.count
+            running.actor.permits.resize(self._instances(request.count))
+            log.info("component.scaled", component=running.id, instances=request.count)
+        running.annotations = annotations
+        return running.reference
+
+    async def _start(self, request: ScaleComponent, annotations: dict[str, str]) -> None:
+        id = request.component_id
+        component = await self._load(id, request.component_ref, strict=annotations.get(STRICT_LINKS) == "true")
+        actor = Actor(
+            id,
+            component,
+            imports=self._router.imports,
+            config=await self._values(id, request.config),
+            limits=self._limits(request),
+            on_line=partial(_wrote, id),
+        )
+        handler = traced(actor.handle)
+        serving = await self._lattice.serve(id, handler, host=self._host)
+        self._router.local[id] = Local(handler, _room(actor))
+        self.running[id] = Running(
+            id,
+            request.component_ref,
+            actor,
+            serving,
+            request.count,
+            annotations,
+            list(request.config),
+            request.component_limits,
+        )
+        await self._links.started(id, request.component_ref)
+        log.info("component.started", component=id, image=request.component_ref, instances=request.count)
+
+    async def _load(self, id: EntityId, reference: str, *, strict: bool) -> Component:
+        component = await self._engine.load(component_file(reference))
+        if strict:
+            missing = [i for i in component.needs_links() if not self._links.linked(id, i)]
+            if missing:
+                raise BadInput(
+                    Finding(
+                        "TRL-LINK-003",
+                        f'component "{id}" imports {", ".join(missing)}, and no link provides it',
+                        why="the host does not implement that interface itself",
+                        fix="add a link trait from this component to a capability that exports it",
+                    )
+                )
+        return component
+
+    async def update(self, request: UpdateComponent) -> None:
+        """The same component from another image; the old one serves until the new one is ready."""
+        async with self._turns.setdefault(request.component_id, asyncio.Lock()):
+            running = self.running.get(request.component_id)
+            if running is None:
+                return
+            annotations = dict(request.annotations) if request.annotations is not None else running.annotations
+            event: Event
+            try:
+                await self._replace(running, request.new_component_ref)
+                running.annotations = annotations
+                event = ComponentScaled(
+                    component_id=running.id,
+                    host_id=self._host,
+                    image_ref=running.reference,
+                    max_instances=running.count,
+                    annotations=annotations,
+                )
+            except Exception as error:
+                sentence = failure(error)
+                log.warning("component.update_failed", component=running.id, error=sentence)
+                event = ComponentScaleFailed(
+                    component_id=running.id,
+                    host_id=self._host,
+                    image_ref=request.new_component_ref,
+                    max_instances=running.count,
+                    annotations=annotations,
+                    error=sentence,
+                )
+            await self._emit(event)
+
+    async def _replace(self, running: Running, reference: str) -> None:
+        strict = running.annotations.get(STRICT_LINKS) == "true"
+        component = await self._load(running.id, reference, strict=strict)
+        old = running.actor
+        new = Actor(
+            running.id,
+            component,
+            imports=self._router.imports,
+            config=old.config,
+            limits=old.limits,
+            on_line=old.on_line,
+        )
+        new.permits.resize(old.permits.size)
+        handler = traced(new.handle)
+        running.actor = new
+        running.serving.handler = handler
+        self._router.local[running.id] = Local(handler, _room(new))
+        running.reference = reference
+        await self._links.started(running.id, reference)
+        log.info("component.updated", component=running.id, image=reference)
+        self._later(self._drain(old))
+
+    async def _stop(self, running: Running) -> None:
+        """No new calls; those in hand get the grace period."""
+        self._router.local.pop(running.id, None)
+        self.running.pop(running.id, None)
+        await running.serving.drain(self._config.grace)
+        await self._drain(running.actor)
+        log.info("component.stopped", component=running.id)
+
+    async def _drain(self, actor: Actor) -> None:
+        """Let its instances end; those that are still streaming after the grace period are left to their deadline."""
+        try:
+            async with asyncio.timeout(self._config.grace):
+                await actor.drain()
+        except TimeoutError:
+            log.warning("component.not_drained", component=actor.id, instances=len(actor.running))
+
+    async def stop_all(self) -> None:
+        await asyncio.gather(*(self._stop(running) for running in list(self.running.values())))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self._config.grace)
+
+    def _later(self, work: Awaitable[object]) -> None:
+        async def run() -> None:
+            await work
+
+        task = asyncio.create_task(run())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- configuration and limits
+
+    async def _values(self, id: EntityId, names: list[str]) -> dict[str, str]:
+        """What `wasi:config` answers: the named configurations, and where the component runs."""
+        plain = [n for n in names if not n.startswith("SECRET_")]
+        values = await self._configs.merged(plain)
+        return {
+            **values,
+            "trellis.actor": id,
+            "trellis.host": self._host_name,
+            "trellis.host.id": self._host,
+        }
+
+    def _config_changed(self, name: str) -> None:
+        async def refresh(running: Running) -> None:
+            try:
+                running.actor.config = await self._values(running.id, running.config_names)
+            except (BadInput, LatticeError) as error:
+                log.warning("component.config_kept", component=running.id, config=name, error=failure(error))
+
+        for running in self.running.values():
+            if name in running.config_names:
+                self._later(refresh(running))
+
+    def _instances(self, count: int) -> int:
+        return self._config.max_instances if count == UNBOUNDED else count
+
+    def _limits(self, request: ScaleComponent) -> Limits:
+        asked = request.component_limits or {}
+        memory = _number(asked, "max_memory_limit", self._config.max_memory)
+        # `max_execution_time` is in milliseconds, as v1 hosts take it
+        milliseconds = _number(asked, "max_execution_time", int(self._config.execution * 1000))
+        return Limits(
+            memory=min(memory, self._config.max_memory),
+            execution=min(milliseconds / 1000, self._config.execution),
+            concurrent=self._instances(request.count),
+        )
+
+
+def _room(actor: Actor) -> Callable[[], bool]:
+    """Whether a call would start at once."""
+    permits = actor.permits
+    return lambda: permits.free > 0 and not permits.waiting
+
+
+def _wrote(id: EntityId, stream: str, line: str) -> None:
+    """A line that a guest printed."""
+    log.info("component.wrote", component=id, stream=stream, line=line)
+
+
+def _number(values: dict[str, str], key: str, default: int) -> int:
+    text = values.get(key)
+    if text is None:
+        return default
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number <= 0:
+        raise BadInput(Finding("TRL-LIM-001", f"{key} is {text!r}", why="it must be a whole number above zero"))
+    return number
+
+
+def failure(error: BaseException) -> str:
+    """What went wrong in one line, with causes, for events and logs."""
+    if isinstance(error, BadInput):
+        return "; ".join(
+            finding.message
+            + (f" ({finding.why})" if finding.why else "")
+            + (f"; fix: {finding.fix}" if finding.fix else "")
+            for finding in error.findings
+        )
+    if isinstance(error, LatticeError):
+        return error.message
+    return f"{type(error).__name__}: {error}"

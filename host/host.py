@@ -1,0 +1,226 @@
+"""A host: one member of a lattice that runs components and providers, and does what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from actors import Engine, EngineConfig
+from host.capabilities import Capabilities
+from host.components import Components
+from host.config import HostConfig
+from host.configs import Configs
+from host.control import Control
+from host.directory import Directory
+from host.identity import new_host_id, own_labels, own_version
+from host.links import Links
+from host.router import Router
+from lattice import LatticeError, events, subjects
+from lattice.control import HostInfo, Inventory, uptime_human
+from lattice.events import Event
+from lattice.lattice import Lattice
+from lattice.names import HostId, friendly_name
+from lattice.nats_transport import connect
+from lattice.transport import Message, Transport
+
+log = structlog.get_logger("host")
+
+REPLAY = 10.0
+"""Seconds for the first reading of links and configurations."""
+
+
+class Host:
+    """Use as `async with Host(config) as host: await host.run()`; leaving the block stops it in order."""
+
+    def __init__(self, config: HostConfig, transport: Transport | None = None) -> None:
+        self.config = config
+        self.id = new_host_id()
+        self.name = config.name or friendly_name()
+        self.labels = {**own_labels(), **config.labels}
+        self.registries: dict[str, object] = {}
+        self._transport = transport
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+        self._started = time.monotonic()
+        self._stopped = False
+
+    lattice: Lattice
+    engine: Engine
+    configs: Configs
+    links: Links
+    directory: Directory
+    router: Router
+    components: Components
+    capabilities: Capabilities
+    control: Control
+
+    # -- its life
+
+    async def start(self) -> Host:
+        """Join the lattice. Raises Unreachable when there is no broker."""
+        structlog.contextvars.bind_contextvars(host=self.name)
+        transport = self._transport or await connect(self.config.nats)
+        self.lattice = await Lattice(self.config.lattice, transport).start()
+        try:
+            await self._join()
+        except BaseException:
+            for task in self._tasks:
+                task.cancel()
+            await self.lattice.close()
+            raise
+        return self
+
+    async def _join(self) -> None:
+        self.engine = Engine(EngineConfig())
+        self.configs = Configs(await self.lattice.config_data())
+        self.links = Links(await self.lattice.lattice_data(), self.configs)
+        self.directory = Directory(self.id)
+        self.router = Router(self.lattice, self.links, self.directory)
+        self.components = Components(
+            self.config,
+            self.id,
+            self.name,
+            self.engine,
+            self.lattice,
+            self.router,
+            self.links,
+            self.configs,
+            self.emit,
+        )
+        self.capabilities = Capabilities(
+            self.config, self.id, self.lattice, self.router, self.links, self.configs, self.emit
+        )
+        self.control = Control(self)
+        for name, work in (
+            ("links", self.links.follow()),
+            ("configs", self.configs.follow()),
+            ("heartbeat", self._beat()),
+            ("alive", self._live()),
+        ):
+            self._tasks.append(asyncio.create_task(work, name=name))
+        async with asyncio.timeout(REPLAY):
+            await self.links.ready.wait()
+            await self.configs.ready.wait()
+        await self.lattice.on_events(self.directory.fold)
+        await self.lattice.transport.subscribe(subjects.alive(self.lattice.name), self._other_alive)
+        await self.control.listen()
+        await self.lattice.transport.flush()
+        await self.emit(events.HostStarted(friendly_name=self.name, labels=dict(self.labels), version=own_version()))
+        await self._say_alive()
+        log.info("host.started", id=self.id, lattice=self.lattice.name, nats=self.lattice.transport.url)
+
+    async def run(self) -> None:
+        """Return when it was told to stop."""
+        await self._stop.wait()
+
+    def stop_soon(self) -> None:
+        """Let `run` return."""
+        self._stop.set()
+
+    async def stop(self) -> None:
+        """In order: no new requests, no new calls, finish what is in hand, say goodbye, leave."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._stop.set()
+        log.info("host.stopping", id=self.id)
+        await self.control.deafen()
+        await self.capabilities.stop_all(sources=True)
+        await self.components.stop_all()
+        await self.capabilities.stop_all(sources=False)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        try:
+            await self.emit(events.HostStopped(labels=dict(self.labels)))
+            await self.lattice.flow.finish(1.0)
+        except LatticeError as error:
+            log.warning("host.goodbye_unsent", error=error.message)
+        await self.lattice.close()
+        self.engine.close()
+        log.info("host.stopped", id=self.id)
+
+    async def __aenter__(self) -> Host:
+        return await self.start()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # -- what it says of itself
+
+    def uptime(self) -> float:
+        """Seconds."""
+        return time.monotonic() - self._started
+
+    def info(self) -> HostInfo:
+        url = self.lattice.transport.url
+        return HostInfo(
+            id=self.id,
+            friendly_name=self.name,
+            labels=dict(self.labels),
+            lattice=self.lattice.name,
+            uptime_seconds=int(self.uptime()),
+            uptime_human=uptime_human(self.uptime()),
+            version=own_version(),
+            ctl_host=url,
+            rpc_host=url,
+            js_domain=self.config.nats.domain,
+        )
+
+    def inventory(self) -> Inventory:
+        return Inventory(
+            host_id=self.id,
+            friendly_name=self.name,
+            labels=dict(self.labels),
+            version=own_version(),
+            uptime_human=uptime_human(self.uptime()),
+            uptime_seconds=int(self.uptime()),
+            components=[c.describe() for c in self.components.running.values()],
+            providers=[p.describe() for p in self.capabilities.running.values() if p.body is not None],
+        )
+
+    def satisfies(self, constraints: dict[str, str]) -> bool:
+        """Every constraint equals one of its labels."""
+        return all(self.labels.get(key) == value for key, value in constraints.items())
+
+    async def emit(self, event: Event) -> None:
+        """Tell the lattice; a broker that is away is logged, since the next heartbeat says it all again."""
+        try:
+            await self.lattice.emit(event, self.id)
+        except LatticeError as error:
+            log.warning("event.unsent", name=event.name, error=error.message)
+
+    # -- signs of life
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.heartbeat)
+            await self.emit(events.HostHeartbeat(inventory=self.inventory()))
+
+    async def _live(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.alive)
+            try:
+                await self._say_alive()
+            except LatticeError as error:
+                log.warning("alive.unsent", error=error.message)
+
+    async def _say_alive(self) -> None:
+        await self.lattice.transport.publish(subjects.alive(self.lattice.name), self.id.encode())
+
+    async def _other_alive(self, message: Message) -> None:
+        """Note it; ask a host that we had not heard of what it runs."""
+        other = HostId(message.data.decode(errors="replace"))
+        if self.directory.alive(other):
+            self.control.later(self._get_to_know(other))
+
+    async def _get_to_know(self, other: HostId) -> None:
+        try:
+            reply = await self.lattice.control("host", "get", other)
+        except LatticeError:
+            return  # its heartbeat will tell
+        if reply.success and isinstance(reply.response, dict):
+            inventory = Inventory.model_validate(reply.response)
+            self.directory.fold(other, events.HostHeartbeat(inventory=inventory))

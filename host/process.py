@@ -1,0 +1,217 @@
+"""A provider in a process of its own: started by handle, talked to over NATS, ended by handle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+import structlog
+
+from lattice import EntityId, HostId, LatticeError, Trap, Unreachable, subjects
+from lattice.lattice import Lattice
+from lattice.nats_transport import NatsTransport
+from lattice.transport import Message, Subscription
+from providers import LinkRecord
+from providers.runtime import Health
+
+log = structlog.get_logger("host")
+
+START = 30.0
+"""Seconds from the process's start to its `ready`."""
+
+ANSWER = 35.0
+"""Seconds for one verb: a little more than a provider's hook may take."""
+
+LAST_LINES = 15
+"""Lines of its output that a failure shows."""
+
+
+class ChildProvider:
+    """One provider process. `on_exit` is called when it ends without having been told to."""
+
+    def __init__(
+        self,
+        reference: str,
+        id: EntityId,
+        host: HostId,
+        lattice: Lattice,
+        config: dict[str, str],
+        on_exit: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._reference = reference
+        self._id = id
+        self._host = host
+        self._lattice = lattice
+        self._config = config
+        self._on_exit = on_exit
+        self._process: asyncio.subprocess.Process | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lines: list[str] = []
+        self._stopping = False
+        self._ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+
+    def _subject(self, verb: str) -> str:
+        return subjects.provider(self._lattice.name, self._id, self._host, verb)
+
+    async def start(self) -> None:
+        """Start the process and wait until it is ready. Raises LatticeError, with its last lines, when it is not."""
+        transport = self._lattice.transport
+        if not isinstance(transport, NatsTransport):
+            raise LatticeError("a provider in its own process needs a lattice on NATS")
+        hearing = await transport.subscribe(self._subject("ready"), self._said_ready)
+        try:
+            await self._launch(transport)
+            await self._until_ready()
+        except BaseException:
+            await self.stop(0.5)
+            raise
+        finally:
+            await _quiet(hearing)
+
+    async def _launch(self, transport: NatsTransport) -> None:
+        await transport.flush()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "providers", self._reference),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C in a terminal is for us to pass on, in order
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+        self._process = process
+        self._tasks = [
+            asyncio.create_task(self._read_output(process), name=f"output of {self._id}"),
+            asyncio.create_task(self._watch(process), name=f"exit of {self._id}"),
+        ]
+        letter = {
+            "lattice": self._lattice.name,
+            "nats": asdict(transport.options),
+            "host_id": self._host,
+            "provider_id": self._id,
+            "config": self._config,
+            "links": [],
+        }
+        assert process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(letter).encode() + b"\n")
+            await process.stdin.drain()
+            process.stdin.close()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it ended already: _watch says why
+
+    def _said_ready(self, message: Message) -> None:
+        if not self._ready.done():
+            try:
+                self._ready.set_result(json.loads(message.data))
+            except ValueError:
+                self._ready.set_result({"ok": False, "error": "its ready message is not JSON"})
+
+    async def _until_ready(self) -> None:
+        try:
+            async with asyncio.timeout(START):
+                said = await self._ready
+        except TimeoutError:
+            raise LatticeError(f'provider "{self._id}" was not ready within {START:g} s{self._last_lines()}') from None
+        if not said.get("ok"):
+            raise LatticeError(f'provider "{self._id}" did not start: {said.get("error", "no reason given")}')
+
+    async def _read_output(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        while line := await process.stdout.readline():
+            text = line.decode(errors="replace").rstrip()
+            self._lines.append(text)
+            del self._lines[:-LAST_LINES]
+            log.info("provider.wrote", provider=self._id, line=text)
+
+    async def _watch(self, process: asyncio.subprocess.Process) -> None:
+        code = await process.wait()
+        await asyncio.wait([self._tasks[0]], timeout=1.0)
+        if self._stopping:
+            return
+        why = f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        if not self._ready.done():
+            self._ready.set_result({"ok": False, "error": f"the process {why}{self._last_lines()}"})
+            return
+        log.warning("provider.exited", provider=self._id, why=why)
+        await self._on_exit(why + self._last_lines())
+
+    def _last_lines(self) -> str:
+        return "\n" + "\n".join(self._lines) if self._lines else ""
+
+    async def _ask(self, verb: str, body: dict[str, Any], timeout: float = ANSWER) -> dict[str, Any]:
+        answer = await self._lattice.transport.request(self._subject(verb), json.dumps(body).encode(), timeout=timeout)
+        try:
+            said = json.loads(answer.data)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict):
+            raise Trap(f'provider "{self._id}" answered {verb} with something that is not a JSON object')
+        return said
+
+    async def put_link(self, record: LinkRecord) -> None:
+        said = await self._ask("link.put", record.model_dump(mode="json"))
+        if not said.get("ok"):
+            raise LatticeError(str(said.get("error", "the link was refused")))
+
+    async def delete_link(self, record: LinkRecord) -> None:
+        await self._ask("link.del", record.model_dump(mode="json"))
+
+    async def set_config(self, config: dict[str, str]) -> None:
+        self._config = config
+        said = await self._ask("config", config)
+        if not said.get("ok"):
+            raise LatticeError(str(said.get("error", "the configuration was refused")))
+
+    async def health(self) -> Health:
+        try:
+            said = await self._ask("health", {}, timeout=6.0)
+        except LatticeError as error:
+            return Health(False, error.message)
+        return Health(bool(said.get("healthy", said.get("ok"))), str(said.get("message", said.get("error", ""))))
+
+    async def stop(self, grace: float) -> None:
+        """Ask it to stop; SIGTERM and then SIGKILL to the process we started when it does not."""
+        self._stopping = True
+        process = self._process
+        if process is not None and process.returncode is None:
+            try:
+                await self._ask("stop", {"grace": grace}, timeout=max(0.5, grace))
+            except (LatticeError, Unreachable):
+                pass
+            if not await _ended(process, 1.0):
+                _signal(process, signal.SIGTERM)
+                if not await _ended(process, max(0.5, grace)):
+                    _signal(process, signal.SIGKILL)
+                    await process.wait()
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except ProcessLookupError:
+        pass
+
+
+async def _ended(process: asyncio.subprocess.Process, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await process.wait()
+    except TimeoutError:
+        return False
+    return True
+
+
+async def _quiet(subscription: Subscription) -> None:
+    try:
+        await subscription.unsubscribe()
+    except LatticeError:
+        pass
