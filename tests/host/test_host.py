@@ -1,0 +1,331 @@
+"""Hosts on a real lattice, driven over the control interface as any v1 client would."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from host import Host, HostConfig
+from lattice import EntityId, Function, Invocation, WitError, events
+from lattice.errors import DeadlineExceeded, NotLinked, Trap, Unreachable
+from lattice.lattice import Lattice
+from lattice.nats_transport import NatsOptions, connect
+
+ADDER = """(component
+  (core module $m
+    (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+    (func (export "spin") (loop $l (br $l)))
+    (func (export "crash") unreachable))
+  (core instance $i (instantiate $m))
+  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
+  (func $spin (canon lift (core func $i "spin")))
+  (func $crash (canon lift (core func $i "crash")))
+  (instance $math (export "add" (func $add)) (export "spin" (func $spin)) (export "crash" (func $crash)))
+  (export "demo:math/ops@0.1.0" (instance $math)))"""
+
+ASKER = """(component
+  (import "demo:math/ops@0.1.0" (instance $ops
+    (export "add" (func (param "a" u32) (param "b" u32) (result u32)))))
+  (core func $add (canon lower (func $ops "add")))
+  (core module $m
+    (import "ops" "add" (func $add (param i32 i32) (result i32)))
+    (func (export "ask") (param i32) (result i32) (call $add (local.get 0) (i32.const 1))))
+  (core instance $i (instantiate $m (with "ops" (instance (export "add" (func $add))))))
+  (func $ask (param "n" u32) (result u32) (canon lift (core func $i "ask")))
+  (instance $asks (export "ask" (func $ask)))
+  (export "demo:math/asks@0.1.0" (instance $asks)))"""
+
+ADD = Function.parse("demo:math/ops#add")
+ASK = Function.parse("demo:math/asks#ask")
+
+
+class World:
+    """A lattice with a client, whose events are all collected."""
+
+    def __init__(self, lattice: Lattice, url: str, folder: Path, stack: contextlib.AsyncExitStack) -> None:
+        self.lattice = lattice
+        self.url = url
+        self.folder = folder
+        self.events: list[events.Event] = []
+        self._stack = stack
+        self._happened = asyncio.Condition()
+
+    async def host(self, **more) -> Host:
+        config = HostConfig(lattice=self.lattice.name, nats=NatsOptions(self.url), grace=3.0, **more)
+        return await self._stack.enter_async_context(Host(config))
+
+    def wasm(self, name: str, text: str) -> str:
+        path = self.folder / f"{name}.wat"
+        path.write_text(text)
+        return path.as_uri()
+
+    async def collect(self, host, event) -> None:
+        async with self._happened:
+            self.events.append(event)
+            self._happened.notify_all()
+
+    async def until(self, kind, **fields):
+        def found():
+            return [e for e in self.events if type(e) is kind and all(getattr(e, k) == v for k, v in fields.items())]
+
+        async with asyncio.timeout(20), self._happened:
+            await self._happened.wait_for(lambda: bool(found()))
+            return found()[-1]
+
+    async def ask(self, *tokens, **body):
+        reply = await self.lattice.control(*tokens, body=body or None)
+        return reply
+
+    async def scale(self, host: Host, id: str, reference: str, count: int = 4, **more):
+        self.events.clear()
+        reply = await self.ask(
+            "component", "scale", host.id, component_id=id, component_ref=reference, count=count, **more
+        )
+        assert reply.success, reply
+        return await self.until(events.ComponentScaled, component_id=id, host_id=host.id, max_instances=count)
+
+    async def call(self, target: str, function: Function, *args, timeout: float = 5.0):
+        return await self.lattice.invoke(Invocation(EntityId(target), function, args).within(timeout))
+
+
+@pytest.fixture
+async def world(nats_url, lattice_name, tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
+        made = World(lattice, nats_url, tmp_path, stack)
+        await lattice.on_events(made.collect)
+        await lattice.transport.flush()
+        yield made
+
+
+def link(source: str, target: str, package: str, *interfaces: str, **more):
+    namespace, _, name = package.partition(":")
+    return {
+        "source_id": source,
+        "target": target,
+        "name": "default",
+        "wit_namespace": namespace,
+        "wit_package": name,
+        "interfaces": list(interfaces),
+        **more,
+    }
+
+
+async def test_a_host_says_who_it_is_and_says_goodbye(world):
+    host = await world.host(labels={"zone": "a"}, name="calm-oak-1")
+    started = await world.until(events.HostStarted, friendly_name="calm-oak-1")
+    assert started.labels["zone"] == "a" and "hostcore.os" in started.labels
+    replies = await world.lattice.control_all("host", "ping", most=1)
+    assert replies[0].response["id"] == host.id and len(host.id) == 56 and host.id[0] == "N"
+    reply = await world.ask("host", "get", host.id)
+    assert reply.response["components"] == [] and reply.response["labels"]["zone"] == "a"
+    assert (await world.ask("host", "stop", host.id)).message == "successfully handled stop host"
+    await asyncio.wait_for(host.run(), 5)
+    await host.stop()
+    await world.until(events.HostStopped)
+
+
+async def test_a_component_is_started_called_and_stopped(world):
+    host = await world.host()
+    await world.scale(host, "adder", world.wasm("adder", ADDER), 2, annotations={"by": "test"})
+    assert await world.call("adder", ADD, 40, 2) == 42
+    described = (await world.ask("host", "get", host.id)).response["components"][0]
+    assert (described["id"], described["max_instances"], described["annotations"]) == ("adder", 2, {"by": "test"})
+    await world.scale(host, "adder", "", 0)
+    with pytest.raises(Unreachable, match='"adder"'):
+        await world.call("adder", ADD, 1, 2)
+
+
+async def test_a_component_calls_another_directly_and_across_hosts(world):
+    a, b = await world.host(), await world.host()
+    await world.scale(a, "asker", world.wasm("asker", ASKER))
+    await world.scale(b, "adder", world.wasm("adder", ADDER))
+    with pytest.raises((NotLinked, Trap), match="not linked to demo:math/ops"):
+        await world.call("asker", ASK, 41)
+    assert (await world.ask("link", "put", **link("asker", "adder", "demo:math", "ops"))).success
+    assert await world.call("asker", ASK, 41) == 42
+    await world.scale(a, "adder", world.wasm("adder", ADDER))
+    await world.scale(b, "adder", "", 0)
+    assert await world.call("asker", ASK, 1) == 2
+
+
+async def test_an_image_that_is_missing_fails_the_scale_and_says_which(world):
+    host = await world.host()
+    await world.ask("component", "scale", host.id, component_id="x", component_ref="file:///no/such.wasm", count=1)
+    failed = await world.until(events.ComponentScaleFailed, component_id="x")
+    assert "/no/such.wasm" in failed.error and failed.image_ref == "file:///no/such.wasm"
+
+
+async def test_a_component_with_an_unlinked_import_is_refused_when_links_come_first(world):
+    host = await world.host()
+    reference = world.wasm("asker", ASKER)
+    strict = {"trellis.dev/strict-links": "true"}
+    body = {"component_id": "asker", "component_ref": reference, "count": 1, "annotations": strict}
+    await world.ask("component", "scale", host.id, **body)
+    failed = await world.until(events.ComponentScaleFailed, component_id="asker")
+    assert "demo:math/ops" in failed.error and "no link provides it" in failed.error
+    await world.ask("link", "put", **link("asker", "adder", "demo:math", "ops"))
+    await world.scale(host, "asker", reference, 1, annotations=strict)
+
+
+async def test_a_spinning_guest_ends_at_its_deadline_and_its_neighbours_do_not_notice(world):
+    host = await world.host()
+    await world.scale(host, "adder", world.wasm("adder", ADDER), 8)
+    spin = asyncio.create_task(world.call("adder", Function.parse("demo:math/ops#spin"), timeout=0.5))
+    for _ in range(20):
+        assert await world.call("adder", ADD, 1, 1) == 2
+    with pytest.raises(DeadlineExceeded):
+        await spin
+    with pytest.raises(Trap, match="unreachable"):
+        await world.call("adder", Function.parse("demo:math/ops#crash"))
+
+
+async def test_an_update_swaps_the_image_and_a_failing_one_keeps_the_old(world):
+    host = await world.host()
+    await world.scale(host, "adder", world.wasm("adder", ADDER), 2)
+    second = world.wasm("second", ADDER.replace("i32.add", "i32.mul"))
+    reply = await world.ask("component", "update", host.id, component_id="adder", new_component_ref=second)
+    assert reply.success
+    await world.until(events.ComponentScaled, component_id="adder", image_ref=second)
+    assert await world.call("adder", ADD, 3, 4) == 12
+    await world.ask("component", "update", host.id, component_id="adder", new_component_ref="file:///gone.wasm")
+    failed = await world.until(events.ComponentScaleFailed, component_id="adder")
+    assert "gone.wasm" in failed.error
+    assert await world.call("adder", ADD, 3, 4) == 12
+    reply = await world.ask("component", "update", host.id, component_id="nobody", new_component_ref=second)
+    assert not reply.success and "nobody" in reply.message
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+async def start_http(world, host, port: int, target: str = "web") -> None:
+    config = {"address": f"127.0.0.1:{port}"}
+    reply = await world.lattice.control("config", "put", f"http-{port}", body=config)
+    assert reply.success
+    reply = await world.ask(
+        "link", "put", **link("http", target, "wasi:http", "incoming-handler", source_config=[f"http-{port}"])
+    )
+    assert reply.success, reply
+    body = {"provider_id": "http", "provider_ref": "builtin:http-server"}
+    assert (await world.ask("provider", "start", host.id, **body)).success
+
+
+async def test_http_reaches_a_component_and_says_so_when_there_is_none(world):
+    host = await world.host()
+    port = free_port()
+    await start_http(world, host, port)
+    started = await world.until(events.ProviderStarted, provider_id="http")
+    assert started.image_ref == "builtin:http-server"
+    async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/") as answer:
+        assert answer.status == 503
+    text = (Path(__file__).parents[2] / "benchmarks/hello_http.wat").read_text()
+    await world.scale(host, "web", world.wasm("web", text))
+    async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/") as answer:
+        assert answer.status == 200 and "ello" in await answer.text()
+    reply = await world.ask("provider", "stop", host.id, provider_id="http")
+    assert reply.success
+    await world.until(events.ProviderStopped, provider_id="http")
+
+
+async def test_a_port_in_use_is_told_to_the_lattice_and_served_once_it_is_free(world):
+    host = await world.host()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        await start_http(world, host, port)
+        failed = await world.until(events.LinkSetFailed, source_id="http")
+        assert str(port) in failed.error and "in use" in failed.error
+    async with asyncio.timeout(20), aiohttp.ClientSession() as client:
+        while True:
+            try:
+                async with client.get(f"http://127.0.0.1:{port}/") as answer:
+                    assert answer.status == 503
+                    break
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.1)
+
+
+async def test_unknown_and_broken_requests_get_a_sentence(world):
+    host = await world.host()
+    assert (await world.ask("host", "dance", host.id)).message == "unsupported subject"
+    reply = await world.ask("component", "scale", host.id, count=1)
+    assert not reply.success and "component_id" in reply.message
+    reply = await world.ask("provider", "stop", host.id, provider_id="nobody")
+    assert not reply.success and reply.message == "provider with that ID is not running"
+    reply = await world.ask("label", "put", host.id, key="hostcore.os", value="beos")
+    assert not reply.success
+    assert (await world.ask("label", "put", host.id, key="zone", value="b")).success
+    assert host.labels["zone"] == "b"
+
+
+SHOUT = """
+from lattice import WitError
+from providers import Link, Provider, export
+
+
+class Shout(Provider):
+    @export("demo:math/ops#add")
+    async def add(self, link: Link, a: int, b: int) -> int:
+        if a == 0:
+            raise WitError("nothing")
+        if a == 99:
+            import os
+            os._exit(7)
+        return a + b + int(link.config.get("extra", "0"))
+"""
+
+
+async def test_a_provider_in_its_own_process_is_linked_reconfigured_and_restarted(world):
+    host = await world.host()
+    path = world.folder / "shout.py"
+    path.write_text(SHOUT)
+    await world.lattice.control("config", "put", "extra", body={"extra": "100"})
+    await world.ask("link", "put", **link("tester", "calc", "demo:math", "ops", target_config=["extra"]))
+    body = {"provider_id": "calc", "provider_ref": path.as_uri()}
+    assert (await world.ask("provider", "start", host.id, **body)).success
+    await world.until(events.ProviderStarted, provider_id="calc")
+
+    def call(*args):
+        return world.lattice.invoke(Invocation(EntityId("calc"), ADD, args, EntityId("tester")).within(5))
+
+    assert await call(1, 2) == 103
+    with pytest.raises(WitError):
+        await call(0, 0)
+    await world.lattice.control("config", "put", "extra", body={"extra": "200"})
+    async with asyncio.timeout(10):
+        while await call(1, 2) != 203:
+            await asyncio.sleep(0.02)
+    world.events.clear()
+    with pytest.raises((DeadlineExceeded, Unreachable)):
+        await world.lattice.invoke(Invocation(EntityId("calc"), ADD, (99, 0), EntityId("tester")).within(1))
+    stopped = await world.until(events.ProviderStopped, provider_id="calc")
+    assert "exited with 7" in stopped.reason
+    await world.until(events.ProviderStarted, provider_id="calc")
+    assert await call(1, 2) == 203
+
+
+async def test_a_provider_that_cannot_start_says_why(world):
+    host = await world.host()
+    for reference, word in (("file:///no/provider.py", "/no/provider.py"), ("builtin:htp-server", "http-server")):
+        world.events.clear()
+        await world.ask("provider", "start", host.id, provider_id="p", provider_ref=reference)
+        failed = await world.until(events.ProviderStartFailed, provider_id="p")
+        assert word in failed.error
+
+
+async def test_every_reply_on_the_wire_is_one_that_clients_can_decode(world):
+    host = await world.host()
+    subject = f"wasmbus.ctl.v1.{world.lattice.name}."
+    for tail in ("host.ping", f"host.get.{host.id}", "link.get", "claims.get", "config.get.nothing", "link.put"):
+        raw = await world.lattice.transport.request(subject + tail, b"", timeout=2)
+        body = json.loads(raw.data)
+        assert isinstance(body["success"], bool) and isinstance(body["message"], str)
