@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from actors.adapters import ADAPTERS
 from actors.guest import Guest
 from actors.host_api import Resource, serves
 from actors.wasi.io import InputStream, OutputSink, OutputStream
-from lattice import Value
+from lattice import Invocation, Trap, Value, WitError
 from lattice.streams import ByteStream
+
+if TYPE_CHECKING:
+    from actors.instance import Instance
 
 
 class Exited(Exception):
@@ -41,6 +47,20 @@ class Exit:
     @staticmethod
     def exit_with_code(guest: Guest, status_code: int) -> None:
         raise Exited(status_code)
+
+
+async def run(instance: Instance, invocation: Invocation) -> None:
+    """`wasi:cli/run#run` of a command: it may return, or exit."""
+    try:
+        await instance.call(*invocation.args)
+    except Trap as trap:
+        if not isinstance(trap.__cause__, Exited):
+            raise
+        if trap.__cause__.code != 0:
+            raise WitError from trap
+
+
+ADAPTERS["wasi:cli/run#run"] = run
 
 
 @serves("wasi:cli/stdin")

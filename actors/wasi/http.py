@@ -15,7 +15,7 @@ from typing import Any
 from actors.guest import Guest
 from actors.host_api import Resource, serves
 from actors.wasi.io import InputStream, IoError, OutputStream, Pollable, wake
-from lattice import Body, ByteStream, DeadlineExceeded, LimitExceeded, Trap, Value, WitError
+from lattice import Body, ByteStream, DeadlineExceeded, EntityId, LimitExceeded, Trap, Value, WitError
 from lattice.http import Headers, Request, Response
 from lattice.streams import StreamClosed
 
@@ -290,10 +290,11 @@ class OutgoingBody(Resource, interface="wasi:http/types", name="outgoing-body"):
     than its content-length ends in the error-code `size_error`.
     """
 
-    __slots__ = ("_expected", "_size_error", "_streamed", "_written", "bytes_")
+    __slots__ = ("_expected", "_guest", "_size_error", "_streamed", "_written", "bytes_")
 
-    def __init__(self, headers: Headers, size_error: str) -> None:
+    def __init__(self, guest: Guest, headers: Headers, size_error: str) -> None:
         self.bytes_ = ByteStream()
+        self._guest = guest
         self._expected = content_length(headers) if headers else None
         self._size_error = size_error
         self._written = 0
@@ -315,7 +316,8 @@ class OutgoingBody(Resource, interface="wasi:http/types", name="outgoing-body"):
         body.bytes_.finish(None if trailers is None else trailers.items)
 
     def dropped(self) -> None:
-        self.bytes_.fail(Trap("the guest dropped the body without finishing it"))
+        reason = self._guest.failure or Trap(f'"{self._guest.actor}" dropped the body without finishing it')
+        self.bytes_.fail(reason)
 
     # -- the sink
 
@@ -358,16 +360,17 @@ class _BodySink:
 class OutgoingResponse(Resource, interface="wasi:http/types", name="outgoing-response"):
     """`outgoing-response`"""
 
-    __slots__ = ("_body", "_headers", "_status")
+    __slots__ = ("_body", "_guest", "_headers", "_status")
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, guest: Guest, headers: Headers) -> None:
+        self._guest = guest
         self._headers = headers
         self._status = 200
         self._body: OutgoingBody | None = None
 
     @classmethod
     def new(cls, guest: Guest, headers: Fields) -> OutgoingResponse:
-        return cls(headers.items)
+        return cls(guest, headers.items)
 
     def status_code(self) -> int:
         return self._status
@@ -384,8 +387,12 @@ class OutgoingResponse(Resource, interface="wasi:http/types", name="outgoing-res
         """Once; again is an error."""
         if self._body is not None:
             raise WitError
-        self._body = OutgoingBody(self._headers, "HTTP-response-body-size")
+        self._body = OutgoingBody(self._guest, self._headers, "HTTP-response-body-size")
         return self._body
+
+    def complete(self) -> bool:
+        """All of the body is there."""
+        return self._body is None or self._body.bytes_.complete
 
     def value(self) -> Response:
         """The response as it travels; the body of one that wrote none is empty, of a complete one bytes."""
@@ -404,18 +411,22 @@ def gathered(body: Body) -> Body:
 
 
 class ResponseOutparam(Resource, interface="wasi:http/types", name="response-outparam"):
-    """`response-outparam`: `outcome` becomes the result the guest sets; `on_set` hears of it."""
+    """`response-outparam`: `answer` becomes the result that the guest sets."""
 
-    __slots__ = ("on_set", "outcome")
+    __slots__ = ("_actor", "answer")
 
-    def __init__(self, on_set: Callable[[], object]) -> None:
-        self.on_set = on_set
-        self.outcome: Value = None
+    def __init__(self, answer: asyncio.Future[Value], actor: EntityId) -> None:
+        self.answer = answer
+        self._actor = actor
 
     @staticmethod
     def set(guest: Guest, param: ResponseOutparam, response: Value) -> None:
-        param.outcome = response
-        param.on_set()
+        if not param.answer.done():
+            param.answer.set_result(response)
+
+    def dropped(self) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(Trap(f'"{self._actor}" dropped its response-outparam without setting it'))
 
 
 class RequestOptions(Resource, interface="wasi:http/types", name="request-options"):
@@ -456,9 +467,10 @@ class RequestOptions(Resource, interface="wasi:http/types", name="request-option
 class OutgoingRequest(Resource, interface="wasi:http/types", name="outgoing-request"):
     """`outgoing-request`"""
 
-    __slots__ = ("_authority", "_body", "_headers", "_method", "_path", "_scheme")
+    __slots__ = ("_authority", "_body", "_guest", "_headers", "_method", "_path", "_scheme")
 
-    def __init__(self, headers: Headers) -> None:
+    def __init__(self, guest: Guest, headers: Headers) -> None:
+        self._guest = guest
         self._headers = headers
         self._method: Value = "get"
         self._path: str | None = None
@@ -468,13 +480,13 @@ class OutgoingRequest(Resource, interface="wasi:http/types", name="outgoing-requ
 
     @classmethod
     def new(cls, guest: Guest, headers: Fields) -> OutgoingRequest:
-        return cls(headers.items)
+        return cls(guest, headers.items)
 
     def body(self) -> OutgoingBody:
         """Once; again is an error."""
         if self._body is not None:
             raise WitError
-        self._body = OutgoingBody(self._headers, "HTTP-request-body-size")
+        self._body = OutgoingBody(self._guest, self._headers, "HTTP-request-body-size")
         return self._body
 
     def method(self) -> Value:
