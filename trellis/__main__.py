@@ -1,8 +1,10 @@
 """`python -m trellis`, and the console script."""
 
+from trellis.cli import cli
+
 
 def main() -> None:
-    raise SystemExit("trellis: not built yet")
+    cli.main(prog_name="trellis")
 
 
 if __name__ == "__main__":

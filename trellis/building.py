@@ -1,0 +1,290 @@
+"""From an actor's source to a component.
+
+An actor's folder has a trellis.toml:
+
+    [build]
+    language = "python"          # componentize-py; or give `command` for any other toolchain
+    world = "counter"            # of the WIT in wit/
+    module = "app"               # the Python module that implements the world
+    output = "build/counter.wasm"
+
+A build is keyed by the content of everything that goes into it, not by times, so nothing is built twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import as_file, files
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from lattice import BadInput, Finding, Place
+from trellis.failures import USER_ERROR, Failure, failure
+from trellis.project import BUILD_FILE
+
+STAMP = Path(".trellis") / "build.json"
+TAIL = 15
+"""Lines of a failed build's output that are printed."""
+
+_IGNORED = {"__pycache__", "node_modules", "target"}
+_FIELDS = ("language", "world", "module", "output", "command", "paths")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What one trellis.toml says. Paths are absolute."""
+
+    folder: Path
+    output: Path
+    language: str | None = None
+    world: str | None = None
+    module: str = "app"
+    paths: tuple[Path, ...] = ()
+    """Where Python looks for modules, beside the folder itself."""
+    shell: str | None = None
+
+    @property
+    def name(self) -> str:
+        return self.output.stem
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    recipe: Recipe
+    size: int
+    seconds: float
+    fresh: bool
+    """False: nothing had changed, so nothing was done."""
+
+
+def recipe(folder: Path) -> Recipe:
+    """Read `folder`'s trellis.toml. Raises BadInput with everything that is wrong in it."""
+    file = folder / BUILD_FILE
+    text = file.read_text()
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(Finding("TRL-BLD-001", f"{file} is not TOML: {error}")) from error
+    wrong: list[Finding] = []
+
+    def report(message: str, key: str = "", **more: str) -> None:
+        wrong.append(Finding("TRL-BLD-001", message, _place(file, text, key), **more))
+
+    build = data.get("build")
+    if not isinstance(build, dict):
+        report("there is no [build] table", fix='add:  [build]  language = "python"  world = "..."')
+        raise BadInput(*wrong)
+    for key in build:
+        if key not in _FIELDS:
+            close = difflib.get_close_matches(key, _FIELDS, n=1)
+            hint = f"did you mean `{close[0]}`?" if close else ""
+            report(f"unknown field `{key}`", key, hint=hint, why=f"[build] accepts {', '.join(_FIELDS)}")
+    for key in ("language", "world", "module", "output", "command"):
+        if key in build and not isinstance(build[key], str):
+            report(f"`{key}` must be text", key)
+    language, shell = build.get("language"), build.get("command")
+    if (language is None) == (shell is None):
+        report("[build] needs either `language` or `command`", "language" if language else "build")
+    elif language not in (None, "python"):
+        report(
+            f"`{language}` is not a language that is built in",
+            "language",
+            why="python is; any other toolchain can be named as `command`",
+        )
+    if language == "python" and not build.get("world"):
+        report("a Python actor needs `world`", "language", fix="name the world of wit/ that the module implements")
+    if not build.get("output"):
+        report("`output` is missing", "build", fix='add:  output = "build/NAME.wasm"')
+    paths = build.get("paths", [])
+    if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+        report("`paths` must be a list of folders", "paths")
+    if wrong:
+        raise BadInput(*wrong)
+    folder = folder.resolve()
+    return Recipe(
+        folder,
+        folder / build["output"],
+        language,
+        build.get("world"),
+        build.get("module", "app"),
+        tuple(folder / path for path in paths),
+        shell,
+    )
+
+
+def _place(file: Path, text: str, key: str) -> Place | None:
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.lstrip(" \t[")
+        if key and stripped.startswith(key) and not stripped[len(key) :].lstrip().startswith("#"):
+            return Place(str(file), number, line.index(key) + 1, line, len(key))
+    return Place(str(file), 1, 1)
+
+
+async def build(recipe: Recipe, *, force: bool = False) -> Built:
+    """Build unless the output is up to date. Raises Failure when the toolchain is missing, or fails."""
+    begun = monotonic()
+    stamp = recipe.folder / STAMP
+    with as_file(files("actors") / "wit") as standard:
+        command = _command(recipe, standard)
+        key = await asyncio.to_thread(_key, recipe, command, standard)
+        if not force and _up_to_date(stamp, recipe.output, key):
+            return Built(recipe, recipe.output.stat().st_size, monotonic() - begun, fresh=False)
+        recipe.output.parent.mkdir(parents=True, exist_ok=True)
+        await _run(recipe, command)
+    size = recipe.output.stat().st_size
+    stamp.parent.mkdir(exist_ok=True)
+    record = {**_stamps(stamp), str(recipe.output): {"key": key, "sha256": _digest(recipe.output)}}
+    stamp.write_text(json.dumps(record, indent=1))
+    return Built(recipe, size, monotonic() - begun, fresh=True)
+
+
+# -- is there anything to do?
+
+
+def _key(recipe: Recipe, command: Sequence[str], standard: Path) -> str:
+    """Of everything that decides what the output will be."""
+    digest = hashlib.sha256()
+
+    def add(*parts: bytes) -> None:
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "big") + part)
+
+    try:
+        toolchain = version("componentize-py") if recipe.language == "python" else ""
+    except PackageNotFoundError:
+        toolchain = ""
+    add(toolchain.encode(), *(part.encode() for part in command[1:]))
+    for folder in (recipe.folder, standard, *recipe.paths):
+        for file in _sources(folder, recipe.output):
+            add(str(file.relative_to(folder)).encode(), file.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources(folder: Path, output: Path) -> Iterator[Path]:
+    for found, below, names in os.walk(folder):
+        here = Path(found)
+        below[:] = sorted(
+            name for name in below if name not in _IGNORED and not name.startswith(".") and here / name != output.parent
+        )
+        for name in sorted(names):
+            file = here / name
+            if file != output and not name.startswith(".") and not name.endswith((".pyc", ".wasm.part")):
+                yield file
+
+
+def _up_to_date(stamp: Path, output: Path, key: str) -> bool:
+    known = _stamps(stamp).get(str(output))
+    if not isinstance(known, dict) or known.get("key") != key or not output.is_file():
+        return False
+    return bool(known.get("sha256") == _digest(output))
+
+
+def _stamps(stamp: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(stamp.read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+# -- doing it
+
+
+def _command(recipe: Recipe, standard: Path) -> list[str]:
+    if recipe.shell is not None:
+        return shlex.split(recipe.shell)
+    assert recipe.world is not None
+    wit = recipe.folder / "wit"
+    own = ["-d", str(wit)] if wit.is_dir() else []
+    paths = [part for path in (recipe.folder, *recipe.paths) for part in ("-p", str(path))]
+    return [
+        *(_componentize(), "-d", str(standard), *own, "-w", recipe.world),
+        *("componentize", recipe.module, *paths, "-o", str(_part(recipe))),
+    ]
+
+
+def _part(recipe: Recipe) -> Path:
+    """Where the toolchain writes, so that a failed build leaves the last good output alone."""
+    return recipe.output.with_name(recipe.output.name + ".part")
+
+
+def _componentize() -> str:
+    beside = Path(sys.executable).parent / "componentize-py"
+    found = str(beside) if beside.is_file() else shutil.which("componentize-py")
+    if found is None:
+        raise failure(
+            "TRL-BLD-002",
+            "componentize-py is not installed",
+            why="it compiles Python to a Wasm component",
+            fix=f"{sys.executable} -m pip install 'trellis-lattice[build]'",
+        )
+    return found
+
+
+async def _run(recipe: Recipe, command: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="trellis-build-") as nothing:
+        # componentize-py adds the packages of the environment it finds, whichever those happen to be; what goes into
+        # a component is what its folder and `paths` say, so it finds an empty one
+        (Path(nothing) / "lib" / "site-packages").mkdir(parents=True)
+        environment = (
+            dict(os.environ)
+            if recipe.shell is not None
+            else {**os.environ, "VIRTUAL_ENV": nothing, "RUST_BACKTRACE": "0"}
+        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                cwd=recipe.folder,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+        except OSError as error:
+            raise _failed(recipe, command, f"cannot be run: {error.strerror or error}", b"") from error
+        try:
+            output, _ = await process.communicate()
+        except asyncio.CancelledError:
+            process.kill()
+            await process.wait()
+            raise
+    part = _part(recipe)
+    if process.returncode != 0:
+        part.unlink(missing_ok=True)
+        raise _failed(recipe, command, f"exited with {process.returncode}", output)
+    if part.is_file():
+        part.replace(recipe.output)
+    if not recipe.output.is_file():
+        raise _failed(recipe, command, f"succeeded, but wrote no {recipe.output}", output)
+
+
+def _failed(recipe: Recipe, command: Sequence[str], how: str, output: bytes) -> Failure:
+    text = output.decode(errors="replace").rstrip()
+    text = text.partition("\nAssertionError: ")[2] or text  # how componentize-py's script begins every error
+    lines = text.splitlines()[-TAIL:]
+    finding = Finding(
+        "TRL-BLD-003",
+        f"`{recipe.name}` was not built: {Path(command[0]).name} {how}",
+        Place(str(recipe.folder / BUILD_FILE), 1, 1),
+        why="\n       ".join(["its last lines:", *lines]) if lines else "",
+        fix=f"to run it by hand, in {recipe.folder}:  {shlex.join(command)}",
+    )
+    return Failure(USER_ERROR, finding)

@@ -1,0 +1,86 @@
+"""The command line: which verbs there are, and how their outcomes become exit codes.
+
+A verb's module is imported when the verb is used, so that `trellis --help` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import click
+
+from trellis.failures import DETACHED, Failure, explain
+
+VERBS: Mapping[str, str] = {
+    "up": "Start a lattice on this machine, with an app in it.",
+    "build": "Compile the components below a folder.",
+    "check": "Say everything that is wrong with a manifest.",
+    "deploy": "Put an app on the lattice and wait until it is ready.",
+    "status": "Show what is wanted, what runs where, and why.",
+    "scale": "Change how many instances a component has.",
+    "undeploy": "Take an app off the lattice.",
+    "inspect": "Show what a component imports and exports.",
+    "host": "Run a host.",
+    "wadm": "Run the deployment manager.",
+    "version": "Show the version.",
+}
+
+
+class Verbs(click.Group):
+    """The root command."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command = importlib.import_module(f"trellis.commands.{cmd_name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], VERBS, n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else ""
+            raise click.UsageError(f"there is no command `{args[0]}`{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run, and end the process with an exit code of `trellis.failures`."""
+        kwargs["standalone_mode"] = False
+        try:
+            outcome = super().main(*args, **kwargs)
+        except (click.Abort, KeyboardInterrupt):
+            sys.exit(DETACHED)
+        except BrokenPipeError:
+            sys.stdout = None  # whoever read our output has left: nothing more can be said
+            sys.exit(0)
+        except Exception as error:
+            failure = explain(error)
+            if failure is None:
+                raise
+            failure.show()
+            sys.exit(failure.exit_code)
+        sys.exit(outcome if isinstance(outcome, int) else 0)
+
+
+@click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """Trellis: WebAssembly actors on a NATS lattice.
+
+    Begin with `trellis up DIR`, where DIR has an app.yaml.
+    """
+
+
+__all__ = ["VERBS", "Failure", "cli"]

@@ -1,0 +1,64 @@
+"""`trellis check`"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trellis.failures import USER_ERROR, failure, show
+from trellis.options import output_option
+from trellis.running import run
+
+if TYPE_CHECKING:
+    from wadm.validate import Checked
+
+
+@click.command
+@click.argument("path", metavar="[FILE]", default=".", type=click.Path(path_type=Path))
+@output_option
+def command(path: Path, output: str) -> int:
+    """Say everything that is wrong with a manifest and its components. Needs no lattice.
+
+    FILE is a manifest, or a folder with an app.yaml.
+    """
+    checked = run(checked_manifest(path))
+    if output == "json":
+        click.echo(json.dumps({"ok": checked.manifest is not None, "findings": [asdict(f) for f in checked.findings]}))
+    else:
+        show(*checked.findings)
+        errors, warnings = len(checked.errors), len(checked.warnings)
+        if errors or warnings:
+            click.echo(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}")
+        else:
+            click.echo("no findings")
+    return USER_ERROR if checked.errors else 0
+
+
+async def checked_manifest(path: Path) -> Checked:
+    """The manifest at `path`, with every finding about it and its components. Raises Failure when it cannot be read."""
+    from actors import Engine
+    from trellis.preflight import examine, read
+    from trellis.project import manifest_at
+
+    file = manifest_at(path)
+    try:
+        checked = read(file)
+    except OSError as error:
+        raise failure("TRL-CLI-002", f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise failure("TRL-CLI-002", f"{file} is not UTF-8 text: {error}") from error
+    if checked.manifest is None:
+        return checked
+    engine = Engine()
+    try:
+        return (await examine(checked, engine)).checked
+    finally:
+        engine.close()
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

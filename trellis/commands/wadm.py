@@ -1,0 +1,37 @@
+"""`trellis wadm start`"""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from trellis.logs import Format, configure, log_options
+from trellis.options import Where, lattice_options, where
+from trellis.running import run, told_to_stop
+
+
+@click.group
+def command() -> None:
+    """Run the deployment manager, which makes the lattice what its apps' manifests say."""
+
+
+@command.command
+@lattice_options
+@log_options
+def start(nats: str | None, lattice: str | None, log_format: Format, log_level: str) -> None:
+    """Manage a lattice, until SIGTERM or Ctrl-C."""
+    configure(log_format, log_level)
+    run(_manager(where(nats, lattice)), quiet=False)
+
+
+async def _manager(place: Where) -> None:
+    from lattice.lattice import Lattice
+    from trellis.session import connected
+    from wadm import Manager
+
+    stopping = asyncio.Event()
+    with told_to_stop(stopping.set):
+        async with connected(place, "wadm") as transport:
+            async with Manager(Lattice(place.lattice, transport)):
+                await stopping.wait()

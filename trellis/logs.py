@@ -1,0 +1,61 @@
+"""Log lines of the processes that run for long: for people, or one JSON object a line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+Format = Literal["text", "json"]
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def log_options(function: F) -> F:
+    """`--log-format` and `--log-level`."""
+    function = click.option(
+        "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="The least that is logged."
+    )(function)
+    return click.option(
+        "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How it is logged."
+    )(function)
+
+
+def configure(format: Format, level: str) -> None:
+    """Send every log line of this process to stderr."""
+    import structlog
+
+    least = getattr(logging, level.upper())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.StackInfoRenderer(),
+    ]
+    last: list[Any]
+    if format == "json":
+        last = [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    else:
+        last = [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+            # locals in tracebacks would show what a log must not hold
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
+            ),
+        ]
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(
+        level=max(least, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+    )

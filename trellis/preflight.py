@@ -1,0 +1,169 @@
+"""A manifest next to the components it names: does everything that they import have somebody to answer it?
+
+The manifest alone says which links there are; only the components say which they need. What is found here would
+otherwise show as a call that fails, on some host, later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import actors.wasi  # noqa: F401  the interfaces that a host serves are registered by importing them
+from actors import Component as Compiled
+from actors import ComponentDescription, Engine
+from lattice import BadInput, Finding, Place
+from wadm.images import local_file
+from wadm.manifest import Link
+from wadm.resolve import resolve_images
+from wadm.validate import Checked, check
+
+NOT_PROVIDED = "TRL-LINK-003"
+NOT_LINKED = "TRL-LINK-004"
+NOT_CARRIED = "TRL-LINK-005"
+NOT_EXPORTED = "TRL-LINK-006"
+NOT_IMPORTED = "TRL-LINK-007"
+
+THROUGH_LINKS: Mapping[str, str] = {
+    "wasi:keyvalue/": "builtin:keyvalue-nats",
+    "wasi:http/outgoing-handler": "",
+}
+"""Interfaces whose resources the host holds, but whose calls go through a link; and the provider that answers them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A manifest and its components. `checked` has every finding; its manifest is None when one is an error."""
+
+    checked: Checked
+    components: Mapping[str, ComponentDescription]
+
+
+def read(path: Path) -> Checked:
+    """The manifest at `path`, checked, its files made absolute and there. Raises OSError and UnicodeDecodeError."""
+    return resolve_images(check(path.read_text(encoding="utf-8"), str(path)), path.parent.resolve())
+
+
+async def examine(checked: Checked, engine: Engine) -> Examined:
+    """Load every component that is a local file, and hold imports and exports against the links."""
+    manifest, document = checked.manifest, checked.document
+    if manifest is None or document is None:
+        return Examined(checked, {})
+    findings: list[Finding] = []
+    found: dict[str, ComponentDescription] = {}
+    places: dict[str, Place] = {}
+    for index, component in enumerate(manifest.spec.components):
+        image = component.properties.image
+        places[component.name] = document.place(("spec", "components", index, "properties", "image"))
+        file = local_file(image) if image else None
+        if component.capability or file is None:
+            continue
+        try:
+            loaded = await engine.load(file)
+            found[component.name] = loaded.describe()
+        except BadInput as error:
+            findings += (replace(f, place=f.place or places[component.name]) for f in error.findings)
+    seen: list[Finding] = []
+    for index, component in enumerate(manifest.spec.components):
+        links = list(component.links())
+        if component.name in found:
+            seen += _imports(component.name, found, links, places[component.name])
+        number = iter(range(len(links)))
+        for trait, raw in enumerate(component.traits):
+            if raw.type != "link":
+                continue
+            link = links[next(number)]
+            at = document.place(("spec", "components", index, "traits", trait, "properties", "interfaces"))
+            seen += _ends(component.name, link, found, at)
+    findings += seen
+    if any(f.level == "error" for f in findings):
+        return Examined(replace(checked, manifest=None, data=None, findings=(*checked.findings, *findings)), found)
+    return Examined(replace(checked, findings=(*checked.findings, *findings)), found)
+
+
+def _imports(
+    name: str, found: Mapping[str, ComponentDescription], links: list[Link], place: Place
+) -> Iterable[Finding]:
+    linked = {f"{link.namespace}:{link.package}/{interface}" for link in links for interface in link.interfaces}
+    for interface in found[name].imports:
+        key = interface.name.partition("@")[0]
+        if interface.how == "refused":
+            yield Finding(
+                NOT_CARRIED,
+                f"`{name}` imports {interface.name}, which no link can carry",
+                place,
+                why="resources pass through it, and no host implements it",
+                fix="give the interface plain functions and values, and build again",
+            )
+        elif key in linked or not interface.functions:
+            continue
+        elif interface.how == "linked":
+            exporters = [
+                other
+                for other, its in found.items()
+                if other != name and any(e.name.partition("@")[0] == key for e in its.exports)
+            ]
+            yield Finding(
+                NOT_PROVIDED,
+                f"`{name}` imports {interface.name}, and nothing provides it",
+                place,
+                why=f"hosts do not implement it, and `{name}` has no link for it"
+                + (f"; `{exporters[0]}` exports it" if exporters else ""),
+                fix=f"add to the traits of `{name}`:\n{_trait(key, exporters[0] if exporters else 'PROVIDER')}"
+                + ("" if exporters else "\n       where PROVIDER is a capability or component that exports it"),
+            )
+        else:
+            provider = next((ref for prefix, ref in THROUGH_LINKS.items() if key.startswith(prefix)), None)
+            if provider:
+                yield Finding(
+                    NOT_LINKED,
+                    f"`{name}` imports {interface.name} and has no link for it: a call of it would fail",
+                    place,
+                    fix=f"add a capability with  image: {provider}  and to the traits of `{name}`:\n"
+                    + _trait(key, "PROVIDER"),
+                    level="warning",
+                )
+
+
+def _ends(name: str, link: Link, found: Mapping[str, ComponentDescription], place: Place) -> Iterable[Finding]:
+    source, target = found.get(name), found.get(link.target.name)
+    for interface in link.interfaces:
+        key = f"{link.namespace}:{link.package}/{interface}"
+        if target is not None and not _has(target.exports, key):
+            offers = [e.name for e in target.exports if e.name] or ["nothing"]
+            yield Finding(
+                NOT_EXPORTED,
+                f"`{name}` is linked to `{link.target.name}` for {key}, which `{link.target.name}` does not export",
+                place,
+                why=f"it exports {', '.join(offers)}",
+                fix="correct the interface, or link to another component",
+            )
+        elif source is not None and not _has(source.imports, key):
+            yield Finding(
+                NOT_IMPORTED,
+                f"`{name}` is linked to `{link.target.name}` for {key}, which `{name}` does not import",
+                place,
+                why="toolchains leave out what a program never uses",
+                level="warning",
+            )
+
+
+def _has(interfaces: Iterable[object], key: str) -> bool:
+    return any(getattr(i, "name", "").partition("@")[0] == key for i in interfaces)
+
+
+def _trait(interface: str, target: str) -> str:
+    package, _, name = interface.partition("/")
+    namespace, _, package = package.partition(":")
+    return (
+        "         - type: link\n"
+        "           properties:\n"
+        f"             target: {target}\n"
+        f"             namespace: {namespace}\n"
+        f"             package: {package}\n"
+        f"             interfaces: [{name}]"
+    )
+
+
+__all__ = ["Compiled", "Examined", "examine", "read"]

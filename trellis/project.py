@@ -1,0 +1,41 @@
+"""What lies in a user's folders: the manifest, and the actors to build."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from trellis.failures import failure
+
+MANIFESTS = ("app.yaml", "app.yml", "wadm.yaml", "wadm.yml", "app.json")
+"""A project's manifest, by preference. `wadm.yaml` is what wasmCloud projects call theirs."""
+
+BUILD_FILE = "trellis.toml"
+
+_SKIPPED = {"node_modules", "target", "build", "dist", "__pycache__", "site-packages"}
+
+
+def manifest_in(folder: Path) -> Path | None:
+    """The manifest of the project in `folder`."""
+    return next((folder / name for name in MANIFESTS if (folder / name).is_file()), None)
+
+
+def manifest_at(path: Path) -> Path:
+    """The manifest that `path` means: the file itself, or the one in that folder. Raises Failure."""
+    if path.is_dir():
+        found = manifest_in(path)
+        if found is None:
+            raise failure("TRL-CLI-002", f"there is no app.yaml in {path}", fix="name the manifest's file")
+        return found
+    if not path.is_file():
+        raise failure("TRL-CLI-002", f"there is no file {path}", fix="name a manifest, or the folder it is in")
+    return path
+
+
+def actor_folders(base: Path) -> Iterator[Path]:
+    """`base` and every folder below it that has a trellis.toml, in order of name; hidden and built ones left out."""
+    for folder, below, files in os.walk(base):
+        below[:] = sorted(name for name in below if name not in _SKIPPED and not name.startswith("."))
+        if BUILD_FILE in files:
+            yield Path(folder)

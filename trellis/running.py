@@ -1,0 +1,44 @@
+"""Running a verb's coroutine, and being told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from trellis.logs import configure
+
+T = TypeVar("T")
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+def run(work: Coroutine[Any, Any, T], *, quiet: bool = True) -> T:
+    """Run a verb. Ctrl-C cancels it, and is raised as KeyboardInterrupt when its cleanup is done.
+
+    A `quiet` verb speaks for itself: of what is logged beneath it, only errors show.
+    """
+    if quiet:
+        configure("text", "error")
+    return asyncio.run(work)
+
+
+@contextmanager
+def told_to_stop(stop: Callable[[], None]) -> Iterator[None]:
+    """Within the block, SIGINT and SIGTERM call `stop`. A second signal while stopping ends the process at once."""
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        for number in STOPPING:
+            loop.remove_signal_handler(number)
+        stop()
+
+    for number in STOPPING:
+        loop.add_signal_handler(number, first)
+    try:
+        yield
+    finally:
+        for number in STOPPING:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,61 @@
+"""How values are printed: columns, sizes, durations, paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+STATE_COLOURS = {
+    "ready": "green",
+    "progressing": "cyan",
+    "degraded": "yellow",
+    "blocked": "red",
+    "failed": "red",
+    "stopped": "bright_black",
+}
+
+
+def columns(rows: Sequence[Sequence[str]], *, indent: str = "", right: frozenset[int] = frozenset()) -> list[str]:
+    """Rows as lines with aligned columns, those numbered in `right` to the right; colours do not count."""
+    widths: list[int] = []
+    for row in rows:
+        for index, cell in enumerate(row):
+            if index == len(widths):
+                widths.append(0)
+            widths[index] = max(widths[index], len(click.unstyle(cell)))
+    lines = []
+    for row in rows:
+        cells = []
+        for index, cell in enumerate(row):
+            gap = " " * (widths[index] - len(click.unstyle(cell)))
+            cells.append(gap + cell if index in right else cell + gap)
+        lines.append((indent + "  ".join(cells)).rstrip())
+    return lines
+
+
+def state(word: str) -> str:
+    return click.style(word, fg=STATE_COLOURS.get(word))
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} KB"
+
+
+def seconds(duration: float) -> str:
+    """`85 ms`, `1.24 s`, `2 m 05 s`"""
+    if duration < 1:
+        return f"{duration * 1000:.0f} ms"
+    if duration < 60:
+        return f"{duration:.2f} s"
+    return f"{int(duration) // 60} m {int(duration) % 60:02} s"
+
+
+def relative(path: Path) -> str:
+    """`path` from the current folder when it is below it, else absolute."""
+    try:
+        return os.fspath(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return os.fspath(path)
