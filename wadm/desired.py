@@ -141,8 +141,8 @@ class Leftovers:
 class Desired:
     """Everything that should be there, of every deployed application.
 
-    `configs` are ours to write; `external` configs only have to exist. `apps` are the deployed applications, `known`
-    all that the manager may clean up after.
+    `configs` are ours to write; `external` configs only have to exist. `leftovers` hold, by application, what was
+    put earlier (deployed or not); what of it nobody wants now is taken away.
     """
 
     apps: frozenset[str] = frozenset()
@@ -152,7 +152,7 @@ class Desired:
     owners: Mapping[str, str] = field(default_factory=dict)
     external: frozenset[str] = frozenset()
     claims: tuple[Claim, ...] = ()
-    leftovers: Leftovers = Leftovers()
+    leftovers: Mapping[str, Leftovers] = field(default_factory=dict)
 
     def of(self, app: str) -> tuple[Wanted, ...]:
         return tuple(w for w in self.wanted if w.app == app)
@@ -255,7 +255,7 @@ def desired_from(
     )
 
 
-def together(parts: Iterable[Desired], leftovers: Leftovers | None = None) -> Desired:
+def together(parts: Iterable[Desired], leftovers: Mapping[str, Leftovers] | None = None) -> Desired:
     """Several applications on one lattice.
 
     An id belongs to the application that is first by name; another that wants it too gets a Claim instead.
@@ -286,7 +286,7 @@ def together(parts: Iterable[Desired], leftovers: Leftovers | None = None) -> De
         owners=owners,
         external=frozenset(external - set(configs)),
         claims=tuple(claims),
-        leftovers=leftovers or Leftovers(),
+        leftovers=leftovers or {},
     )
 
 

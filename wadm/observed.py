@@ -1,0 +1,328 @@
+"""What is on the lattice, as far as we have been told: a fold over events, inventories and state entries.
+
+Nothing here is remembered that the lattice could not tell again, except failures: they live until the same thing
+succeeds, or until somebody deploys anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias, TypeVar
+
+from lattice import EntityId, HostId
+from lattice.control import Inventory
+from lattice.events import (
+    ComponentScaled,
+    ComponentScaleFailed,
+    Event,
+    HealthCheckFailed,
+    HealthCheckPassed,
+    HealthCheckStatus,
+    HostHeartbeat,
+    HostStarted,
+    HostStopped,
+    LabelsChanged,
+    ProviderStarted,
+    ProviderStartFailed,
+    ProviderStopped,
+)
+from lattice.links import LinkDefinition
+from wadm.commands import link_key
+from wadm.desired import APPSPEC, MANAGED_BY, MANAGER, SETTINGS
+from wadm.reasons import terminal
+
+NOWHERE = HostId("")
+"""The host of failures that are about the lattice itself: links and configurations."""
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+DEAD_AFTER = 4.0
+"""Seconds without a sign of life (hosts give one each second) until a host counts as gone."""
+
+SILENT_AFTER = 70.0
+"""The same for hosts that only send the standard heartbeat, every 30 s."""
+
+FORGET_AFTER = 600.0
+"""Seconds after which a host that is gone is not even listed any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """One component or provider on one host. `count` is 1 for a provider."""
+
+    image: str
+    count: int = 1
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    healthy: bool = True
+
+    @property
+    def app(self) -> str | None:
+        """The application that a deployment manager started it for, if one did."""
+        return self.annotations.get(APPSPEC) if self.annotations.get(MANAGED_BY) == MANAGER else None
+
+    @property
+    def settings(self) -> str | None:
+        return self.annotations.get(SETTINGS)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """`lively` hosts give signs of life each second. Until `known`, only the id is certain: ask for the inventory."""
+
+    id: HostId
+    friendly_name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    version: str | None = None
+    uptime_seconds: int = 0
+    last_seen: float = 0.0
+    lively: bool = False
+    known: bool = False
+    components: Mapping[EntityId, Running] = field(default_factory=dict)
+    providers: Mapping[EntityId, Running] = field(default_factory=dict)
+
+    @property
+    def called(self) -> str:
+        return self.friendly_name or self.id[:8]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A host could not start (or change to) `image`: the last error, and how many times in a row."""
+
+    image: str
+    error: str
+    at: float
+    count: int = 1
+
+    @property
+    def final(self) -> bool:
+        """It will not get better by trying again."""
+        return terminal(self.error) is not None
+
+    @property
+    def retry_at(self) -> float:
+        """1 s, doubling to 30 s; a final failure is looked at again more slowly, in case somebody mended it."""
+        base = 5.0 if self.final else 1.0
+        return self.at + min(30.0, base * 2.0 ** min(self.count - 1, 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """A host's sign of life."""
+
+    host: HostId
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A host's inventory, asked for."""
+
+    inventory: Inventory
+
+
+@dataclass(frozen=True, slots=True)
+class LinksSeen:
+    """The links whose source is `source`, as the lattice's state has them."""
+
+    source: EntityId
+    links: tuple[LinkDefinition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigSeen:
+    """A named configuration, or None when it is not there any more."""
+
+    name: str
+    data: Mapping[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A host (or, for links and configs, the lattice: NOWHERE) turned a command down."""
+
+    host: HostId
+    id: str
+    image: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forgiven:
+    """We did not listen for a while (a stall, a lost connection): nobody's silence counts yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Somebody deployed anew: past failures of these ids do not count any more."""
+
+    ids: frozenset[str]
+
+
+Fact: TypeAlias = Event | Alive | Seen | LinksSeen | ConfigSeen | Refused | Forgiven | Retry
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    hosts: Mapping[HostId, Host] = field(default_factory=dict)
+    links: Mapping[EntityId, tuple[LinkDefinition, ...]] = field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    failures: Mapping[tuple[HostId, str], Failure] = field(default_factory=dict)
+    dead_after: float = DEAD_AFTER
+
+    def is_alive(self, host: Host, now: float) -> bool:
+        return now - host.last_seen <= (self.dead_after if host.lively else max(SILENT_AFTER, self.dead_after))
+
+    def alive(self, now: float) -> list[Host]:
+        """Hosts that are there and known, in the order of their ids."""
+        return [h for _, h in sorted(self.hosts.items()) if h.known and self.is_alive(h, now)]
+
+    def all_links(self) -> Iterable[LinkDefinition]:
+        for _, links in sorted(self.links.items()):
+            yield from links
+
+
+def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = None) -> Observed:
+    """What is known after `fact`. `source` is the host that an event came from."""
+    match fact:
+        case Alive(host_id):
+            return _with_host(observed, replace(_seen(observed, host_id, now), lively=True))
+        case Seen(inventory) | HostHeartbeat(inventory=inventory):
+            return _inventory(observed, inventory, now)
+        case HostStarted():
+            if source is None:
+                return observed
+            old = _seen(observed, source, now)
+            if old.known:  # its inventory came first, and says more
+                return _with_host(observed, old)
+            host = replace(old, friendly_name=fact.friendly_name, labels=fact.labels, version=fact.version or None)
+            return _with_host(observed, host)
+        case HostStopped():
+            hosts = {key: h for key, h in observed.hosts.items() if key != source}
+            failures = {key: f for key, f in observed.failures.items() if key[0] != source}
+            return replace(observed, hosts=hosts, failures=failures)
+        case LabelsChanged():
+            return _with_host(observed, replace(_seen(observed, fact.host_id, now), labels=fact.labels))
+        case ComponentScaleFailed():  # before ComponentScaled, whose subclass it is
+            seen = _with_host(observed, _seen(observed, fact.host_id, now))
+            return _failed(seen, fact.host_id, fact.component_id, fact.image_ref, fact.error, now)
+        case ComponentScaled():
+            host = _seen(observed, fact.host_id, now)
+            running = Running(fact.image_ref, fact.max_instances, fact.annotations) if fact.max_instances else None
+            host = replace(host, components=_put(host.components, fact.component_id, running))
+            return _succeeded(_with_host(observed, host), host.id, fact.component_id, fact.image_ref)
+        case ProviderStarted():
+            host = _seen(observed, fact.host_id, now)
+            running = Running(fact.image_ref, 1, fact.annotations)
+            host = replace(host, providers=_put(host.providers, fact.provider_id, running))
+            return _succeeded(_with_host(observed, host), host.id, fact.provider_id, fact.image_ref)
+        case ProviderStartFailed():
+            seen = _with_host(observed, _seen(observed, fact.host_id, now))
+            return _failed(seen, fact.host_id, fact.provider_id, fact.provider_ref, fact.error, now)
+        case ProviderStopped():
+            host = _seen(observed, fact.host_id, now)
+            return _with_host(observed, replace(host, providers=_put(host.providers, fact.provider_id, None)))
+        case HealthCheckStatus():  # says nothing new about health, but the host lives
+            return _with_host(observed, _seen(observed, fact.host_id, now))
+        case HealthCheckPassed() | HealthCheckFailed():
+            host = _seen(observed, fact.host_id, now)
+            provider = host.providers.get(fact.provider_id)
+            if provider is None:
+                return _with_host(observed, host)
+            provider = replace(provider, healthy=not isinstance(fact, HealthCheckFailed))
+            return _with_host(observed, replace(host, providers=_put(host.providers, fact.provider_id, provider)))
+        case LinksSeen(source_id, links):
+            made = {(NOWHERE, str(link_key(link))) for link in links}
+            failures = {key: f for key, f in observed.failures.items() if key not in made}
+            return replace(observed, links=_put(observed.links, source_id, links or None), failures=failures)
+        case ConfigSeen(name, data):
+            failures = {key: f for key, f in observed.failures.items() if key != (NOWHERE, name)}
+            return replace(observed, configs=_put(observed.configs, name, data), failures=failures)
+        case Refused(refuser, id, image, error):
+            return _failed(observed, refuser, id, image, error, now)
+        case Retry(ids):
+            return replace(observed, failures={k: f for k, f in observed.failures.items() if k[1] not in ids})
+        case Forgiven():
+            kept = {key: replace(h, last_seen=now) for key, h in observed.hosts.items() if observed.is_alive(h, now)}
+            return replace(observed, hosts={**observed.hosts, **kept})
+        case _:
+            return observed
+
+
+def forgive(observed: Observed, gap: float) -> Observed:
+    """The same, as if the last `gap` seconds, in which we could not listen, had not passed."""
+    return replace(observed, hosts={k: replace(h, last_seen=h.last_seen + gap) for k, h in observed.hosts.items()})
+
+
+def prune(observed: Observed, now: float) -> Observed:
+    """Without the hosts that have been gone for long, and what failed there."""
+    gone = {key for key, h in observed.hosts.items() if now - h.last_seen > FORGET_AFTER}
+    if not gone:
+        return observed
+    return replace(
+        observed,
+        hosts={key: h for key, h in observed.hosts.items() if key not in gone},
+        failures={key: f for key, f in observed.failures.items() if key[0] not in gone},
+    )
+
+
+def _seen(observed: Observed, id: HostId, now: float) -> Host:
+    """The host as of now. One that was gone and comes back may run anything: it has to be asked."""
+    host = observed.hosts.get(id)
+    if host is None:
+        return Host(id, last_seen=now)
+    known = host.known and observed.is_alive(host, now)
+    return replace(host, last_seen=now, known=known)
+
+
+def _with_host(observed: Observed, host: Host) -> Observed:
+    return replace(observed, hosts={**observed.hosts, host.id: host})
+
+
+def _inventory(observed: Observed, inventory: Inventory, now: float) -> Observed:
+    old = observed.hosts.get(inventory.host_id)
+    before = old.providers if old else {}
+    host = Host(
+        id=inventory.host_id,
+        friendly_name=inventory.friendly_name,
+        labels=inventory.labels,
+        version=inventory.version,
+        uptime_seconds=inventory.uptime_seconds,
+        last_seen=now,
+        lively=old.lively if old else False,
+        known=True,
+        components={
+            c.id: Running(c.image_ref, c.max_instances, c.annotations) for c in inventory.components if c.max_instances
+        },
+        providers={
+            p.id: Running(p.image_ref, 1, p.annotations, before[p.id].healthy if p.id in before else True)
+            for p in inventory.providers
+        },
+    )
+    observed = _with_host(observed, host)
+    for id, running in (*host.components.items(), *host.providers.items()):
+        observed = _succeeded(observed, host.id, id, running.image)
+    return observed
+
+
+def _failed(observed: Observed, host: HostId, id: str, image: str, error: str, now: float) -> Observed:
+    old = observed.failures.get((host, id))
+    count = old.count + 1 if old is not None and old.image == image else 1
+    return replace(observed, failures={**observed.failures, (host, id): Failure(image, error, now, count)})
+
+
+def _succeeded(observed: Observed, host: HostId, id: str, image: str) -> Observed:
+    """A success of another image (an old one that goes on) does not undo a failure."""
+    old = observed.failures.get((host, id))
+    if old is None or old.image != image:
+        return observed
+    return replace(observed, failures={k: f for k, f in observed.failures.items() if k != (host, id)})
+
+
+def _put(mapping: Mapping[K, V], key: K, value: V | None) -> dict[K, V]:
+    """A copy with `key` set, or removed when `value` is None."""
+    changed = {k: v for k, v in mapping.items() if k != key}
+    if value is not None:
+        changed[key] = value
+    return changed

@@ -1,0 +1,590 @@
+"""Wanted versus seen: which commands bring the lattice closer, and how each part stands.
+
+Level-triggered: every round looks at everything, so it does not matter which events were lost. Pure and
+deterministic: no clock, no I/O, no order of arrival. What is sent once is not sent again until it had its time
+(`pending`); what failed waits (`Failure.retry_at`).
+
+The order things happen in: configurations, then links, then what needs them. Capacity comes before it goes: an
+instance is only taken away when those that replace it run. An image changes on one host first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lattice import EntityId, HostId
+from lattice.links import LinkDefinition
+from wadm.commands import (
+    Command,
+    DeleteConfig,
+    DeleteLink,
+    Pending,
+    PutConfig,
+    PutLink,
+    ScaleComponent,
+    StartProvider,
+    StopProvider,
+    UpdateComponent,
+    link_key,
+)
+from wadm.desired import SETTINGS, Desired, Kind, Rule, Spread, Wanted, WantedLink
+from wadm.observed import NOWHERE, Failure, Host, Observed, Running
+from wadm.placement import Placed, place, ranking
+from wadm.reasons import (
+    IN_THE_WAY,
+    NO_CONFIG,
+    NO_FIT,
+    NO_HOST,
+    OWNED,
+    RETRYING,
+    TOO_FEW,
+    UNDER_WAY,
+    UNWELL,
+    Reason,
+    State,
+    terminal,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OnHost:
+    """What of one component runs on one host; `wanted` 0 means it is on its way out."""
+
+    host: HostId
+    friendly_name: str
+    labels: Mapping[str, str]
+    running: int
+    wanted: int
+    image: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentStatus:
+    app: str
+    name: str
+    id: EntityId
+    kind: Kind
+    image: str
+    state: State
+    wanted: int
+    running: int
+    hosts: tuple[OnHost, ...] = ()
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkStatus:
+    """`local`: the hosts where a call of the source stays inside the host; `remote`: those it has to leave."""
+
+    wanted: WantedLink
+    state: State
+    reason: Reason | None = None
+    local: tuple[HostId, ...] = ()
+    remote: tuple[HostId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AppStatus:
+    state: State
+    components: tuple[ComponentStatus, ...] = ()
+    links: tuple[LinkStatus, ...] = ()
+
+    def reasons(self) -> tuple[Reason, ...]:
+        reasons = [c.reason for c in self.components] + [link.reason for link in self.links]
+        return tuple(dict.fromkeys(reason for reason in reasons if reason is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`commands` to send now; `apps` how each deployed application stands; `wake_at` when to look again at the latest.
+
+    `leaving` are applications that are not wanted any more and of which something is still there.
+    """
+
+    commands: tuple[Command, ...] = ()
+    apps: Mapping[str, AppStatus] = field(default_factory=dict)
+    leaving: frozenset[str] = frozenset()
+    wake_at: float = math.inf
+
+
+def reconcile(desired: Desired, observed: Observed, pending: Pending, now: float) -> Plan:
+    """One round."""
+    return _Round(desired, observed, pending, now).plan()
+
+
+def worst(states: Iterable[State]) -> State:
+    """The state of a whole: blocked and failed parts show first, then degraded ones, then those on their way."""
+    found = set(states)
+    for state in (State.FAILED, State.BLOCKED, State.DEGRADED, State.PROGRESSING):
+        if state in found:
+            return state
+    return State.READY
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    state: State
+    reason: Reason | None = None
+
+
+_READY = _Standing(State.READY)
+
+
+class _Round:
+    def __init__(self, desired: Desired, observed: Observed, pending: Pending, now: float) -> None:
+        self.desired = desired
+        self.observed = observed
+        self.pending = pending
+        self.now = now
+        self.hosts = observed.alive(now)
+        self.commands: list[Command] = []
+        self.wake_at = math.inf
+        self.ids = {w.id: w for w in desired.wanted}
+
+    def plan(self) -> Plan:
+        configs = {name: self.config(name, data) for name, data in sorted(self.desired.configs.items())}
+        for name in sorted(self.desired.external):
+            configs[name] = self.external(name)
+        for id, why in self.failing_things():  # what the lattice itself refused: show it where it is needed
+            if id in configs and configs[id].state is not State.READY:
+                configs[id] = why
+        links = {str(link_key(link.link)) + link.app: self.link(link, configs) for link in self.desired.links}
+        leaving = self.leftover_links() | self.orphans()
+        components = [self.component(w, configs, links) for w in self.desired.wanted]
+        components += [self.claimed(claim.id, claim.app, claim.name, claim.by) for claim in self.desired.claims]
+        statuses = {c.id: c for c in components}
+        apps: dict[str, AppStatus] = {}
+        for app in sorted(self.desired.apps):
+            mine = tuple(c for c in components if c.app == app)
+            linked = tuple(
+                self.link_status(link, links[str(link_key(link.link)) + app], statuses)
+                for link in self.desired.links_of(app)
+            )
+            apps[app] = AppStatus(worst([*(c.state for c in mine), *(s.state for s in linked)]), mine, linked)
+        leaving |= self.leftover_configs(leaving, apps)
+        for failure in self.observed.failures.values():
+            if failure.retry_at > self.now:
+                self.wake(failure.retry_at)
+        return Plan(tuple(self.commands), apps, frozenset(leaving - self.desired.apps), self.wake_at)
+
+    # -- sending
+
+    def send(self, command: Command) -> None:
+        """Unless the very same command is on its way."""
+        on_its_way = self.pending.get(command.key)
+        if on_its_way is not None and on_its_way.command == command and self.now < on_its_way.until:
+            self.wake(on_its_way.until)
+            return
+        self.commands.append(command)
+
+    def wake(self, at: float) -> None:
+        self.wake_at = min(self.wake_at, at)
+
+    def waiting(self, host: HostId, id: str, image: str) -> Failure | None:
+        """The failure after which it is too early to try `image` again."""
+        failure = self.observed.failures.get((host, id))
+        if failure is None or failure.image != image or self.now >= failure.retry_at:
+            return None
+        return failure
+
+    # -- configurations and links
+
+    def config(self, name: str, data: Mapping[str, str]) -> _Standing:
+        if self.observed.configs.get(name) == data:
+            return _READY
+        if self.waiting(NOWHERE, name, "") is None:
+            self.send(PutConfig(name, data))
+        return _Standing(State.PROGRESSING, Reason(UNDER_WAY, f"Configuration {name} is being written."))
+
+    def external(self, name: str) -> _Standing:
+        if name in self.observed.configs:
+            return _READY
+        return _Standing(
+            State.BLOCKED,
+            Reason(
+                NO_CONFIG,
+                f"Configuration {name} is not on the lattice, and the manifest gives it no properties.",
+                f"put it there, or give `{name}` properties in the manifest",
+            ),
+        )
+
+    def failing_things(self) -> list[tuple[str, _Standing]]:
+        found = []
+        for (host, id), failure in sorted(self.observed.failures.items()):
+            if host == NOWHERE:
+                code = terminal(failure.error)
+                state = State.BLOCKED if code else State.PROGRESSING
+                found.append((id, _Standing(state, Reason(code or RETRYING, _sentence(failure.error)))))
+        return found
+
+    def link(self, wanted: WantedLink, configs: Mapping[str, _Standing]) -> _Standing:
+        link = wanted.link
+        there = self.observed.links.get(link.source_id, ())
+        for rival in self.desired.links:
+            if rival.link.conflicts(link) and (rival.app, str(rival.link)) < (wanted.app, str(link)):
+                return _Standing(
+                    State.BLOCKED,
+                    Reason(
+                        IN_THE_WAY,
+                        f"Application {rival.app} links {', '.join(link.covers())} of {link.source_id} to "
+                        f"{rival.link.target}, and {wanted.app} wants {link.target}.",
+                        "give one of the two links another name",
+                    ),
+                )
+        if any(same_link(old, link) for old in there):
+            return _READY
+        needed = [configs[c] for c in (*link.source_config, *link.target_config) if c in configs]
+        for standing in needed:
+            if standing.state is not State.READY:
+                return standing
+        in_the_way = [old for old in there if old.conflicts(link)]
+        put_before = {old for leftovers in self.desired.leftovers.values() for old in leftovers.links}
+        for old in in_the_way:
+            owner = self.ids.get(link.source_id)
+            if old not in put_before and (owner is None or owner.app != wanted.app):
+                return _Standing(
+                    State.BLOCKED,
+                    Reason(
+                        IN_THE_WAY,
+                        f"Somebody else links {', '.join(old.covers())} of {old.source_id} to {old.target}.",
+                        f"delete that link, or give the one to {link.target} another name",
+                    ),
+                )
+            self.send(DeleteLink(old))
+        refused = self.waiting(NOWHERE, str(link_key(link)), "")
+        if not in_the_way and refused is None:
+            self.send(PutLink(link))
+        known = self.observed.failures.get((NOWHERE, str(link_key(link))))
+        if known is not None:
+            code = terminal(known.error)
+            state = State.BLOCKED if code else State.PROGRESSING
+            return _Standing(state, Reason(code or RETRYING, _sentence(known.error)))
+        return _Standing(State.PROGRESSING, Reason(UNDER_WAY, f"The link to {wanted.target} is being made."))
+
+    def link_status(
+        self, wanted: WantedLink, standing: _Standing, statuses: Mapping[EntityId, ComponentStatus]
+    ) -> LinkStatus:
+        def on(id: EntityId) -> list[HostId]:
+            return [h.id for h in self.hosts if id in h.components or id in h.providers]
+
+        targets = set(on(wanted.link.target))
+        sources = on(wanted.link.source_id)
+        return LinkStatus(
+            wanted,
+            standing.state,
+            standing.reason,
+            tuple(h for h in sources if h in targets),
+            tuple(h for h in sources if h not in targets and targets),
+        )
+
+    # -- what is not wanted any more
+
+    def leftover_links(self) -> set[str]:
+        """Delete the links that applications put and nobody wants any more; those applications."""
+        wanted = {link_key(w.link) for w in self.desired.links}
+        found: set[str] = set()
+        for app, leftovers in sorted(self.desired.leftovers.items()):
+            ours = {link_key(link) for link in leftovers.links} - wanted
+            for old in self.observed.all_links():
+                if link_key(old) in ours:
+                    self.send(DeleteLink(old))
+                    found.add(app)
+        return found
+
+    def leftover_configs(self, leaving: set[str], apps: Mapping[str, AppStatus]) -> set[str]:
+        """Delete their configurations too, as soon as nothing can use them; those applications."""
+        in_use = {c for link in self.observed.all_links() for c in (*link.source_config, *link.target_config)}
+        found: set[str] = set()
+        for app, leftovers in sorted(self.desired.leftovers.items()):
+            for name in sorted(leftovers.configs):
+                if name not in self.observed.configs or name in self.desired.configs or name in self.desired.external:
+                    continue
+                found.add(app)
+                changing = app in apps and apps[app].state is not State.READY
+                if app not in leaving and not changing and name not in in_use:
+                    self.send(DeleteConfig(name))
+        return found
+
+    def orphans(self) -> set[str]:
+        """Stop what an application started that does not want it any more; those applications."""
+        found: set[str] = set()
+        for host in self.hosts:
+            for id, running in (*sorted(host.components.items()), *sorted(host.providers.items())):
+                app = running.app
+                if app is None:
+                    continue
+                wanted = self.ids.get(id)
+                provider = id in host.providers and running is host.providers[id]
+                if wanted is not None and (wanted.kind is Kind.PROVIDER) == provider:
+                    continue  # somebody wants it: `component` decides
+                found.add(app)
+                self.remove(host, id, running, provider)
+        return found
+
+    def remove(self, host: Host, id: EntityId, running: Running, provider: bool) -> None:
+        if provider:
+            self.send(StopProvider(host.id, id))
+        else:
+            self.send(ScaleComponent(host.id, id, running.image, 0, running.annotations))
+
+    # -- components and providers
+
+    def claimed(self, id: EntityId, app: str, name: str, by: str) -> ComponentStatus:
+        reason = Reason(
+            OWNED,
+            f"Application {by} has a component with the id {id} already, and {app} wants the same id for {name}.",
+            f"give `{name}` another `id`, or undeploy {by}",
+        )
+        wanted = self.ids[id]
+        return ComponentStatus(app, name, id, wanted.kind, wanted.image, State.BLOCKED, 0, 0, (), reason)
+
+    def component(
+        self, wanted: Wanted, configs: Mapping[str, _Standing], links: Mapping[str, _Standing]
+    ) -> ComponentStatus:
+        provider = wanted.kind is Kind.PROVIDER
+        running = {
+            host.id: (host.providers if provider else host.components)[wanted.id]
+            for host in self.hosts
+            if wanted.id in (host.providers if provider else host.components)
+        }
+        avoid = {h.id for h in self.hosts if self.waiting(h.id, wanted.id, wanted.image) is not None}
+        placed = place(wanted, self.hosts, {h: r.count for h, r in running.items()}, avoid)
+        held = self.held_back(wanted, configs, links)
+        if provider:
+            self.providers(wanted, placed, running, held is not None)
+        else:
+            self.instances(wanted, placed, running, held is not None)
+        return self.component_status(wanted, placed, running, held)
+
+    def held_back(
+        self, wanted: Wanted, configs: Mapping[str, _Standing], links: Mapping[str, _Standing]
+    ) -> _Standing | None:
+        """What has to be there first, when it is not; blocked things before those on their way."""
+        needed = [configs[c] for c in wanted.config if c in configs]
+        needed += [
+            links[str(link_key(link.link)) + link.app]
+            for link in self.desired.links_of(wanted.app)
+            if wanted.id in (link.link.source_id, link.link.target)
+        ]
+        missing = [s for s in needed if s.state is not State.READY]
+        return min(missing, key=lambda s: s.state is not State.BLOCKED, default=None)
+
+    def instances(self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: bool) -> None:
+        """Commands for a Wasm component: start and grow, change the image, then shrink and stop."""
+        target = placed.counts
+        new_somewhere = any(r.image == wanted.image and h in target for h, r in running.items())
+        updating = False
+        for host in self.hosts:
+            number, now_there = target.get(host.id, 0), running.get(host.id)
+            if number == 0 or held:
+                continue
+            marks = wanted.annotations(placed.spreads.get(host.id, ""))
+            too_early = self.waiting(host.id, wanted.id, wanted.image) is not None
+            if now_there is None:
+                if not too_early:
+                    self.send(ScaleComponent(host.id, wanted.id, wanted.image, number, marks, wanted.config))
+                continue
+            if now_there.image != wanted.image and not too_early:
+                if new_somewhere or not updating:
+                    marks[SETTINGS] = now_there.settings or ""
+                    self.send(UpdateComponent(host.id, wanted.id, wanted.image, marks))
+                    updating = True
+                continue
+            change = now_there.count < number or (
+                now_there.count == number
+                and (now_there.app != wanted.app or now_there.settings not in (None, wanted.settings))
+            )
+            if change and self.waiting(host.id, wanted.id, now_there.image) is None:
+                self.send(ScaleComponent(host.id, wanted.id, now_there.image, number, marks, wanted.config))
+        spare = sum(r.count for r in running.values()) - sum(target.values())
+        have = sum(min(r.count, target.get(h, 0)) for h, r in running.items())
+        complete = have >= sum(target.values())
+        for host in sorted(self.hosts, key=lambda h: (h.id in target, h.id)):
+            there = running.get(host.id)
+            number = target.get(host.id, 0)
+            if there is None or there.count <= number:
+                continue
+            surplus = there.count - number
+            if not complete and surplus > spare:
+                continue  # it goes when what replaces it is there
+            spare -= surplus
+            if number == 0:
+                self.remove(host, wanted.id, there, provider=False)
+            elif there.image == wanted.image or self.waiting(host.id, wanted.id, wanted.image) is not None:
+                marks = wanted.annotations(placed.spreads.get(host.id, ""))
+                self.send(ScaleComponent(host.id, wanted.id, there.image, number, marks, wanted.config))
+
+    def providers(self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: bool) -> None:
+        """Commands for a provider: start, then stop elsewhere; a new image or new settings host by host."""
+        target = placed.counts
+        missing = [h for h in self.hosts if h.id in target and h.id not in running]
+        outdated = [
+            h for h in self.hosts if h.id in target and h.id in running and (not self.current(wanted, running[h.id]))
+        ]
+        if not held:
+            for host in missing:
+                if self.waiting(host.id, wanted.id, wanted.image) is None:
+                    marks = wanted.annotations(placed.spreads.get(host.id, ""))
+                    self.send(StartProvider(host.id, wanted.id, wanted.image, marks, wanted.config))
+            if not missing:
+                for host in sorted(outdated, key=lambda h: ranking(wanted.app)(h.id))[:1]:
+                    if self.waiting(host.id, wanted.id, wanted.image) is None:
+                        self.send(StopProvider(host.id, wanted.id))
+        spare = len(running) - len(target)
+        complete = not missing
+        for host in self.hosts:
+            if host.id in running and host.id not in target and (complete or spare > 0):
+                spare -= 1
+                self.send(StopProvider(host.id, wanted.id))
+
+    @staticmethod
+    def current(wanted: Wanted, running: Running) -> bool:
+        """Runs as wanted. One that somebody else started is taken as it is when the image is right."""
+        return running.image == wanted.image and running.settings in (None, wanted.settings)
+
+    def component_status(
+        self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: _Standing | None
+    ) -> ComponentStatus:
+        target = placed.counts
+        on_hosts = tuple(
+            OnHost(
+                h.id,
+                h.friendly_name,
+                h.labels,
+                running[h.id].count if h.id in running else 0,
+                target.get(h.id, 0),
+                running[h.id].image if h.id in running else "",
+            )
+            for h in self.hosts
+            if h.id in running or target.get(h.id, 0) > 0
+        )
+        count = sum(r.count for r in running.values())
+        standing = self.standing(wanted, placed, running, held)
+        return ComponentStatus(
+            wanted.app,
+            wanted.name,
+            wanted.id,
+            wanted.kind,
+            wanted.image,
+            standing.state,
+            placed.wanted,
+            count,
+            on_hosts,
+            standing.reason,
+        )
+
+    def standing(
+        self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: _Standing | None
+    ) -> _Standing:
+        target = placed.counts
+        provider = wanted.kind is Kind.PROVIDER
+        serving = bool(running)
+        short = [
+            h for h in self.hosts if h.id in target and (h.id not in running or running[h.id].count < target[h.id])
+        ]
+        old = [h for h in self.hosts if h.id in target and h.id in running and running[h.id].image != wanted.image]
+        extra = [h for h, r in running.items() if r.count > target.get(h, 0)]
+        failed = [
+            (h, f)
+            for h in self.hosts
+            if (f := self.observed.failures.get((h.id, wanted.id))) is not None and f.image == wanted.image
+        ]
+        if held is not None and (short or old):
+            return held
+        if held is not None and held.state is State.BLOCKED:
+            return _Standing(State.DEGRADED, held.reason)
+        if (short or old) and failed:
+            final = [(h, f) for h, f in failed if f.final]
+            hosts, failures = zip(*(final or failed), strict=True)
+            reason = _failed(wanted, hosts, failures, self.now)
+            if not final or any(self.observed.failures.get((h.id, wanted.id)) is None for h in short + old):
+                return _Standing(State.DEGRADED if serving and not old else State.PROGRESSING, reason)
+            return _Standing(State.DEGRADED if serving and not old else State.BLOCKED, reason)
+        if placed.unmet:
+            reason = self.no_place(wanted, placed)
+            return _Standing(State.DEGRADED if serving else State.BLOCKED, reason)
+        if short or old or extra:
+            return _Standing(State.PROGRESSING, _under_way(wanted, placed, running, old))
+        unwell = [h.called for h in self.hosts if provider and h.id in running and not running[h.id].healthy]
+        if unwell:
+            return _Standing(
+                State.DEGRADED,
+                Reason(UNWELL, f"Provider {wanted.name} says on {', '.join(unwell)} that it is not well."),
+            )
+        return _READY
+
+    def no_place(self, wanted: Wanted, placed: Placed) -> Reason:
+        if not self.hosts:
+            return Reason(
+                NO_HOST, f"There is no host on this lattice to run {wanted.name}.", "start one:  trellis host start"
+            )
+        spread, missing = placed.unmet[0]
+        fitting = [h for h in self.hosts if spread.fits(h.labels)]
+        if fitting:
+            return Reason(
+                TOO_FEW,
+                f"{wanted.name} wants {missing} more {_hosts(missing)} for spread {spread.name} ({spread}), "
+                f"and only {len(fitting)} {'fits' if len(fitting) == 1 else 'fit'}: a provider runs once on a host.",
+                "start more hosts, or lower `instances`",
+            )
+        return Reason(NO_FIT, _no_fit(wanted, spread, self.hosts), _label_fix(spread))
+
+
+def same_link(old: LinkDefinition, new: LinkDefinition) -> bool:
+    """`old` does what `new` asks for; the order of interfaces does not matter."""
+    return (
+        old.replaces(new)
+        and set(old.interfaces) == set(new.interfaces)
+        and (old.source_config, old.target_config) == (new.source_config, new.target_config)
+    )
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _hosts(number: int) -> str:
+    return "host" if number == 1 else "hosts"
+
+
+def _labels(host: Host, spread: Spread) -> str:
+    keys = [key for key, _ in spread.requirements]
+    said = [f"{key}={host.labels[key]}" if key in host.labels else f"no {key}" for key in keys]
+    return f"{host.called} has {', '.join(said)}"
+
+
+def _no_fit(wanted: Wanted, spread: Spread, hosts: Sequence[Host]) -> str:
+    listed = "; ".join(_labels(h, spread) for h in hosts[:6])
+    more = f"; and {len(hosts) - 6} more hosts" if len(hosts) > 6 else ""
+    return f"No host satisfies {spread} for {wanted.name}: {listed}{more}."
+
+
+def _label_fix(spread: Spread) -> str:
+    labels = " ".join(f"--label {key}={value}" for key, value in spread.requirements)
+    return f"start a host with these labels:  trellis host start {labels}"
+
+
+def _failed(wanted: Wanted, hosts: Sequence[Host], failures: Sequence[Failure], now: float) -> Reason:
+    """The host's own sentence, once, and where it came from."""
+    latest = max(failures, key=lambda f: f.at)
+    where = ", ".join(h.called for h in hosts[:4]) + (f" and {len(hosts) - 4} more" if len(hosts) > 4 else "")
+    code = terminal(latest.error)
+    times = f" ({latest.count} times)" if latest.count > 1 else ""
+    message = f"{where} could not start {wanted.name}{times}: {_sentence(latest.error)}"
+    return Reason(code or RETRYING, message)
+
+
+def _under_way(wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], old: Sequence[Host]) -> Reason:
+    if old:
+        done = sum(1 for h in placed.counts if h in running and running[h].image == wanted.image)
+        return Reason(
+            UNDER_WAY, f"{wanted.name} is changing to {wanted.image} ({done} of {len(placed.counts)} hosts done)."
+        )
+    count = sum(r.count for r in running.values())
+    what = "hosts" if wanted.kind is Kind.PROVIDER or wanted.rule is Rule.DAEMON else "instances"
+    number = len(running) if wanted.rule is Rule.DAEMON else count
+    of = len(placed.counts) if wanted.rule is Rule.DAEMON else placed.wanted
+    return Reason(UNDER_WAY, f"{wanted.name} runs {number} of {of} {what}.")
