@@ -1,0 +1,123 @@
+"""The command line itself: help, exit codes, where a lattice is found."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from trellis.cli import VERBS, cli
+from trellis.commands.host import parse_labels
+from trellis.failures import Failure
+from trellis.options import DEFAULT_NATS, where
+
+
+def trellis(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder without any project, and an environment that names no lattice."""
+    for name in ("TRELLIS_NATS", "TRELLIS_LATTICE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_names_every_verb():
+    result = trellis("--help")
+    assert result.exit_code == 0
+    for verb, line in VERBS.items():
+        assert f"  {verb} " in result.stdout
+        assert line in result.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str):
+    result = trellis(verb, "--help")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("Usage:")
+
+
+def test_help_imports_nothing_that_is_slow():
+    code = (
+        "import sys; sys.argv = ['trellis', '--help']\n"
+        "from trellis.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('asyncio', 'pydantic', 'nats', 'wasmtime', 'structlog', 'ruamel.yaml') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_mistyped_verb_is_answered_with_the_one_that_was_meant():
+    result = trellis("depoly")
+    assert result.exit_code == 1
+    assert "did you mean `deploy`?" in result.stderr
+
+
+def test_a_mistyped_option_is_a_user_error():
+    result = trellis("status", "--latice", "x")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error[TRL-CLI-001]")
+
+
+def test_version_names_what_it_stands_on():
+    result = trellis("version", "-o", "json")
+    assert result.exit_code == 0
+    assert {"trellis", "wasmtime", "nats-py"} <= set(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize("verb", [("status",), ("scale", "a=1"), ("undeploy", "a"), ("host", "start"), ("wadm", "start")])
+def test_without_a_broker_every_verb_says_where_it_looked_and_how_to_start_one(verb: tuple[str, ...]):
+    result = trellis(*verb, "--nats", "nats://127.0.0.1:1")
+    assert result.exit_code == 3
+    assert "no NATS server answers at nats://127.0.0.1:1 (from --nats)" in result.stderr
+    assert "trellis up" in result.stderr
+
+
+def test_a_password_in_the_url_is_not_repeated():
+    result = trellis("status", "--nats", "nats://me:secret@127.0.0.1:1")
+    assert result.exit_code == 3
+    assert "secret" not in result.output
+
+
+def test_labels_are_key_value_pairs():
+    assert parse_labels(("zone=a", "net=x=y")) == {"zone": "a", "net": "x=y"}
+    for wrong in (("zone",), ("=a",), ("zone=a", "zone=b")):
+        with pytest.raises(Failure):
+            parse_labels(wrong)
+
+
+def test_a_lattice_is_found_by_option_then_environment_then_running_up_then_default(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert where(None, None).nats == DEFAULT_NATS
+
+    inner = elsewhere / "app" / "actor"
+    inner.mkdir(parents=True)
+    state = elsewhere / "app" / ".trellis" / "up.json"
+    state.parent.mkdir()
+    state.write_text(json.dumps({"nats": "nats://up:1", "lattice": "mine", "pid": os.getpid()}))
+    found = where(None, None, inner)
+    assert (found.nats, found.lattice, found.said) == ("nats://up:1", "mine", str(state))
+
+    monkeypatch.setenv("TRELLIS_NATS", "nats://env:1")
+    assert where(None, None, inner).nats == "nats://env:1"
+    assert where("nats://option:1", "other", inner).nats == "nats://option:1"
+    assert where("nats://option:1", "other", inner).lattice == "other"
+
+
+def test_the_state_file_of_an_up_that_is_gone_is_not_believed(elsewhere: Path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (elsewhere / ".trellis").mkdir()
+    (elsewhere / ".trellis" / "up.json").write_text(
+        json.dumps({"nats": "nats://up:1", "lattice": "mine", "pid": gone.pid})
+    )
+    assert where(None, None, elsewhere).nats == DEFAULT_NATS
