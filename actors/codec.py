@@ -194,7 +194,8 @@ def _lower_bytes(address: int, value: Any, _: Holder) -> None:
         try:
             data = bytes(value)
         except (TypeError, ValueError):
-            raise Misfit(f"{_shown(value)} is not a list<u8>: give bytes") from None
+            index = next(i for i, byte in enumerate(value) if not isinstance(byte, int) or not 0 <= byte <= 255)
+            raise Misfit(f"{_shown(value[index])} does not fit u8").under(f"[{index}]") from None
     else:
         raise Misfit(f"{_shown(value)} ({type(value).__name__}) is not a list<u8>: give bytes")
     _ffi.list_new(address + 8, len(data))

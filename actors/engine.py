@@ -13,18 +13,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from wasmtime import Config, WasmtimeError, wat2wasm
 from wasmtime import Engine as WasmtimeEngine
+from wasmtime import WasmtimeError, wat2wasm
 from wasmtime import component as wc
 
 from actors import _ffi
 from actors.cache import CompiledCache, default_directory
+from actors.compile import compile_apart
+from actors.compile import settings as compile_settings
 from actors.component import Component
 from lattice.errors import BadInput, Finding
 
 log = structlog.get_logger("actors")
 
 GIB = 1024**3
+
+COMPILE_APART = 1024**2
+"""Bytes of Wasm from which on the compiler gets a process of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ class Engine:
         self._loaded: weakref.WeakValueDictionary[str, Component] = weakref.WeakValueDictionary()
 
     def _make(self, config: EngineConfig) -> WasmtimeEngine:
-        settings = wasmtime_settings(config)
+        settings = compile_settings(config.stack, config.optimize)
         if config.pool > 0:
             room = config.pool * 2 * (max(config.pool_memory, 4 * GIB) + GIB) + config.pool * 8 * 1024**2
             if _ffi.can_reserve(room):
@@ -165,8 +170,13 @@ class Engine:
 
     def _compile(self, wasm: bytes, digest: str, name: str) -> wc.Component:
         try:
+            if len(wasm) >= COMPILE_APART:
+                code = compile_apart(wasm, self.config.stack, self.config.optimize)
+                if code is not None:
+                    self.cache.keep(digest, code)
+                    return self._cached(digest) or wc.Component.deserialize(self.wasmtime, code)
             component = wc.Component(self.wasmtime, wasm)
-        except WasmtimeError as error:
+        except (WasmtimeError, ValueError) as error:
             raise BadInput(
                 Finding(
                     "component-invalid",
@@ -182,17 +192,6 @@ class Engine:
         """Stop the clock and the worker threads. No guest may be running."""
         self.workers.shutdown(wait=True, cancel_futures=True)
         self.ticker.stop()
-
-
-def wasmtime_settings(config: EngineConfig) -> Config:
-    settings = Config()
-    settings.epoch_interruption = True
-    settings.wasm_component_model = True
-    settings.cranelift_opt_level = "speed" if config.optimize else "none"
-    settings.max_wasm_stack = config.stack
-    # host functions run on the guest's stack, so there is room for Python beside what Wasm may use
-    _ffi.set_stack(settings, config.stack + 1536 * 1024)
-    return settings
 
 
 def pool_settings(config: EngineConfig) -> dict[str, int]:

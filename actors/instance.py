@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
 import time
 import types as python
 from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future as ThreadFuture
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+import structlog
 
 from actors import _ffi
 from actors._ffi import VAL, future_delete, future_poll, val_delete, waiting, word_at
@@ -28,11 +32,18 @@ from actors.guest import Guest
 from actors.host_api import Resource
 from actors.limits import Limits
 from actors.traps import trap_of
-from lattice.errors import BadValue, Busy, DeadlineExceeded, LatticeError, Trap, UnknownFunction, WitError
+from lattice.errors import Busy, DeadlineExceeded, LatticeError, Trap, UnknownFunction, WitError
 
 if TYPE_CHECKING:
     from actors.exports import Export
     from actors.linker import Linker
+
+log = structlog.get_logger("actors")
+
+_EAGER = sys.version_info >= (3, 12)
+if not _EAGER:
+    # what asyncio's documentation gives third-party task implementations, in both spellings of the module
+    from asyncio.tasks import _enter_task, _leave_task
 
 LIVE: dict[int, Instance] = {}
 """Every instance whose store exists, by its context: how callbacks find theirs."""
@@ -226,6 +237,7 @@ class Instance:
         self.task = task = start(self._to_the_end(answer, args), f"guest {self.guest.actor}")
         if answer.done() and not answer.cancelled():
             return answer.result()
+        task.add_done_callback(lambda _: self.close())  # a task cancelled before its first step runs no `finally`
         try:
             return await answer
         except asyncio.CancelledError:
@@ -242,7 +254,9 @@ class Instance:
             raise
         except Exception as error:
             self.guest.failure = error
-            if not answer.done():
+            if answer.done():  # whoever asked has gone on with the answer: nobody else will report this
+                log.warning("actor.failed_after_answer", actor=self.guest.actor, error=str(error))
+            else:
                 answer.set_exception(error)
         finally:
             self.close()
@@ -418,9 +432,48 @@ async def _surely(future: asyncio.Future[Any]) -> None:
 
 
 def start(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """A task that runs at once up to its first wait, where this Python can do that (3.12)."""
-    return asyncio.get_running_loop().create_task(coroutine, name=name)
+    """A task that has run up to its first wait when this returns: most guests are done by then.
+
+    Python 3.12 can do that by itself. Before, the first step is made here in the task's name (so that what it begins,
+    an `asyncio.timeout` for one, belongs to the task), and the task goes on from there.
+    """
+    loop = asyncio.get_running_loop()
+    if _EAGER:
+        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+    context = copy_context()
+    step = _FirstStep()
+    task = loop.create_task(_rest(coroutine, step), name=name, context=context)
+    caller = asyncio.current_task(loop)
+    if caller is not None:
+        _leave_task(loop, caller)
+    _enter_task(loop, task)
+    try:
+        step.awaited = context.run(coroutine.send, None)
+    except StopIteration:
+        step.finished = True
+    except BaseException as error:
+        step.finished = True
+        step.error = error
+    finally:
+        _leave_task(loop, task)
+        if caller is not None:
+            _enter_task(loop, caller)
+    return task
 
 
-def bad_value(title: str, misfit: Misfit) -> BadValue:
-    return BadValue(f"{title}: {misfit}", function=title)
+class _FirstStep:
+    """How far a coroutine got before its task took over."""
+
+    __slots__ = ("awaited", "error", "finished")
+
+    def __init__(self) -> None:
+        self.awaited: Any = None
+        self.error: BaseException | None = None
+        self.finished = False
+
+
+async def _rest(coroutine: Coroutine[Any, Any, None], step: _FirstStep) -> None:
+    if step.error is not None:
+        raise step.error
+    if not step.finished:
+        await _continued(coroutine, step.awaited)

@@ -1,0 +1,199 @@
+"""Loading components: once, from the cache when it can, and with a sentence when it cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from guests import COMPUTE, COUNTERS, STREAMING, caller, echo
+from tests_support import call
+from wasmtime import wat2wasm
+
+from actors import Actor, Engine, EngineConfig
+from actors.cache import default_directory
+from lattice import BadInput, EntityId
+
+
+@pytest.fixture
+def cached(tmp_path: Path) -> EngineConfig:
+    return EngineConfig(pool=0, cache=tmp_path / "compiled")
+
+
+async def answers(engine: Engine, source: bytes | Path) -> bool:
+    actor = Actor(EntityId("subject"), await engine.load(source))
+    return bool(await actor.handle(call("divide", 8, 2)) == 4)
+
+
+def entries(config: EngineConfig) -> list[Path]:
+    assert config.cache is not None
+    return sorted(config.cache.iterdir())
+
+
+async def test_a_component_is_compiled_once_for_all_who_ask(cached: EngineConfig) -> None:
+    engine = Engine(cached)
+    first, second = await asyncio.gather(engine.load(COMPUTE.encode()), engine.load(COMPUTE.encode()))
+    assert first is second
+    assert await engine.load(COMPUTE.encode()) is first
+    assert len(entries(cached)) == 1
+    engine.close()
+
+
+async def test_cancelling_one_who_waits_for_a_component_does_not_hurt_the_other(cached: EngineConfig) -> None:
+    engine = Engine(cached)
+    one = asyncio.create_task(engine.load(COMPUTE.encode()))
+    other = asyncio.create_task(engine.load(COMPUTE.encode()))
+    await asyncio.sleep(0)
+    one.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await one
+    assert (await other).size > 0
+    engine.close()
+
+
+async def test_a_new_engine_finds_the_compiled_code(cached: EngineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    for turn in range(2):
+        engine = Engine(cached)
+        if turn == 1:
+            monkeypatch.setattr(engine, "_compile", None)  # it must not be needed
+        assert await answers(engine, COMPUTE.encode())
+        engine.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"not compiled code", None])
+async def test_a_damaged_entry_is_compiled_again(cached: EngineConfig, damage: bytes | None) -> None:
+    engine = Engine(cached)
+    await answers(engine, COMPUTE.encode())
+    engine.close()
+    (entry,) = entries(cached)
+    whole = entry.read_bytes()
+    entry.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    engine = Engine(cached)
+    assert await answers(engine, COMPUTE.encode())
+    engine.close()
+    assert len(entry.read_bytes()) == len(whole)
+
+
+async def test_engines_that_differ_do_not_share_code(cached: EngineConfig) -> None:
+    for config in (cached, EngineConfig(pool=0, cache=cached.cache, optimize=False)):
+        engine = Engine(config)
+        assert await answers(engine, COMPUTE.encode())
+        engine.close()
+    assert len(entries(cached)) == 2
+
+
+async def test_the_cache_belongs_to_its_owner_alone(cached: EngineConfig) -> None:
+    assert cached.cache is not None
+    cached.cache.mkdir(mode=0o777)
+    cached.cache.chmod(0o777)
+    Engine(cached).close()
+    assert stat.S_IMODE(cached.cache.stat().st_mode) == 0o700
+
+
+async def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    engine = Engine(EngineConfig(pool=0, cache=tmp_path / "file" / "compiled"))
+    assert await answers(engine, COMPUTE.encode())
+    engine.close()
+
+
+def test_the_place_of_the_cache_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TRELLIS_CACHE", str(tmp_path))
+    assert default_directory() == tmp_path / "compiled"
+    monkeypatch.delenv("TRELLIS_CACHE")
+    assert default_directory().parts[-2:] == ("trellis", "compiled")
+
+
+async def test_a_large_component_is_compiled_in_a_process_of_its_own(
+    cached: EngineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.engine.COMPILE_APART", 1)
+    engine = Engine(cached)
+    before = os.times().children_user
+    assert await answers(engine, COMPUTE.encode())
+    assert os.times().children_user > before
+    assert len(entries(cached)) == 1
+    with pytest.raises(BadInput, match="not a valid component"):
+        await engine.load(b"\0asm\x0d\0\x01\0 and then nonsense")
+    engine.close()
+
+
+# -- refusals
+
+
+async def refusal(engine: Engine, source: bytes | Path) -> BadInput:
+    with pytest.raises(BadInput) as caught:
+        await engine.load(source)
+    return caught.value
+
+
+async def test_a_missing_file_is_named(wat_engine: Engine, tmp_path: Path) -> None:
+    refused = await refusal(wat_engine, tmp_path / "absent.wasm")
+    assert refused.findings[0].code == "component-missing"
+    assert "absent.wasm: No such file" in str(refused)
+    assert "is a directory" in str(await refusal(wat_engine, tmp_path))
+
+
+async def test_a_core_module_is_told_from_a_component(wat_engine: Engine) -> None:
+    refused = await refusal(wat_engine, bytes(wat2wasm("(module)")))
+    assert refused.findings[0].code == "component-core-module"
+    assert "wasm-tools component new" in refused.findings[0].fix
+
+
+@pytest.mark.parametrize("data", [b"", b"#!/bin/sh", b"\0asm\x02\0\0\0"])
+async def test_something_that_is_not_wasm_is_refused(wat_engine: Engine, data: bytes) -> None:
+    assert (await refusal(wat_engine, data)).findings[0].code == "component-not-wasm"
+
+
+async def test_a_broken_component_is_refused(wat_engine: Engine) -> None:
+    broken = bytes(wat2wasm(COMPUTE))[:-7]
+    assert (await refusal(wat_engine, broken)).findings[0].code == "component-invalid"
+    assert "expected" in str(await refusal(wat_engine, b"(component (nonsense))"))
+
+
+async def test_a_component_with_streams_is_refused_before_it_could_abort_the_process(wat_engine: Engine) -> None:
+    refused = await refusal(wat_engine, STREAMING.encode())
+    assert "imports acme:video/source#frames, which uses stream" in str(refused)
+    assert "WASI 0.2" in refused.findings[0].fix
+
+
+# -- what it is
+
+
+async def test_a_component_describes_what_it_imports_and_exports(wat_engine: Engine) -> None:
+    import test_host_functions  # noqa: F401  (serves test:host/counters)
+
+    described = (await wat_engine.load(COUNTERS.encode())).describe()
+    counters = next(i for i in described.imports if i.name == "test:host/counters")
+    assert counters.how == "served"
+    assert counters.types == ("resource counter",)
+    assert [f.text for f in counters.functions] == [
+        "[constructor]counter: func(start: u32) -> counter",
+        "[method]counter.add: func(self: borrow<counter>, n: u32) -> u32",
+        "[static]counter.merge: func(a: counter, b: counter) -> counter",
+    ]
+    world = next(i for i in described.exports if i.name == "")
+    assert "given: func(c: counter) -> u32" in [f.text for f in world.functions]
+
+    linked = (await wat_engine.load(caller("acme:shop/prices@1.0.0", "now", result="u32").encode())).describe()
+    assert [(i.name, i.how) for i in linked.imports] == [("acme:shop/prices@1.0.0", "linked")]
+
+
+async def test_types_are_written_as_wit_writes_them(wat_engine: Engine) -> None:
+    shape = {
+        "color": '(enum "red" "green")',
+        "shape": '(variant (case "dot") (case "disc" (tuple f64 $color)) (case "maybe" (option (list u8))))',
+        "answer": '(record (field "ok" (result u8 (error $shape))) (field "may" (flags "read" "write")))',
+    }
+    (far, *_) = (
+        (await wat_engine.load(echo("(option string)", {k: shape[k] for k in ("color", "shape")}).encode()))
+        .describe()
+        .imports
+    )
+    assert far.types == (
+        "color = enum { red, green }",
+        "shape = variant { dot, disc(tuple<f64, color>), maybe(option<list<u8>>) }",
+    )
+    assert far.functions[0].text == "echo: func(x: list<option<string>>) -> list<option<string>>"

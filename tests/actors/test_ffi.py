@@ -1,0 +1,91 @@
+"""The border to wasmtime's C API: an upgrade that moves something fails here, and loudly."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from guests import COMPUTE
+from tests_support import call
+from wasmtime import _ffi as capi
+
+from actors import Actor, Engine, EngineConfig, _ffi
+from actors.engine import Ticker
+from actors.instance import LIVE
+from lattice import EntityId, LatticeError
+
+
+@pytest.mark.parametrize("symbol", _ffi.SYMBOLS)
+def test_every_bound_symbol_exists(symbol: str) -> None:
+    assert getattr(capi.dll, symbol)
+
+
+def test_bytes_are_written_and_read_at_any_length() -> None:
+    for size in (1, 31, 4096, 4097, 10_000):
+        data = bytes(i * 13 % 256 for i in range(size))
+        memory = _ffi.buffer(size * _ffi.VAL)()
+        _ffi.write_bytes(_ffi.address_of(memory), data)
+        assert _ffi.read_bytes(_ffi.address_of(memory), size) == data
+        assert set(bytes(memory)[0 :: _ffi.VAL]) == {_ffi.U8}
+
+
+def test_an_address_space_beyond_all_bounds_is_not_to_be_had() -> None:
+    assert _ffi.can_reserve(1024**2)
+    assert not _ffi.can_reserve(2**62)
+
+
+async def test_an_engine_whose_pool_cannot_be_reserved_allocates_on_demand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_ffi, "can_reserve", lambda _: False)
+    engine = Engine(EngineConfig(pool=100, cache=tmp_path))
+    assert not engine.pooled
+    actor = Actor(EntityId("subject"), await engine.load(COMPUTE.encode()))
+    assert await actor.handle(call("divide", 6, 2)) == 3
+    engine.close()
+
+
+async def test_the_clock_sleeps_while_no_guest_runs(wat_engine: Engine) -> None:
+    ticker = Ticker(wat_engine.address, 0.0001)
+    assert ticker.asleep
+    ticker.wake()
+    assert not ticker.asleep
+    while not ticker.asleep:
+        await asyncio.sleep(0.001)
+    ticker.busy.add(1)
+    ticker.wake()
+    await asyncio.sleep(0.02)
+    assert not ticker.asleep
+    ticker.busy.discard(1)
+    ticker.stop()
+    assert not any(thread.name == "epoch" and thread is ticker._thread for thread in threading.enumerate())
+
+
+def resident() -> int:
+    """Bytes of this process's memory that are in RAM."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
+async def test_stores_do_not_leak_however_calls_end(wat_engine: Engine) -> None:
+    actor = Actor(EntityId("subject"), await wat_engine.load(COMPUTE.encode()))
+    endings = [call("divide", 1, 1), call("trap"), call("divide", 1, 0), call("recurse"), call("divide", "no", 1)]
+
+    async def round_of_calls(count: int) -> None:
+        for _ in range(count):
+            for invocation in endings:
+                try:
+                    await actor.handle(invocation)
+                except LatticeError:
+                    pass
+        with pytest.raises(LatticeError):
+            await actor.handle(call("spin", deadline=time.monotonic() + 0.005))
+
+    await round_of_calls(50)
+    before = resident()
+    await round_of_calls(400)
+    assert not LIVE
+    assert resident() - before < 16 * 1024**2  # 2000 leaked stores would be far more
