@@ -200,7 +200,10 @@ class Provider:
         """Before the first call through it."""
 
     async def link_changed(self, old: Link[Any], new: Link[Any]) -> None:
-        """The same link with other interfaces or configuration. Unless overridden: removed, then added."""
+        """The same link with other interfaces or configuration. Unless overridden: removed, then added.
+
+        When it raises, the link is gone altogether: leave nothing of `old` behind.
+        """
         await self.link_removed(old)
         await self.link_added(new)
 

@@ -168,16 +168,20 @@ class Runtime:
                 return
             if self._stopping:
                 raise Busy(f'provider "{self.id}" is stopping')
+            new = None
             try:
                 new = self._made(record)
                 hook = self.provider.link_added(new) if old is None else self.provider.link_changed(old, new)
                 await self._hook(hook, f"link {record} was refused")
             except BaseException as error:
-                if old is not None:
-                    self._forget(old)
                 if isinstance(error, Exception):
                     self.refused[record.id] = sentence(error)
                     log.warning("link.refused", provider=self.id, link=str(record), error=sentence(error))
+                if old is not None:
+                    self._forget(old)
+                    if new is None:  # the provider has not heard of it, and so still has the old one
+                        until = time.monotonic() + HOOK_SECONDS
+                        await self._quietly(self.provider.link_removed(old), until, "link.remove_failed")
                 raise
             self.refused.pop(record.id, None)
             if old is not None:

@@ -1,0 +1,144 @@
+"""A bound socket and its connections: open with a clear refusal, close without cutting anybody off."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+
+import structlog
+
+from lattice import BadInput, Finding
+from providers.http.protocol import App, Connection
+from providers.http.settings import host_and_port
+
+log = structlog.get_logger("providers.http")
+
+KEEP_ALIVE_SECONDS = 75.0
+CHECK_SECONDS = 5.0
+BACKLOG = 2048
+
+
+class Listener:
+    """Made by `open`."""
+
+    def __init__(self, address: str, app: App, context: ssl.SSLContext | None, keep_alive: float) -> None:
+        self.address = address
+        self.app = app
+        self.context = context
+        self.keep_alive = keep_alive
+        self.connections: set[Connection] = set()
+        self.bound: tuple[str, int] = ("", 0)
+        """Where it really listens: the port that the system chose when `address` says 0."""
+        self.closing = False
+        self._server: asyncio.Server | None = None
+        self._checks: asyncio.TimerHandle | None = None
+        self._empty = asyncio.Event()
+
+    @classmethod
+    async def open(
+        cls, address: str, app: App, *, context: ssl.SSLContext | None = None, keep_alive: float = KEEP_ALIVE_SECONDS
+    ) -> Listener:
+        """Listen on `address` (`host:port`) now. Raises BadInput that names it and what to do when that cannot be."""
+        self = cls(address, app, context, keep_alive)
+        bound = await _bind(address)
+        self.bound = bound.getsockname()[:2]
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connected, sock=bound, backlog=BACKLOG, ssl=context)
+        self._checks = loop.call_later(CHECK_SECONDS, self._check)
+        return self
+
+    @property
+    def url(self) -> str:
+        host, port = self.bound
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+    @property
+    def scheme(self) -> str:
+        return "http" if self.context is None else "https"
+
+    def _connected(self) -> Connection:
+        return Connection(self)
+
+    @property
+    def listening(self) -> bool:
+        return self._server is not None and self._server.is_serving() and not self.closing
+
+    def disconnected(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
+
+    def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._checks = loop.call_later(CHECK_SECONDS, self._check)
+        now = loop.time()
+        for connection in tuple(self.connections):
+            connection.check(now)
+
+    async def close(self) -> None:
+        """Listen no more, finish the requests in hand, close. When cancelled, what is left is cut off."""
+        if self.closing or self._server is None:
+            return
+        self.closing = True
+        self._server.close()
+        try:
+            while self.connections:
+                self._empty.clear()
+                for connection in tuple(self.connections):
+                    connection.leave()
+                await self._empty.wait()
+        finally:
+            if self._checks is not None:
+                self._checks.cancel()
+            for connection in tuple(self.connections):
+                connection.transport.abort()
+
+
+async def _bind(address: str) -> socket.socket:
+    host, port = host_and_port(address)
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise BadInput(Finding("http-address", f'cannot listen on {address}: "{host}" is not an address')) from error
+    family, kind, proto, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    sock = socket.socket(family, kind, proto)
+    try:
+        if os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(place)
+        sock.listen(
+            BACKLOG
+        )  # now, not when the first connection is awaited: another may have bound it without listening
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise BadInput(_refusal(address, host, port, error)) from error
+    return sock
+
+
+def _refusal(address: str, host: str, port: int, error: OSError) -> Finding:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return Finding(
+                "http-address",
+                f"cannot listen on {address}: port {port} is in use",
+                why="another process of this machine, or another link, listens there",
+                fix=f'set another "address", or stop the other one (ss -ltnp "sport = :{port}" names it)',
+            )
+        case errno.EACCES | errno.EPERM:
+            return Finding(
+                "http-address",
+                f"cannot listen on {address}: not permitted",
+                fix=f"choose a port from 1024 up, or let the host's user bind port {port}",
+            )
+        case errno.EADDRNOTAVAIL:
+            return Finding(
+                "http-address",
+                f"cannot listen on {address}: no network interface of this machine has the address {host}",
+                fix="use 127.0.0.1 for this machine only, or 0.0.0.0 for all its interfaces",
+            )
+    return Finding("http-address", f"cannot listen on {address}: {error.strerror or error}")

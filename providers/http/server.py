@@ -1,0 +1,318 @@
+"""The HTTP server: each request becomes one invocation of wasi:http/incoming-handler on the linked actor.
+
+The provider is the source of its links. Configuration has the keys of wasmCloud's http-server (see settings.py): its
+own config says `routing_mode` and `default_address`, each link's source_config its `address`, `path` or `host`.
+
+| routing_mode | listens                                              | a request goes to the link with    |
+|--------------|------------------------------------------------------|------------------------------------|
+| address      | at each link's `address` (default_address: one link) | that address                       |
+| path         | at default_address                                   | exactly that `path`, else 404      |
+| host         | at default_address                                   | that `host` in `header`, else 404  |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+
+from lattice import EMPTY, BadInput, BadValue, DeadlineExceeded, Finding, LatticeError, Value, WitError
+from lattice.http import HANDLE, Headers, Request, Response
+from lattice.invocation import child_of, trace_id
+from lattice.streams import ByteStream
+from providers.http.answers import case_of, plain, status_of
+from providers.http.listener import Listener
+from providers.http.protocol import App, Exchange
+from providers.http.settings import RouteSettings, ServerSettings
+from providers.link import Link, LinkId
+from providers.provider import Provider
+
+log = structlog.get_logger("providers.http")
+
+
+class Route:
+    """What happens to the requests of one link. An App."""
+
+    def __init__(self, link: Link[RouteSettings], timeout_ms: int) -> None:
+        self.link = link
+        self.settings = link.config
+        self.timeout = (link.config.timeout_ms or timeout_ms) / 1000
+        self.cors = Cors(link.config) if link.config.cors_allowed_origins else None
+        self.log = log.bind(actor=link.peer)
+        self.access = getattr(self.log, "get_effective_level", lambda: 0)() <= logging.DEBUG
+        """Whether anybody would see the access log; asked once, since it is asked for every request."""
+
+    async def __call__(self, exchange: Exchange) -> Response:
+        begun = time.perf_counter()
+        request = exchange.request
+        context = child_of(_incoming_trace(request["headers"]))
+        response = await self._respond(exchange, request, context)
+        if self.access:
+            self.log.debug(
+                "http.answered",
+                method=request["method"],
+                path=request["path-with-query"],
+                status=response["status"],
+                seconds=time.perf_counter() - begun,
+                trace=trace_id(context),
+            )
+        return response
+
+    async def _respond(self, exchange: Exchange, request: Request, context: Mapping[str, str]) -> Response:
+        settings = self.settings
+        if settings.disable_keepalive:
+            exchange.keep_alive = False
+        if settings.readonly_mode and request["method"] not in ("GET", "HEAD"):
+            text = "only GET and HEAD allowed in read-only mode"
+            return plain(405, text=text, headers=[("allow", b"GET, HEAD")])
+        if self.cors is not None and (preflight := self.cors.preflight(request)) is not None:
+            return preflight
+        # A timer and a flag rather than asyncio.timeout: this is the hot path.
+        task = exchange.connection.task
+        assert task is not None
+        late = False
+
+        def expire() -> None:
+            nonlocal late
+            late = True
+            task.cancel()
+
+        timer = exchange.connection.loop.call_later(self.timeout, expire)
+        try:
+            response = _checked(await self.link.call(HANDLE, request, timeout=self.timeout, trace=context))
+        except asyncio.CancelledError:
+            if not late or task.uncancel() > 0:
+                raise
+            error = DeadlineExceeded(f'"{self.link.peer}" did not respond within {self.timeout:g} s')
+            return self._failed(error, request, context)
+        except Exception as error:
+            return self._failed(error, request, context)
+        finally:
+            timer.cancel()
+        if settings.cache_control is not None and not _has(response["headers"], "cache-control"):
+            response["headers"].append(("cache-control", settings.cache_control.encode("latin-1", "replace")))
+        if self.cors is not None:
+            response["headers"] += self.cors.headers(request)
+        return response
+
+    def _failed(self, error: Exception, request: Request, context: Mapping[str, str]) -> Response:
+        """Log it, once, under the id that the client is told."""
+        trace = trace_id(context)
+        status = status_of(error)
+        known = isinstance(error, (WitError, LatticeError))
+        self.log.log(
+            logging.WARNING if known and status != 500 else logging.ERROR,
+            "http.failed",
+            method=request["method"],
+            path=request["path-with-query"],
+            status=status,
+            code=case_of(error.payload) if isinstance(error, WitError) else getattr(error, "code", "bug"),
+            error=str(error),
+            trace=trace,
+            **({} if known else {"exc_info": error}),
+            **(
+                {"output": error.details["output"]}
+                if isinstance(error, LatticeError) and "output" in error.details
+                else {}
+            ),
+        )
+        if isinstance(request["body"], ByteStream):
+            request["body"].close()
+        return plain(status, trace=trace)
+
+
+class Cors:
+    """Cross-origin headers, for a link that allows origins."""
+
+    def __init__(self, settings: RouteSettings) -> None:
+        self.origins = frozenset(settings.cors_allowed_origins)
+        self.allow: Headers = [
+            ("access-control-allow-methods", ", ".join(settings.cors_allowed_methods).encode()),
+            ("access-control-max-age", str(settings.cors_max_age_secs).encode()),
+        ]
+        self.allowed_headers = ", ".join(settings.cors_allowed_headers).encode()
+        self.exposed = ", ".join(settings.cors_exposed_headers).encode()
+
+    def headers(self, request: Request) -> Headers:
+        origin = _first(request["headers"], "origin")
+        if origin is None:
+            return []
+        if "*" in self.origins:
+            found: Headers = [("access-control-allow-origin", b"*")]
+        elif origin.decode("latin-1") in self.origins:
+            found = [("access-control-allow-origin", origin), ("vary", b"origin")]
+        else:
+            return [("vary", b"origin")]
+        if self.exposed:
+            found.append(("access-control-expose-headers", self.exposed))
+        return found
+
+    def preflight(self, request: Request) -> Response | None:
+        """The answer to a browser that asks first; None when this request is not that."""
+        asked = _first(request["headers"], "access-control-request-method")
+        if request["method"] != "OPTIONS" or asked is None:
+            return None
+        headers = [*self.headers(request), *self.allow]
+        wanted = self.allowed_headers or _first(request["headers"], "access-control-request-headers")
+        if wanted:
+            headers.append(("access-control-allow-headers", wanted))
+        return {"status": 204, "headers": headers, "body": b""}
+
+
+class HttpServer(Provider):
+    """`builtin:http-server`."""
+
+    link_config = RouteSettings
+    settings_model = ServerSettings
+    settings: ServerSettings
+
+    def __init__(self) -> None:
+        self.listeners: dict[str, Listener] = {}
+        """By the address as configured. In `address` mode one per link, otherwise the shared one."""
+        self.routes: dict[str, Route] = {}
+        """By address, path or host, as `routing_mode` says."""
+        self._shared: Listener | None = None
+
+    async def started(self) -> None:
+        settings = self.settings
+        if settings.routing_mode != "address":
+            app = self._by_path if settings.routing_mode == "path" else self._by_host
+            self._shared = await self._listen(settings.default_address, app, settings)
+
+    async def stopped(self) -> None:
+        if self._shared is not None:
+            await self._shared.close()
+
+    async def healthy(self) -> bool | str:
+        closed = [listener.address for listener in self.listeners.values() if not listener.listening]
+        return f"not listening on {', '.join(closed)}" if closed else True
+
+    def url(self, link: LinkId) -> str | None:
+        """Where the requests of `link` arrive, once it was added."""
+        found = self.links.get(link)
+        if found is None:
+            return None
+        listener = self._shared or self.listeners.get(self._key(found))
+        return None if listener is None else listener.url
+
+    async def link_added(self, link: Link[RouteSettings]) -> None:
+        key = self._key(link)
+        self._free(key, link)
+        route = Route(link, self.settings.timeout_ms)
+        self.routes[key] = route
+        if self._shared is None:
+            try:
+                await self._listen(key, route, link.config)
+            except BaseException:
+                del self.routes[key]
+                raise
+        log.info("http.route_added", actor=link.peer, **{self.settings.routing_mode: key})
+
+    async def link_removed(self, link: Link[RouteSettings]) -> None:
+        key = self._key(link)
+        self.routes.pop(key, None)
+        if self._shared is None and (listener := self.listeners.get(key)) is not None:
+            try:
+                await listener.close()
+            finally:
+                self.listeners.pop(key, None)
+
+    async def link_changed(self, old: Link[RouteSettings], new: Link[RouteSettings]) -> None:
+        key = self._key(new)
+        same_tls = (old.config.tls_cert_file, old.config.tls_priv_key_file) == (
+            new.config.tls_cert_file,
+            new.config.tls_priv_key_file,
+        )
+        if key != self._key(old):
+            try:
+                await self.link_added(new)  # the new place first, so that there is always one
+            finally:
+                await self.link_removed(old)
+        elif self._shared is not None or same_tls:
+            self.routes[key] = route = Route(new, self.settings.timeout_ms)
+            if self._shared is None:
+                self.listeners[key].app = route
+        else:
+            await self.link_removed(old)
+            await self.link_added(new)
+
+    # -- places
+
+    def _key(self, link: Link[RouteSettings]) -> str:
+        config, mode = link.config, self.settings.routing_mode
+        if mode == "address":
+            return config.address or self.settings.default_address
+        found = config.path if mode == "path" else config.host
+        if not found:
+            raise BadInput(
+                Finding("http-route", f'link {link.record}: "{mode}" is missing', why=f'routing_mode is "{mode}"')
+            )
+        return found if mode == "path" else found.lower()
+
+    def _free(self, key: str, link: Link[RouteSettings]) -> None:
+        taken = self.routes.get(key)
+        if taken is not None and not (key.endswith(":0") and self._shared is None):
+            mode = self.settings.routing_mode
+            raise BadInput(
+                Finding(
+                    "http-route",
+                    f'link {link.record}: {mode} {key} belongs to "{taken.link.peer}" already',
+                    fix=f'give one of them another "{mode}" in its source_config',
+                )
+            )
+
+    async def _listen(self, address: str, app: App, tls: Any) -> Listener:
+        listener = await Listener.open(address, app, context=tls.context())
+        self.listeners[address] = listener
+        log.info("http.listening", url=listener.url)
+        return listener
+
+    async def _by_path(self, exchange: Exchange) -> Response:
+        path, _, _ = (exchange.request["path-with-query"] or "").partition("?")
+        route = self.routes.get(path)
+        return plain(404, text="path not found") if route is None else await route(exchange)
+
+    async def _by_host(self, exchange: Exchange) -> Response:
+        value = exchange.header(self.settings.header.lower())
+        if value is None:
+            return plain(400, text="missing host header")
+        host = value.decode("latin-1").lower()
+        route = self.routes.get(host) or self.routes.get(host.partition(":")[0])
+        return plain(404, text="host not found") if route is None else await route(exchange)
+
+
+def _incoming_trace(headers: Headers) -> Mapping[str, str]:
+    parent = _first(headers, "traceparent")
+    if parent is None:
+        return EMPTY
+    context = {"traceparent": parent.decode("latin-1")}
+    if (state := _first(headers, "tracestate")) is not None:
+        context["tracestate"] = state.decode("latin-1")
+    return context
+
+
+def _first(headers: Headers, name: str) -> bytes | None:
+    for key, value in headers:
+        if key == name:
+            return value
+    return None
+
+
+def _has(headers: Headers, name: str) -> bool:
+    return any(key.lower() == name for key, _ in headers)
+
+
+def _checked(value: Value) -> Response:
+    """What came back, as a Response. Raises BadValue when it is none."""
+    try:
+        status, body = value["status"], value["body"]
+        headers = [(name, bytes(content)) for name, content in value["headers"]]
+    except (TypeError, KeyError, ValueError) as error:
+        raise BadValue(f"the actor did not return an HTTP response: {type(error).__name__}: {error}") from error
+    if not isinstance(status, int) or not 200 <= status <= 999 or not isinstance(body, (bytes, ByteStream)):
+        raise BadValue(f"the actor did not return an HTTP response: status {status!r}, body {type(body).__name__}")
+    return {"status": status, "headers": headers, "body": body}
