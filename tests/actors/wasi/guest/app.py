@@ -1,0 +1,158 @@
+"""A guest that tries everything once: each path uses one part of what the host offers and answers JSON."""
+
+import asyncio
+import json
+import os
+import random
+import socket
+import sys
+import time
+from pathlib import Path
+
+from componentize_py_types import Err, Ok
+from poll_loop import PollLoop, Sink, Stream, send
+from wit_world import exports
+from wit_world.imports import batch, lattice, logging
+from wit_world.imports import wasi_config_store as config
+from wit_world.imports import wasi_keyvalue_store as keyvalue
+from wit_world.imports.types import (
+    Fields,
+    IncomingRequest,
+    Method_Get,
+    OutgoingBody,
+    OutgoingRequest,
+    OutgoingResponse,
+    ResponseOutparam,
+    Scheme_Http,
+)
+
+
+class IncomingHandler(exports.IncomingHandler):
+    def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None:
+        path = (request.path_with_query() or "/").partition("?")[0]
+        if path == "/upper":
+            loop = PollLoop()
+            asyncio.set_event_loop(loop)
+            loop.run_until_complete(upper(request, response_out))
+            return
+        answer(response_out, globals()[f"try_{path[1:]}"](request))
+
+
+def answer(response_out: ResponseOutparam, value: object) -> None:
+    response = OutgoingResponse(Fields.from_list([("content-type", b"application/json"), ("X-Guest", b"python")]))
+    body = response.body()
+    ResponseOutparam.set(response_out, Ok(response))
+    with body.write() as stream:
+        stream.blocking_write_and_flush(json.dumps(value).encode())
+    OutgoingBody.finish(body, None)
+
+
+async def upper(request: IncomingRequest, response_out: ResponseOutparam) -> None:
+    """Both ways at once, through asyncio over wasi:io/poll."""
+    response = OutgoingResponse(Fields.from_list([]))
+    body = response.body()
+    ResponseOutparam.set(response_out, Ok(response))
+    source, sink = Stream(request.consume()), Sink(body)
+    while (chunk := await source.next()) is not None:
+        await sink.send(chunk.upper())
+    sink.close()
+
+
+def try_request(request: IncomingRequest) -> object:
+    method = request.method()
+    return {
+        "get": isinstance(method, Method_Get),
+        "http": isinstance(request.scheme(), Scheme_Http),
+        "authority": request.authority(),
+        "path": request.path_with_query(),
+        "headers": [[name, value.decode()] for name, value in request.headers().entries()],
+    }
+
+
+def try_print(request: IncomingRequest) -> object:
+    sys.stdout.write("to stdout\n")
+    sys.stderr.write("to stderr\n")
+    return None
+
+
+def try_sleep(request: IncomingRequest) -> object:
+    begun = time.monotonic()
+    time.sleep(0.05)
+    return time.monotonic() - begun
+
+
+def try_random(request: IncomingRequest) -> object:
+    return [random.SystemRandom().randrange(2**62), os.urandom(8).hex()]
+
+
+def try_wall(request: IncomingRequest) -> object:
+    return time.time()
+
+
+def try_environment(request: IncomingRequest) -> object:
+    return {"config": dict(config.get_all()), "environment": dict(os.environ)}
+
+
+def try_log(request: IncomingRequest) -> object:
+    logging.log(logging.Level.WARN, "shop", "sold out")
+    return None
+
+
+def try_batch(request: IncomingRequest) -> object:
+    lattice.set_link_name("cache", [lattice.CallTargetInterface("wasi", "keyvalue", "batch")])
+    with keyvalue.open("things") as bucket:
+        batch.set_many(bucket, [("a", b"1"), ("b", b"2")])
+        found = batch.get_many(bucket, ["a", "b", "c"])
+        batch.delete_many(bucket, ["a"])
+        page = bucket.list_keys(None)
+        return {"found": [entry and [entry[0], entry[1].decode()] for entry in found], "keys": page.keys}
+
+
+def try_unlinked(request: IncomingRequest) -> object:
+    try:
+        keyvalue.open("things").get("a")
+    except Err as error:
+        return type(error.value).__name__ + ": " + error.value.value
+    return "no error"
+
+
+def try_socket(request: IncomingRequest) -> object:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM).connect(("127.0.0.1", 80))
+    except OSError as error:
+        return type(error).__name__
+    return "connected"
+
+
+def try_file(request: IncomingRequest) -> object:
+    try:
+        with Path("/etc/passwd").open() as file:
+            return file.read()
+    except OSError as error:
+        return type(error).__name__
+
+
+def try_fetch(request: IncomingRequest) -> object:
+    async def fetch() -> object:
+        asked = OutgoingRequest(Fields.from_list([("accept", b"text/plain")]))
+        asked.set_scheme(Scheme_Http())
+        asked.set_authority("upstream:8080")
+        asked.set_path_with_query("/thing?x=1")
+        response = await send(asked)
+        body, text = Stream(response.consume()), b""
+        while (chunk := await body.next()) is not None:
+            text += chunk
+        return {"status": response.status(), "text": text.decode()}
+
+    loop = PollLoop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(fetch())
+    except Err as error:
+        return {"error": type(error.value).__name__}
+
+
+def try_exit(request: IncomingRequest) -> object:
+    sys.stderr.write("bye\n")
+    sys.stderr.flush()
+    os._exit(3)
