@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
 from lattice.errors import NotLinked
@@ -112,8 +111,10 @@ class Guest:
     def call_of(self, function: Function, *args: Value) -> Invocation:
         """The Invocation that `call` would send, for host functions that need to change it first."""
         serving = self.invocation
-        call = Invocation(UNRESOLVED, function, args, self.actor, self.links.get(function.interface, DEFAULT_LINK))
-        return call if serving is None else replace(call, deadline=serving.deadline, trace=serving.trace)
+        link = self.links.get(function.interface, DEFAULT_LINK)
+        if serving is None:
+            return Invocation(UNRESOLVED, function, args, self.actor, link)
+        return Invocation(UNRESOLVED, function, args, self.actor, link, serving.deadline, serving.trace)
 
     def end(self) -> None:
         while self.on_end:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from host.directory import Directory
 from host.links import Links
@@ -32,7 +32,7 @@ class Router:
     async def imports(self, invocation: Invocation) -> Value:
         """A guest's imports: look up the link, then route. A Handler."""
         target = await self._links.target(invocation.source, invocation.function.interface, invocation.link)
-        return await self.route(replace(invocation, target=target))
+        return await self.route(invocation.to(target))
 
     async def route(self, invocation: Invocation) -> Value:
         """Call the target, in this process where possible. A Handler.
