@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trellis.failures import failure
+
+if TYPE_CHECKING:
+    from wadm.manifest import Manifest
 
 MANIFESTS = ("app.yaml", "app.yml", "wadm.yaml", "wadm.yml", "app.json")
 """A project's manifest, by preference. `wadm.yaml` is what wasmCloud projects call theirs."""
@@ -39,3 +43,19 @@ def actor_folders(base: Path) -> Iterator[Path]:
         below[:] = sorted(name for name in below if name not in _SKIPPED and not name.startswith("."))
         if BUILD_FILE in files:
             yield Path(folder)
+
+
+def urls(manifest: Manifest) -> list[str]:
+    """Where the app answers HTTP, as far as its links say: their `address`, and `path` when they have one."""
+    found: list[str] = []
+    for component in manifest.spec.components:
+        for link in component.links():
+            if (link.namespace, link.package) != ("wasi", "http") or "incoming-handler" not in link.interfaces:
+                continue
+            settings = {key: value for config in link.for_source() for key, value in (config.properties or {}).items()}
+            address = settings.get("address")
+            if address:
+                host, _, port = address.rpartition(":")
+                host = "127.0.0.1" if host in ("", "0.0.0.0", "[::]") else host
+                found.append(f"http://{host}:{port}{settings.get('path', '/')}")
+    return found

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -59,3 +60,10 @@ def relative(path: Path) -> str:
         return os.fspath(path.resolve().relative_to(Path.cwd()))
     except ValueError:
         return os.fspath(path)
+
+
+def placed(component: Mapping[str, Any]) -> str:
+    """`4/4  host-a 2  host-b 2`"""
+    there = sorted((h["name"], h["running"]) for h in component["hosts"] if h["running"])
+    hosts = [name if component["kind"] == "provider" else f"{name} {number}" for name, number in there]
+    return "  ".join([f"{component['running']}/{component['wanted']}", *hosts])

@@ -40,10 +40,13 @@ class Stack:
     hosts let go), then the hosts, then the broker; nothing is left. With `nats`, somebody else's broker is used.
     """
 
-    def __init__(self, hosts: Sequence[HostSpec], *, lattice: str = "default", nats: str | None = None) -> None:
+    def __init__(
+        self, hosts: Sequence[HostSpec], *, lattice: str = "default", nats: str | None = None, port: int | None = None
+    ) -> None:
         self.specs = tuple(hosts)
         self.lattice = lattice
         self.nats = nats
+        self._port = port
         self.broker: Broker | None = None
         self.hosts: dict[str, Child] = {}
         self.manager: Child | None = None
@@ -56,7 +59,7 @@ class Stack:
         self.folder = Path(tempfile.mkdtemp(prefix="trellis-up-"))
         try:
             if self.nats is None:
-                self.broker = Broker(folder=self.folder)
+                self.broker = Broker(self._port, self.folder)
                 await self.broker.__aenter__()
                 self.nats = self.broker.url
                 if self.broker.process is not None:

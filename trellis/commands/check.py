@@ -14,7 +14,7 @@ from trellis.options import output_option
 from trellis.running import run
 
 if TYPE_CHECKING:
-    from wadm.validate import Checked
+    from trellis.preflight import Examined
 
 
 @click.command
@@ -25,7 +25,7 @@ def command(path: Path, output: str) -> int:
 
     FILE is a manifest, or a folder with an app.yaml.
     """
-    checked = run(checked_manifest(path))
+    checked = run(examined_manifest(path)).checked
     if output == "json":
         click.echo(json.dumps({"ok": checked.manifest is not None, "findings": [asdict(f) for f in checked.findings]}))
     else:
@@ -38,10 +38,10 @@ def command(path: Path, output: str) -> int:
     return USER_ERROR if checked.errors else 0
 
 
-async def checked_manifest(path: Path) -> Checked:
-    """The manifest at `path`, with every finding about it and its components. Raises Failure when it cannot be read."""
+async def examined_manifest(path: Path) -> Examined:
+    """The manifest at `path` and its components, with every finding. Raises Failure when it cannot be read."""
     from actors import Engine
-    from trellis.preflight import examine, read
+    from trellis.preflight import Examined, examine, read
     from trellis.project import manifest_at
 
     file = manifest_at(path)
@@ -52,10 +52,10 @@ async def checked_manifest(path: Path) -> Checked:
     except UnicodeDecodeError as error:
         raise failure("TRL-CLI-002", f"{file} is not UTF-8 text: {error}") from error
     if checked.manifest is None:
-        return checked
+        return Examined(checked, {})
     engine = Engine()
     try:
-        return (await examine(checked, engine)).checked
+        return await examine(checked, engine)
     finally:
         engine.close()
 

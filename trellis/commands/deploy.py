@@ -1,0 +1,270 @@
+"""`trellis deploy`"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from trellis.failures import DETACHED, NOT_CONVERGED, USER_ERROR, Failure, failure, show
+from trellis.options import Where, lattice_options, output_option, timeout_option, where
+from trellis.running import run
+
+if TYPE_CHECKING:
+    from trellis.planner import Planner
+    from trellis.preflight import Examined
+    from trellis.waiting import Line, Outcome
+
+TIMEOUT = 60.0
+
+
+@click.command
+@click.argument("path", metavar="[FILE]", default=".", type=click.Path(path_type=Path))
+@click.option("--no-wait", is_flag=True, help="Return when the manager has accepted it.")
+@click.option("--replace", is_flag=True, help="Take the place of what was deployed under the same version.")
+@timeout_option(TIMEOUT)
+@output_option
+@lattice_options
+def command(
+    path: Path, no_wait: bool, replace: bool, timeout: float, output: str, nats: str | None, lattice: str | None
+) -> int:
+    """Put an app on the lattice, and wait until all of it is ready.
+
+    FILE is a manifest, or a folder with an app.yaml. Ctrl-C stops the waiting, not the deployment.
+    """
+    try:
+        found = run(
+            deploy(
+                where(nats, lattice), path, timeout=timeout, wait=not no_wait, replace=replace, quiet=output == "json"
+            )
+        )
+    except KeyboardInterrupt:
+        click.echo("detached: the manager goes on. next: trellis status -w", err=True)
+        return DETACHED
+    if output == "json":
+        click.echo(json.dumps(found, indent=1))
+    return 0
+
+
+class Progress:
+    """A line for each stage, with the time since the command began."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.begun = time.monotonic()
+
+    def say(self, kind: str, name: str, text: str) -> None:
+        if self.quiet:
+            return
+        from trellis.show import seconds
+
+        elapsed = seconds(time.monotonic() - self.begun)
+        head = f"{kind:<10} {name:<20} "
+        if len(click.unstyle(text)) > 60:  # a sentence: on its own, not cut
+            click.echo(f"{head}{text}")
+            return
+        gap = " " * (56 - len(click.unstyle(text)))
+        click.echo(f"{head}{text}{gap} {elapsed:>8}")
+
+    def line(self, line: Line) -> None:
+        self.say(line.kind, line.name, line.text)
+
+
+async def deploy(
+    place: Where,
+    path: Path,
+    *,
+    timeout: float = TIMEOUT,
+    wait: bool = True,
+    replace: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Check, put, deploy, wait: what became of it. Raises Failure for whatever keeps it from being ready."""
+    from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.planner import Planner, unmanaged
+    from trellis.project import urls
+    from trellis.session import joined
+    from trellis.show import relative, seconds
+
+    progress = Progress(quiet)
+    examined, file = await _examined(path)
+    checked = examined.checked
+    if not quiet or checked.manifest is None:
+        show(*checked.findings)
+    if checked.manifest is None or checked.data is None:
+        raise Failure(USER_ERROR)
+    manifest = checked.manifest
+    links = sum(len(list(c.links())) for c in manifest.spec.components)
+    progress.say("checked", relative(file), f"{manifest.name}: {_parts(len(manifest.spec.components), links)}")
+    for name, description in examined.components.items():
+        progress.say("compiled", name, f"sha256:{description.digest[:12]}")
+    async with joined(place) as lattice:
+        planner = Planner(lattice)
+        try:
+            data = pinned(checked.data, examined)
+            version, how = await _put(planner, manifest.name, manifest.version, data, replace)
+            await _deploy(planner, manifest.name, version)
+            progress.say("accepted", manifest.name, f"{version} {how}".strip())
+            if not wait:
+                return {"app": manifest.name, "version": version, "state": "progressing"}
+            outcome = await _wait(planner, manifest.name, version, data, timeout, progress.line)
+        except (Unreachable, DeadlineExceeded) as error:
+            raise unmanaged(lattice, error) from error
+    if outcome.end != "ready" or outcome.app is None:
+        raise unready(manifest.name, outcome, timeout)
+    progress.say("ready", manifest.name, "")
+    if not quiet:
+        found = urls(manifest)
+        click.echo(f"{manifest.name} {version} is ready after {seconds(outcome.seconds)}")
+        click.echo(f"next: {f'curl {found[0]}' if found else 'trellis status'}")
+    return {
+        "app": manifest.name,
+        "version": version,
+        "state": "ready",
+        "seconds": round(outcome.seconds, 4),
+        "first_instance": {name: round(s, 4) for name, s in outcome.first.items()},
+        "urls": urls(manifest),
+    }
+
+
+async def _examined(path: Path) -> tuple[Examined, Path]:
+    from trellis.commands.check import examined_manifest
+    from trellis.project import manifest_at
+
+    return await examined_manifest(path), manifest_at(path)
+
+
+def _parts(components: int, links: int) -> str:
+    return f"{components} component{'' if components == 1 else 's'}, {links} link{'' if links == 1 else 's'}"
+
+
+def pinned(data: Mapping[str, Any], examined: Examined) -> dict[str, Any]:
+    """The manifest with each local component's digest behind its path.
+
+    A rebuilt file is another component, although its path is the same: this is how hosts and manager can tell.
+    """
+    copy: dict[str, Any] = json.loads(json.dumps(data))
+    for component in copy["spec"]["components"]:
+        description = examined.components.get(component["name"])
+        if description is not None:
+            component["properties"]["image"] += f"#sha256:{description.digest}"
+    return copy
+
+
+async def _put(
+    planner: Planner, app: str, version: str | None, data: Mapping[str, Any], replace: bool
+) -> tuple[str, str]:
+    """Store the manifest under its version: (version, what to say about it)."""
+    if version is None:
+        latest = await planner.get(app)
+        if latest["result"] == "success" and _same(latest["manifest"], data):
+            return str(latest["manifest"]["metadata"]["annotations"]["version"]), "unchanged"
+        return str(_accepted(await planner.put(data))["current_version"]), ""
+    known = await planner.get(app, version)
+    if known["result"] != "success":
+        return str(_accepted(await planner.put(data))["current_version"]), ""
+    if _same(known["manifest"], data):
+        return version, "unchanged"
+    if not replace:
+        raise failure(
+            "TRL-APP-004",
+            f"version {version} of `{app}` is stored already, with other content",
+            why=_difference(known["manifest"], data),
+            fix="give the manifest another `version`, or take its place with  trellis deploy --replace",
+        )
+    # a version cannot be overwritten; another one bridges the gap, so that nothing stops meanwhile
+    bridge = str(_accepted(await planner.put(_versioned(data, None)))["current_version"])
+    _accepted(await planner.deploy(app, bridge))
+    _accepted(await planner.delete(app, version))
+    _accepted(await planner.put(data))
+    _accepted(await planner.deploy(app, version))
+    _accepted(await planner.delete(app, bridge))
+    return version, "replaced"
+
+
+async def _deploy(planner: Planner, app: str, version: str) -> None:
+    _accepted(await planner.deploy(app, version))
+
+
+def _accepted(answer: dict[str, Any]) -> dict[str, Any]:
+    if answer.get("result") in ("error", "notfound"):
+        raise failure("TRL-APP-005", f"the manager refused: {answer.get('message', '')}")
+    return answer
+
+
+def _versioned(data: Mapping[str, Any], version: str | None) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(json.dumps(data))
+    annotations = copy["metadata"].setdefault("annotations", {}) or {}
+    annotations.pop("version", None)
+    if version is not None:
+        annotations["version"] = version
+    copy["metadata"]["annotations"] = annotations
+    return copy
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """But for the version."""
+    return _versioned(one, None) == _versioned(other, None)
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The names of what differs."""
+    before = {c["name"]: c for c in old["spec"]["components"]}
+    after = {c["name"]: c for c in new["spec"]["components"]}
+    changed = [name for name in after if name in before and before[name] != after[name]]
+    rebuilt = [
+        name
+        for name in changed
+        if {**before[name], "properties": None} == {**after[name], "properties": None}
+        and before[name]["properties"].get("image", "").partition("#")[0]
+        == after[name]["properties"].get("image", "").partition("#")[0]
+    ]
+    said = [f"`{name}` was built anew" for name in rebuilt]
+    said += [f"`{name}` differs" for name in changed if name not in rebuilt]
+    said += [f"`{name}` is new" for name in after if name not in before]
+    said += [f"`{name}` is gone" for name in before if name not in after]
+    return ", ".join(said)
+
+
+async def _wait(
+    planner: Planner,
+    app: str,
+    version: str,
+    data: Mapping[str, Any],
+    timeout: float,
+    say: Callable[[Line], None],
+) -> Outcome:
+    from trellis.waiting import serves, until_ready
+
+    wanted = [(c["name"], c["properties"]["image"]) for c in data["spec"]["components"] if "image" in c["properties"]]
+    return await until_ready(
+        planner, app, lambda found: found.get("version") == version and serves(found, wanted), timeout, say
+    )
+
+
+def unready(app: str, outcome: Outcome, timeout: float) -> Failure:
+    """Why it is not ready, in the manager's words, and the next step."""
+    from lattice import Finding
+    from trellis.waiting import reasons
+
+    word = outcome.app["state"] if outcome.app is not None else "unknown to the manager"
+    known = reasons(outcome.app) if outcome.app is not None else []
+    if outcome.end == "stuck":
+        head = f"`{app}` is {word} and will stay so until somebody acts"
+        code = known[0]["code"] if known else "TRL-APP-006"
+    else:
+        head, code = f"`{app}` is {word} after {timeout:g} s", "TRL-APP-007"
+    fixes = [reason["fix"] for reason in known if reason["fix"]]
+    return Failure(
+        NOT_CONVERGED,
+        Finding(
+            code,
+            head,
+            why="\n       ".join(reason["message"] for reason in known),
+            fix="; ".join(dict.fromkeys(fixes)) or "to see more:  trellis status",
+        ),
+    )

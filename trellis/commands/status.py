@@ -1,0 +1,141 @@
+"""`trellis status`"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from trellis.failures import DETACHED
+from trellis.options import Where, lattice_options, output_option, where
+from trellis.running import run
+
+PAUSE = 1.0
+"""Seconds between two looks of `-w`."""
+
+
+@click.command
+@click.argument("app", required=False)
+@click.option("-w", "--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@output_option
+@lattice_options
+def command(app: str | None, watch: bool, output: str, nats: str | None, lattice: str | None) -> int:
+    """Show how apps stand: what is wanted, what runs where, how calls travel, and why something is not ready."""
+    try:
+        run(_status(where(nats, lattice), app, watch, output))
+    except KeyboardInterrupt:
+        return DETACHED
+    return 0
+
+
+async def _status(place: Where, app: str | None, watch: bool, output: str) -> None:
+    from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.planner import Planner, unmanaged
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        shown = ""
+        while True:
+            try:
+                found = await Planner(lattice).status()
+            except (Unreachable, DeadlineExceeded) as error:
+                raise unmanaged(lattice, error) from error
+            text = _text(found, app, output)
+            if text != shown:
+                if watch and output == "text" and sys.stdout.isatty():
+                    click.clear()
+                click.echo(text)
+                shown = text
+            if not watch:
+                return
+            await asyncio.sleep(PAUSE)
+
+
+def _text(found: Mapping[str, Any], app: str | None, output: str) -> str:
+    from trellis.choosing import no_such_app
+
+    apps: Sequence[Mapping[str, Any]] = found["apps"]
+    if app is not None:
+        chosen = [one for one in apps if one["name"] == app]
+        if not chosen:
+            raise no_such_app(app, [one["name"] for one in apps])
+        apps = chosen
+    if output == "json":
+        return json.dumps({"lattice": found["lattice"], "hosts": found["hosts"], "apps": apps}, indent=1)
+    return "\n".join(_lines(found["lattice"], found["hosts"], apps))
+
+
+def _lines(lattice: str, hosts: Sequence[Mapping[str, Any]], apps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Of the whole lattice, for people; the last line says what to do next."""
+    from trellis.show import columns
+
+    yield click.style(f"lattice {lattice}", bold=True)
+    yield from columns([_host(host) for host in sorted(hosts, key=lambda h: (h["name"], h["id"]))], indent="  ") or ["  no hosts"]
+    for app in apps:
+        yield ""
+        yield from _app(app)
+    if not apps:
+        yield "\nno apps"
+    yield f"\nnext: {_next(hosts, apps)}"
+
+
+def _host(host: Mapping[str, Any]) -> list[str]:
+    labels = " ".join(f"{k}={v}" for k, v in sorted(host["labels"].items()) if not k.startswith("hostcore."))
+    seen = "" if host["alive"] else click.style(f"gone, last seen {host['seconds_since_seen']:.0f} s ago", fg="red")
+    return [f"host {host['name']}", host["id"][:8], labels, seen]
+
+
+def _app(app: Mapping[str, Any]) -> Iterator[str]:
+    from trellis.show import columns, placed, state
+    from trellis.waiting import interfaces, reasons
+
+    version = app["version"] or f"{app['latest_version']} (not deployed)"
+    yield f"{click.style(app['name'], bold=True)} {version}  {state(app['state'])}" + (
+        "  being removed" if app["leaving"] else ""
+    )
+    rows = []
+    for one in sorted(app["components"], key=lambda c: (c["kind"] != "component", c["name"])):
+        override = "  (override)" if one["name"] in app["overrides"] else ""
+        rows.append([one["kind"], one["name"], state(one["state"]), placed(one) + override])
+    for link in app["links"]:
+        name = f"{link['source']} -> {link['target']}"
+        rows.append(["link", name, state(link["state"]), f"{interfaces(link)}  {_way(link)}"])
+    yield from columns(rows, indent="  ")
+    for reason in reasons(app):
+        yield f"  {reason['code']}  {reason['message']}"
+        if reason["fix"]:
+            yield f"    fix: {reason['fix']}"
+
+
+def _way(link: Mapping[str, Any]) -> str:
+    """How the calls of a link travel, by the host they come from."""
+    ways = []
+    if link["local"]:
+        ways.append(f"in process on {', '.join(sorted(link['local']))}")
+    if link["remote"]:
+        ways.append(f"over the lattice from {', '.join(sorted(link['remote']))}")
+    return f"({'; '.join(ways)})" if ways else ""
+
+
+def _next(hosts: Sequence[Mapping[str, Any]], apps: Sequence[Mapping[str, Any]]) -> str:
+    """The one thing to do now."""
+    from trellis.waiting import reasons
+
+    if not any(host["alive"] for host in hosts):
+        return "trellis host start"
+    for app in apps:
+        if app["state"] in ("blocked", "failed", "degraded"):
+            fix = next((reason["fix"] for reason in reasons(app) if reason["fix"]), "")
+            return fix or f"trellis status {app['name']} -w"
+    for app in apps:
+        if app["state"] == "progressing":
+            return f"trellis status {app['name']} -w"
+    for app in apps:
+        component = next((c for c in app["components"] if c["kind"] == "component"), None)
+        if component is not None:
+            return f"trellis scale {component['name']}={component['wanted'] + 1} -a {app['name']}"
+    return "trellis deploy app.yaml"

@@ -1,0 +1,111 @@
+"""`trellis undeploy`"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from trellis.failures import DETACHED, NOT_CONVERGED, failure
+from trellis.options import Where, lattice_options, output_option, timeout_option, where
+from trellis.running import run
+
+TIMEOUT = 60.0
+PAUSE = 0.05
+
+
+@click.command
+@click.argument("app", required=False)
+@click.option("--delete", is_flag=True, help="Forget its stored versions, too.")
+@timeout_option(TIMEOUT)
+@output_option
+@lattice_options
+def command(app: str | None, delete: bool, timeout: float, output: str, nats: str | None, lattice: str | None) -> int:
+    """Take an app off the lattice, and wait until nothing of it is left.
+
+    Its stored versions stay (to deploy again), and so does the data its providers keep.
+    """
+    try:
+        found = run(_undeploy(where(nats, lattice), app, delete, timeout, quiet=output == "json"))
+    except KeyboardInterrupt:
+        click.echo("detached: the manager goes on. next: trellis status -w", err=True)
+        return DETACHED
+    if output == "json":
+        click.echo(json.dumps(found, indent=1))
+    return 0
+
+
+async def _undeploy(place: Where, asked: str | None, delete: bool, timeout: float, quiet: bool) -> dict[str, Any]:
+    from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.choosing import app_named
+    from trellis.planner import Planner, unmanaged
+    from trellis.session import joined
+    from trellis.show import seconds
+
+    begun = time.monotonic()
+    async with joined(place) as lattice:
+        planner = Planner(lattice)
+        try:
+            status = await planner.status()
+            apps = {one["name"]: one for one in status["apps"]}
+            app = app_named(asked, apps)
+            before = apps[app]
+            versions = await planner.versions(app)
+            await (planner.delete(app) if delete else planner.undeploy(app))
+            await _gone(planner, app, timeout)
+        except (Unreachable, DeadlineExceeded) as error:
+            raise unmanaged(lattice, error) from error
+    removed = _removed(before)
+    stored = [str(v["version"]) for v in versions.get("versions", ())]
+    kept = [] if delete else [f"version {version}" for version in stored]
+    elapsed = time.monotonic() - begun
+    if not quiet:
+        for kind, name, what in removed:
+            click.echo(f"{kind:<10} {name:<28} {what}")
+        if not removed:
+            click.echo(f"{app} was not deployed")
+        click.echo(f"{app} is gone after {seconds(elapsed)}")
+        click.echo(f"kept: {', '.join([*kept, 'what its providers stored'])}")
+        click.echo(f"next: trellis {'status' if delete else f'undeploy {app} --delete  forgets it altogether'}")
+    return {
+        "app": app,
+        "state": "stopped",
+        "seconds": round(elapsed, 4),
+        "removed": [{"kind": kind, "name": name} for kind, name, _ in removed],
+        "kept": kept,
+    }
+
+
+def _removed(app: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    from trellis.show import placed
+    from trellis.waiting import interfaces
+
+    found = [(str(c["kind"]), str(c["name"]), f"was {placed(c)}") for c in app["components"]]
+    found += [("link", f"{link['source']} -> {link['target']}", interfaces(link)) for link in app["links"]]
+    found += [("config", str(config["name"]), "") for config in app["configs"] if config["managed"]]
+    return found
+
+
+async def _gone(planner: Any, app: str, timeout: float) -> None:
+    """Until the manager sees nothing of it any more. Raises Failure after `timeout` seconds."""
+    until = time.monotonic() + timeout
+    times = 0
+    while True:
+        found = await planner.app(app)
+        left = found is not None and (found["version"] is not None or found["leaving"] or found["state"] != "stopped")
+        times = 0 if left else times + 1
+        if times > 1:  # once may be how things stood before the manager's next plan
+            return
+        if time.monotonic() >= until:
+            raise failure(
+                "TRL-APP-007",
+                f"parts of `{app}` are still there after {timeout:g} s",
+                why="the manager goes on taking them away",
+                fix=f"trellis status {app} -w",
+                exit_code=NOT_CONVERGED,
+            )
+        await asyncio.sleep(PAUSE)
