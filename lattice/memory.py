@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import structlog
 
 from lattice.errors import DeadlineExceeded, ProtocolError, Unreachable
-from lattice.transport import Entry, Message, OnMessage, WrongRevision
+from lattice.transport import Entry, Message, NoBucket, OnMessage, WrongRevision
 
 log = structlog.get_logger("lattice")
 
@@ -175,8 +175,10 @@ class MemoryTransport:
         self._mine.append(subscription)
         return subscription
 
-    async def bucket(self, name: str, *, history: int = 1) -> MemoryBucket:
+    async def bucket(self, name: str, *, history: int = 1, create: bool = True) -> MemoryBucket:
         self._check()
+        if not create and name not in self._broker.buckets:
+            raise NoBucket(name)
         return self._broker.buckets.setdefault(name, MemoryBucket())
 
     def inbox(self) -> str:

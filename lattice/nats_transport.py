@@ -22,7 +22,7 @@ from nats.js.api import KeyValueConfig
 from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
 from lattice.errors import DeadlineExceeded, LatticeError, ProtocolError, Unreachable
-from lattice.transport import Entry, Message, OnMessage, WrongRevision
+from lattice.transport import Entry, Message, NoBucket, OnMessage, WrongRevision
 
 log = structlog.get_logger("lattice.nats")
 
@@ -254,7 +254,7 @@ class NatsTransport:
             raise translated(error, subject) from error
         return NatsSubscription(subscription)
 
-    async def bucket(self, name: str, *, history: int = 1) -> NatsBucket:
+    async def bucket(self, name: str, *, history: int = 1, create: bool = True) -> NatsBucket:
         known = self._buckets.get(name)
         if known is not None:
             return known
@@ -263,6 +263,8 @@ class NatsTransport:
             try:
                 store = await context.key_value(name)
             except js_errors.NotFoundError:
+                if not create:
+                    raise NoBucket(name) from None
                 try:
                     store = await context.create_key_value(KeyValueConfig(bucket=name, history=history))
                 except js_errors.BadRequestError:

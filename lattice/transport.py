@@ -42,6 +42,10 @@ class WrongRevision(Exception):
     """Somebody else wrote that key in between: read it again and decide anew."""
 
 
+class NoBucket(Exception):
+    """There is no bucket of that name, and it was not to be made."""
+
+
 class Bucket(Protocol):
     """A JetStream KV bucket, or its image in memory."""
 
@@ -96,8 +100,11 @@ class Transport(Protocol):
     async def subscribe(self, subject: str, on_message: OnMessage, *, queue: str | None = None) -> Subscription:
         """`subject` may hold the wildcards `*` and `>`; with `queue`, one member of the group gets each message."""
 
-    async def bucket(self, name: str, *, history: int = 1) -> Bucket:
-        """Open the bucket, or make it when it is not there; an existing one's settings are left alone."""
+    async def bucket(self, name: str, *, history: int = 1, create: bool = True) -> Bucket:
+        """Open the bucket, or make it when it is not there; an existing one's settings are left alone.
+
+        Raises NoBucket when it is not there and `create` is False.
+        """
 
     def inbox(self) -> str:
         """A new subject that only this connection listens to, for replies and streams."""

@@ -175,8 +175,10 @@ class Runtime:
                 await self._hook(hook, f"link {record} was refused")
             except BaseException as error:
                 if isinstance(error, Exception):
-                    self.refused[record.id] = sentence(error)
-                    log.warning("link.refused", provider=self.id, link=str(record), error=sentence(error))
+                    reason = sentence(error)
+                    if self.refused.get(record.id) != reason:  # it may be put again and again until it fits
+                        log.warning("link.refused", provider=self.id, link=str(record), error=reason)
+                    self.refused[record.id] = reason
                 if old is not None:
                     self._forget(old)
                     if new is None:  # the provider has not heard of it, and so still has the old one

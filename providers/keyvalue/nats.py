@@ -1,0 +1,191 @@
+"""Key-value in NATS JetStream: durable, shared by every host of the lattice, with wasmCloud's configuration keys."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from contextlib import suppress
+from typing import Any
+from weakref import WeakValueDictionary
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from lattice import BadInput, Finding, LatticeError, WitError
+from lattice.nats_transport import NatsOptions, connect
+from lattice.transport import Bucket, NoBucket, Transport, WrongRevision
+from providers.keyvalue.store import KeyValue, number
+from providers.link import Link, LinkId
+
+ATTEMPTS = 200
+"""How often an increment is tried against other writers before it gives up."""
+
+
+class NatsLink(BaseModel):
+    """A link's target_config."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    bucket: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    enable_bucket_auto_create: bool = False
+    cluster_uri: str | None = None
+    """Another NATS server than the lattice's."""
+    js_domain: str | None = None
+    client_seed: str | None = None
+    client_jwt: str | None = None
+    creds_file: str | None = None
+    """Ours: a NATS credentials file, which holds JWT and seed together."""
+    tls_ca_file: str | None = None
+
+    @model_validator(mode="after")
+    def _usable(self) -> NatsLink:
+        if self.client_jwt:
+            raise ValueError(
+                "client_jwt cannot be used by itself: put JWT and seed in a file and name it in creds_file"
+            )
+        return self
+
+    def options(self) -> NatsOptions | None:
+        """The connection it wants for itself; None: the lattice's own will do."""
+        own = (self.cluster_uri, self.js_domain, self.client_seed, self.creds_file, self.tls_ca_file)
+        if not any(own):
+            return None
+        return NatsOptions(
+            url=self.cluster_uri or NatsOptions().url,
+            nkey_seed=self.client_seed,
+            creds_file=self.creds_file,
+            ca_file=self.tls_ca_file,
+            domain=self.js_domain,
+            name="trellis keyvalue-nats",
+        )
+
+
+_SAFE = re.compile(r"^(?!\.)(?!.*\.\.)(?!.*\.$)(?!.*=[0-9A-F]{2})[-/_=.a-zA-Z0-9]+$")
+_PLAIN = frozenset(b"-/_=.abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_ESCAPE = re.compile(rb"=([0-9A-F]{2})")
+_LOOKS_ESCAPED = re.compile(rb"=(?=[0-9A-F]{2})")
+EMPTY_KEY = "="
+
+
+def escaped(key: str) -> str:
+    """`key` as NATS takes it: what it forbids, as `=XX` for each UTF-8 byte. Most keys stay as they are."""
+    if not key:
+        return EMPTY_KEY
+    if key != EMPTY_KEY and _SAFE.match(key) and "\n" not in key:
+        return key
+    raw = _LOOKS_ESCAPED.sub(b"=3D", key.encode("utf-8", "surrogatepass")) if key != EMPTY_KEY else b"=3D"
+    out = bytearray()
+    for index, byte in enumerate(raw):
+        bare_dot = byte == 0x2E and (index in (0, len(raw) - 1) or raw[index - 1] == 0x2E)
+        out += b"=%02X" % byte if byte not in _PLAIN or bare_dot else bytes([byte])
+    return out.decode("ascii")
+
+
+def unescaped(name: str) -> str:
+    """The key that `escaped` made `name` from; a foreign key that cannot have come from it stays as it is."""
+    if name == EMPTY_KEY:
+        return ""
+    if "=" not in name:
+        return name
+    try:
+        return _ESCAPE.sub(lambda m: bytes([int(m[1], 16)]), name.encode()).decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return name
+
+
+class NatsStore:
+    """A JetStream bucket as a Store."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self.bucket = bucket
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def get(self, key: str) -> bytes | None:
+        entry = await self.bucket.get(escaped(key))
+        return None if entry is None else entry.value
+
+    async def set(self, key: str, value: bytes) -> None:
+        await self.bucket.put(escaped(key), bytes(value))
+
+    async def delete(self, key: str) -> None:
+        await self.bucket.delete(escaped(key))
+
+    async def keys(self) -> list[str]:
+        return [unescaped(name) for name in await self.bucket.keys()]
+
+    async def increment(self, key: str, delta: int) -> int:
+        """By compare and swap: other hosts count too. Callers of this provider queue, so as not to race each other."""
+        name = escaped(key)
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        async with lock:
+            for attempt in range(ATTEMPTS):
+                entry = await self.bucket.get(name)
+                result = number(None if entry is None else entry.value, delta)
+                with suppress(WrongRevision):
+                    if entry is None:
+                        await self.bucket.create(name, b"%d" % result)
+                    else:
+                        await self.bucket.update(name, b"%d" % result, entry.revision)
+                    return result
+                await asyncio.sleep(random.random() * min(0.05, 0.001 * 2 ** min(attempt, 6)))
+        raise LatticeError(f"too many others write {key!r} at the same time")
+
+
+class NatsKeyValue(KeyValue):
+    """`builtin:keyvalue-nats`. A link reaches its configured bucket and no other."""
+
+    link_config = NatsLink
+
+    def __init__(self, transport: Transport | None = None) -> None:
+        self._given = transport
+        self._stores: dict[LinkId, NatsStore] = {}
+        self._connections: dict[NatsOptions, Transport] = {}
+        self._connecting = asyncio.Lock()
+
+    async def link_added(self, link: Link[NatsLink]) -> None:
+        transport = await self._transport(link.config)
+        try:
+            bucket = await transport.bucket(link.config.bucket, create=link.config.enable_bucket_auto_create)
+        except NoBucket:
+            raise BadInput(
+                Finding(
+                    "keyvalue-bucket",
+                    f'link {link.record}: there is no bucket "{link.config.bucket}"',
+                    fix='create it (nats kv add), or set "enable_bucket_auto_create" to "true"',
+                )
+            ) from None
+        self._stores[link.id] = NatsStore(bucket)
+
+    async def link_changed(self, old: Link[Any], new: Link[Any]) -> None:
+        try:
+            await self.link_added(new)
+        except BaseException:
+            self._stores.pop(old.id, None)
+            raise
+
+    async def link_removed(self, link: Link[NatsLink]) -> None:
+        self._stores.pop(link.id, None)
+
+    async def stopped(self) -> None:
+        for transport in self._connections.values():
+            await transport.close()
+
+    async def open(self, link: Link[Any], name: str) -> NatsStore:
+        meant = self.meant(link, name)
+        store = None if meant is None else self._stores.get(meant.id)
+        if store is None:
+            raise WitError("no-such-store")
+        return store
+
+    async def _transport(self, config: NatsLink) -> Transport:
+        options = config.options()
+        if options is None:
+            if self._given is not None:
+                return self._given
+            if self.lattice is None:
+                raise LatticeError('there is no lattice here; set "cluster_uri"')
+            return self.lattice.transport
+        async with self._connecting:
+            if options not in self._connections:
+                self._connections[options] = await connect(options)
+            return self._connections[options]

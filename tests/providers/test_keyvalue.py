@@ -1,0 +1,215 @@
+"""One contract for every key-value provider, then what is particular to NATS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lattice import BadInput, NotLinked, WitError
+from lattice.memory import MemoryBroker
+from lattice.nats_transport import NatsTransport, connect
+from lattice.transport import Transport
+from providers.keyvalue import nats as keyvalue_nats
+from providers.keyvalue import store as keyvalue_store
+from providers.keyvalue.memory import MemoryKeyValue
+from providers.keyvalue.nats import NatsKeyValue, escaped, unescaped
+from providers.link import LinkRecord, link_between
+from providers.testing import PROVIDER, Running, running
+
+KEYVALUE = "wasi:keyvalue/store,atomics,batch"
+GET, SET, DELETE, EXISTS, LIST = (f"wasi:keyvalue/store#{f}" for f in ("get", "set", "delete", "exists", "list-keys"))
+INCREMENT = "wasi:keyvalue/atomics#increment"
+GET_MANY, SET_MANY, DELETE_MANY = (f"wasi:keyvalue/batch#{f}-many" for f in ("get", "set", "delete"))
+
+
+def link(source: str = "actor", name: str = "default", **config: str) -> LinkRecord:
+    return link_between(source, PROVIDER, KEYVALUE, name=name, target_config=config)
+
+
+@pytest.fixture
+def bucket(lattice_name: str) -> str:
+    return f"kv-{lattice_name}"
+
+
+@pytest.fixture(params=["memory", "nats over memory", pytest.param("nats", marks=pytest.mark.nats)])
+async def kv(request: pytest.FixtureRequest, bucket: str) -> AsyncIterator[Running]:
+    transport: Transport = MemoryBroker().connect()
+    if request.param == "nats":
+        transport = await connect(request.getfixturevalue("nats_url"))
+    provider = MemoryKeyValue() if request.param == "memory" else NatsKeyValue(transport)
+    async with running(provider, [link(bucket=bucket, enable_bucket_auto_create="true")]) as started:
+        yield started
+    await transport.close()
+
+
+# -- the contract
+
+
+async def test_what_was_set_can_be_read_until_it_is_deleted(kv: Running):
+    assert await kv.call(GET, "default", "k") is None
+    assert not await kv.call(EXISTS, "default", "k")
+    await kv.call(SET, "default", "k", b"one")
+    await kv.call(SET, "default", "k", b"two")
+    assert await kv.call(GET, "default", "k") == b"two"
+    assert await kv.call(EXISTS, "default", "k")
+    await kv.call(DELETE, "default", "k")
+    await kv.call(DELETE, "default", "k")
+    assert await kv.call(GET, "default", "k") is None
+
+
+async def test_an_empty_value_is_a_value(kv: Running):
+    await kv.call(SET, "default", "k", b"")
+    assert await kv.call(GET, "default", "k") == b""
+    assert await kv.call(EXISTS, "default", "k")
+
+
+@pytest.mark.parametrize("key", ["", " ", ".", "..", "a.b", ".a.", "a..b", "=", "=41", "a b", "ключ", "k/*/>", "\n\0"])
+async def test_any_string_is_a_key(kv: Running, key: str):
+    await kv.call(SET, "default", key, b"v")
+    assert await kv.call(GET, "default", key) == b"v"
+    assert (await kv.call(LIST, "default", None))["keys"] == [key]
+    await kv.call(DELETE, "default", key)
+    assert (await kv.call(LIST, "default", None))["keys"] == []
+
+
+async def test_keys_are_listed_page_by_page(kv: Running, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(keyvalue_store, "PAGE", 3)
+    await kv.call(SET_MANY, "default", [[f"k{n}", b""] for n in range(7)])
+    found, cursor = [], None
+    while True:
+        page = await kv.call(LIST, "default", cursor)
+        found.append(page["keys"])
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert found == [["k0", "k1", "k2"], ["k3", "k4", "k5"], ["k6"]]
+
+
+async def test_increment_begins_at_nothing_and_is_kept_as_text(kv: Running):
+    assert await kv.call(INCREMENT, "default", "n", 5) == 5
+    assert await kv.call(INCREMENT, "default", "n", 2) == 7
+    assert await kv.call(GET, "default", "n") == b"7"
+    await kv.call(DELETE, "default", "n")
+    assert await kv.call(INCREMENT, "default", "n", 1) == 1
+
+
+async def test_no_increment_is_lost(kv: Running):
+    counted = await asyncio.gather(*(kv.call(INCREMENT, "default", "n", 1) for _ in range(50)))
+    assert sorted(counted) == list(range(1, 51))
+
+
+@pytest.mark.parametrize("value", [b"abc", b"-1", b"18446744073709551615", b""])
+async def test_what_is_not_a_number_is_not_counted(kv: Running, value: bytes):
+    await kv.call(SET, "default", "n", value)
+    with pytest.raises(WitError) as error:
+        await kv.call(INCREMENT, "default", "n", 1)
+    assert "other" in error.value.payload
+    assert await kv.call(GET, "default", "n") == value
+
+
+async def test_batches_keep_the_order_of_their_keys(kv: Running):
+    await kv.call(SET_MANY, "default", [["a", b"1"], ["b", b"2"], ["a", b"3"]])
+    assert await kv.call(GET_MANY, "default", ["b", "x", "a"]) == [["b", b"2"], None, ["a", b"3"]]
+    await kv.call(DELETE_MANY, "default", ["a", "x", "a"])
+    assert await kv.call(GET_MANY, "default", ["a", "b"]) == [None, ["b", b"2"]]
+    assert await kv.call(GET_MANY, "default", []) == []
+
+
+async def test_a_bucket_goes_by_default_by_its_own_name_and_by_its_link(kv: Running, bucket: str):
+    await kv.runtime.put_link(link(name="second", bucket=bucket + "-2", enable_bucket_auto_create="true"))
+    await kv.call(SET, "", "k", b"first")
+    await kv.call(SET, "default", "k", b"second", link="second")
+    assert await kv.call(GET, bucket, "k") == b"first"
+    assert await kv.call(GET, "second", "k") == b"second"
+    assert await kv.call(GET, "second", "k", link="second") == b"second"
+
+
+async def test_an_actor_without_a_link_gets_nothing(kv: Running):
+    with pytest.raises(NotLinked):
+        await kv.call(GET, "default", "k", source="stranger")
+
+
+# -- NATS
+
+
+async def test_an_actor_cannot_open_a_bucket_that_it_is_not_linked_to(nats: NatsTransport, bucket: str):
+    await nats.bucket(bucket + "-private")
+    async with running(NatsKeyValue(nats), [link(bucket=bucket, enable_bucket_auto_create="true")]) as kv:
+        await kv.runtime.put_link(link("other", "theirs", bucket=bucket + "-private", enable_bucket_auto_create="true"))
+        for name in (bucket + "-private", "theirs"):
+            with pytest.raises(WitError) as error:
+                await kv.call(GET, name, "k")
+            assert error.value.payload == "no-such-store"
+
+
+async def test_a_bucket_is_made_only_when_that_is_allowed(nats: NatsTransport, bucket: str):
+    async with running(NatsKeyValue(nats), []) as kv:
+        with pytest.raises(BadInput, match="there is no bucket"):
+            await kv.runtime.put_link(link(bucket=bucket))
+        await kv.runtime.put_link(link("b", bucket=bucket, enable_bucket_auto_create="true"))
+        await kv.runtime.put_link(link(bucket=bucket))
+        with pytest.raises(BadInput, match='"bucket" is missing'):
+            await kv.runtime.put_link(link("c"))
+
+
+async def test_providers_on_several_hosts_count_together(nats: NatsTransport, bucket: str):
+    links = [link(bucket=bucket, enable_bucket_auto_create="true")]
+    async with running(NatsKeyValue(nats), links) as one, running(NatsKeyValue(nats), links) as two:
+        await asyncio.gather(*(kv.call(INCREMENT, "default", "n", 1) for kv in (one, two) for _ in range(25)))
+        assert await one.call(GET, "default", "n") == b"50"
+
+
+async def test_another_cluster_is_connected_to_once(nats_url: str, bucket: str):
+    links = [
+        link(source, bucket=bucket, enable_bucket_auto_create="true", cluster_uri=nats_url) for source in ("a", "b")
+    ]
+    provider = NatsKeyValue()
+    async with running(provider, links) as kv:
+        await kv.call(SET, "default", "k", b"v", source="a")
+        assert await kv.call(GET, "default", "k", source="b") == b"v"
+        assert len(provider._connections) == 1
+
+
+async def test_a_broker_that_is_not_there_refuses_the_link(bucket: str):
+    async with running(NatsKeyValue(), []) as kv:
+        with pytest.raises(Exception, match="no NATS server answers at nats://127.0.0.1:1"):
+            await kv.runtime.put_link(link(bucket=bucket, cluster_uri="nats://127.0.0.1:1"))
+
+
+async def test_a_failing_broker_is_an_answer_that_the_guest_can_handle(bucket: str):
+    transport = MemoryBroker().connect()
+    async with running(NatsKeyValue(transport), [link(bucket=bucket, enable_bucket_auto_create="true")]) as kv:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(keyvalue_nats, "ATTEMPTS", 0)
+            with pytest.raises(WitError) as error:
+                await kv.call(INCREMENT, "default", "n", 1)
+            assert "too many others" in error.value.payload["other"]
+
+
+@given(st.text())
+def test_keys_come_back_from_their_escape(key: str):
+    assert unescaped(escaped(key)) == key
+
+
+@given(st.text(alphabet="=4A.é/ ", max_size=6), st.text(alphabet="=4A.é/ ", max_size=6))
+def test_two_keys_never_share_an_escape(one: str, other: str):
+    assert (escaped(one) == escaped(other)) == (one == other)
+
+
+@given(st.text(alphabet=st.one_of(st.sampled_from(".=A4 "), st.characters())))
+def test_every_escape_is_a_key_that_nats_takes(key: str):
+    name = escaped(key)
+    assert name
+    assert all(c in "-/_=." or (c.isascii() and c.isalnum()) for c in name)
+    assert not name.startswith(".")
+    assert not name.endswith(".")
+    assert ".." not in name
+
+
+@pytest.mark.parametrize("key", ["a", "user/42", "a.b.c", "UPPER_lower-9", "abc=="])
+def test_ordinary_keys_stay_as_they_are(key: str):
+    assert escaped(key) == key
