@@ -44,6 +44,8 @@ DEAD_AFTER = 4.0
 SILENT_AFTER = 70.0
 """The same for hosts that only send the standard heartbeat, every 30 s."""
 
+_MAY_LAG = frozenset({"TRL-LNK-001", "TRL-LINK-003", "TRL-CFG-001"})
+
 FORGET_AFTER = 600.0
 """Seconds after which a host that is gone is not even listed any more."""
 
@@ -98,8 +100,13 @@ class Failure:
 
     @property
     def final(self) -> bool:
-        """It will not get better by trying again."""
-        return terminal(self.error) is not None
+        """It will not get better by trying again.
+
+        A host may not have heard of a link or a configuration that is a moment old, so those count from the second
+        time on.
+        """
+        code = terminal(self.error)
+        return code is not None and (code not in _MAY_LAG or self.count > 1)
 
     @property
     def retry_at(self) -> float:
@@ -244,8 +251,7 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
         case Retry(ids):
             return replace(observed, failures={k: f for k, f in observed.failures.items() if k[1] not in ids})
         case Forgiven():
-            kept = {key: replace(h, last_seen=now) for key, h in observed.hosts.items() if observed.is_alive(h, now)}
-            return replace(observed, hosts={**observed.hosts, **kept})
+            return replace(observed, hosts={key: replace(h, last_seen=now) for key, h in observed.hosts.items()})
         case _:
             return observed
 
