@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -10,9 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import actors.wasi  # noqa: F401  registers the interfaces
+from actors.actor import Actor
 from actors.engine import Engine, EngineConfig
 
 HERE = Path(__file__).parent
@@ -169,6 +173,21 @@ async def engine() -> AsyncIterator[Engine]:
     made = Engine(EngineConfig(pool=0))
     yield made
     made.close()
+
+
+@pytest.fixture
+async def deployed(engine: Engine) -> AsyncIterator[Callable[..., Actor]]:
+    """Makes actors as `Actor(...)` does; when the test ends, so have their guests."""
+    made: list[Actor] = []
+
+    def deploy(*args: Any, **options: Any) -> Actor:
+        made.append(Actor(*args, **options))
+        return made[-1]
+
+    yield deploy
+    async with asyncio.timeout(10):
+        for actor in made:
+            await actor.drain()
 
 
 def _digest(*sources: Path) -> str:

@@ -8,7 +8,6 @@ import time
 import pytest
 import structlog
 
-import actors.wasi  # noqa: F401  registers the interfaces
 from actors.actor import Actor
 from actors.limits import Limits
 from lattice import BadValue, ByteStream, DeadlineExceeded, EntityId, Invocation, Trap, WitError
@@ -55,9 +54,9 @@ def call(deadline: float = 10.0) -> Invocation:
 
 
 @pytest.fixture
-def web(engine, wat):
+def web(engine, deployed, wat):
     async def load(body: str, **options) -> Actor:
-        return Actor(WEB, await engine.load(wat(body)), **options)
+        return deployed(WEB, await engine.load(wat(body)), **options)
 
     return load
 
@@ -65,7 +64,6 @@ def web(engine, wat):
 async def test_a_response_that_is_complete_comes_as_bytes(web):
     actor = await web(HELLO)
     assert await actor.handle(call()) == {"status": 201, "headers": [("content-type", b"text/plain")], "body": LINE}
-    await actor.drain()
 
 
 async def test_a_thousand_requests_leave_nothing_behind(web):
@@ -88,7 +86,6 @@ async def test_a_large_body_streams_while_the_guest_writes_it(web):
     assert body.buffered <= body.capacity, "the guest waits while nobody reads"
     assert actor.running, "the guest has not ended when its answer leaves"
     assert len(await body.read_all()) == 4096 * 1000
-    await actor.drain()
 
 
 async def test_a_guest_whose_reader_leaves_is_not_kept_waiting(web):
@@ -140,7 +137,6 @@ async def test_a_body_dropped_half_way_is_not_taken_for_a_whole_one(web):
     answer = await actor.handle(call())
     with pytest.raises(StreamClosed, match="without finishing"):
         await answer["body"].read_all()
-    await actor.drain()
 
 
 async def test_a_guest_that_never_answers_is_stopped_at_the_deadline(web):
@@ -149,7 +145,6 @@ async def test_a_guest_that_never_answers_is_stopped_at_the_deadline(web):
     with pytest.raises(DeadlineExceeded):
         await actor.handle(call(0.05))
     assert time.monotonic() - begun < 2
-    await actor.drain()
 
 
 async def test_a_guest_that_goes_on_forever_after_its_answer_is_stopped_too(web):
@@ -178,7 +173,6 @@ async def test_more_than_4096_bytes_at_once_trap_with_a_sentence(web):
     answer = await actor.handle(call())
     with pytest.raises(StreamClosed, match="4096 at most"):
         await answer["body"].read_all()
-    await actor.drain()
 
 
 async def test_something_that_is_no_request_is_refused(web):
@@ -186,7 +180,6 @@ async def test_something_that_is_no_request_is_refused(web):
     for args in ((), ({"method": "GET"},), (b"GET / HTTP/1.1",)):
         with pytest.raises(BadValue, match="request"):
             await actor.handle(Invocation(WEB, HANDLE, args))
-    await actor.drain()
 
 
 async def test_headers_that_crossed_the_lattice_as_lists_are_fine(web):

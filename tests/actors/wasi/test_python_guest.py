@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import structlog
 
-import actors.wasi  # noqa: F401  registers the interfaces
 from actors.actor import Actor
 from actors.engine import Engine, EngineConfig
 from actors.limits import MIB, Limits
@@ -71,9 +70,9 @@ def memory_store(buckets: dict[str, dict[str, bytes]]) -> Handler:
 
 
 @pytest.fixture
-def python(engine, python_component):
+def python(engine, deployed, python_component):
     async def load(source: Path, world: str, **options) -> Actor:
-        return Actor(COUNTER, await engine.load(python_component(source, world)), **options)
+        return deployed(COUNTER, await engine.load(python_component(source, world)), **options)
 
     return load
 
@@ -116,7 +115,6 @@ async def test_echo_gives_back_a_body_that_was_sent_whole(counter):
     actor = await counter()
     answer = await actor.handle(request("/echo", "POST", b"hello " * 5000))
     assert await read_body(answer["body"]) == b"hello " * 5000
-    await actor.drain()
 
 
 async def test_echo_streams_both_ways_at_once(counter):
@@ -129,7 +127,6 @@ async def test_echo_streams_both_ways_at_once(counter):
         assert await download.read() == piece, "each piece comes back before the next is sent"
     upload.finish()
     assert await download.read() == b""
-    await actor.drain()
 
 
 async def test_an_exception_is_a_trap_with_the_python_traceback(counter):
@@ -138,7 +135,6 @@ async def test_an_exception_is_a_trap_with_the_python_traceback(counter):
         await actor.handle(request("/crash"))
     assert "Traceback (most recent call last)" in trap.value.details["output"]
     assert "RuntimeError: this actor was asked to crash" in trap.value.details["output"]
-    await actor.drain()
 
 
 async def test_an_infinite_loop_ends_at_the_deadline_while_others_are_served(counter):
@@ -151,7 +147,6 @@ async def test_an_infinite_loop_ends_at_the_deadline_while_others_are_served(cou
     with pytest.raises(DeadlineExceeded):
         await spinning
     assert time.monotonic() - begun < 5
-    await actor.drain()
 
 
 async def test_a_memory_hog_exceeds_its_limit(counter):
@@ -159,7 +154,6 @@ async def test_a_memory_hog_exceeds_its_limit(counter):
     with pytest.raises(LimitExceeded) as exceeded:
         await actor.handle(request("/eat"))
     assert exceeded.value.details["limit"] == "memory"
-    await actor.drain()
 
 
 # -- everything else
@@ -178,7 +172,6 @@ async def test_a_guest_sees_the_request_as_it_was_sent(guest):
     answer = await actor.handle(request("/wall"))
     assert answer["headers"] == [("content-type", b"application/json"), ("x-guest", b"python")]
     assert abs(json.loads(await read_body(answer["body"])) - time.time()) < 5
-    await actor.drain()
 
 
 async def test_asyncio_in_the_guest_streams_both_ways(guest):
@@ -190,7 +183,6 @@ async def test_asyncio_in_the_guest_streams_both_ways(guest):
         assert await answer["body"].read() == piece.upper()
     upload.finish()
     assert await answer["body"].read() == b""
-    await actor.drain()
 
 
 async def test_what_a_guest_prints_is_passed_on_line_by_line(guest):
@@ -207,7 +199,6 @@ async def test_a_guest_that_sleeps_costs_no_thread_and_no_others_time(guest):
     answers = await asyncio.gather(*[actor.handle(request("/sleep")) for _ in range(20)])
     assert time.monotonic() - begun < 20 * 0.05
     assert all([json.loads(await read_body(answer["body"])) >= 0.05 for answer in answers])
-    await actor.drain()
 
 
 async def test_every_instance_has_randomness_of_its_own(guest):
@@ -288,7 +279,6 @@ async def test_a_guest_that_exits_without_an_answer_says_its_code(guest):
     with pytest.raises(Trap, match="exit") as trap:
         await actor.handle(request("/exit"))
     assert "bye" in trap.value.details["output"]
-    await actor.drain()
 
 
 async def test_python_guests_run_in_the_pool_as_well(python_component):
