@@ -166,6 +166,11 @@ class Manager:
             await self._running
         return self
 
+    async def wait(self) -> None:
+        """Until the manager ends; inside `async with` it only does so by failing, and this raises why."""
+        if self._running is not None:
+            await asyncio.shield(self._running)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
