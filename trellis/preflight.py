@@ -6,14 +6,15 @@ otherwise show as a call that fails, on some host, later.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import actors.wasi  # noqa: F401  the interfaces that a host serves are registered by importing them
-from actors import Component as Compiled
 from actors import ComponentDescription, Engine
 from lattice import BadInput, Finding, Place
+from trellis.show import megabytes
 from wadm.images import local_file
 from wadm.manifest import Link
 from wadm.resolve import resolve_images
@@ -45,8 +46,15 @@ def read(path: Path) -> Checked:
     return resolve_images(check(path.read_text(encoding="utf-8"), str(path)), path.parent.resolve())
 
 
-async def examine(checked: Checked, engine: Engine) -> Examined:
-    """Load every component that is a local file, and hold imports and exports against the links."""
+SLOW = 0.5
+"""Seconds after which loading a component is worth a word: it is being compiled."""
+
+
+async def examine(checked: Checked, engine: Engine, say: Callable[[str, str, str], None] = lambda *_: None) -> Examined:
+    """Load every component that is a local file, and hold imports and exports against the links.
+
+    `say(stage, component, text)` is told what takes its time.
+    """
     manifest, document = checked.manifest, checked.document
     if manifest is None or document is None:
         return Examined(checked, {})
@@ -60,8 +68,7 @@ async def examine(checked: Checked, engine: Engine) -> Examined:
         if component.capability or file is None:
             continue
         try:
-            loaded = await engine.load(file)
-            found[component.name] = loaded.describe()
+            found[component.name] = await _describe(engine, file, component.name, say)
         except BadInput as error:
             findings += (replace(f, place=f.place or places[component.name]) for f in error.findings)
     seen: list[Finding] = []
@@ -80,6 +87,18 @@ async def examine(checked: Checked, engine: Engine) -> Examined:
     if any(f.level == "error" for f in findings):
         return Examined(replace(checked, manifest=None, data=None, findings=(*checked.findings, *findings)), found)
     return Examined(replace(checked, findings=(*checked.findings, *findings)), found)
+
+
+async def _describe(
+    engine: Engine, file: Path, name: str, say: Callable[[str, str, str], None]
+) -> ComponentDescription:
+    loading = asyncio.ensure_future(engine.load(file))
+    done, _ = await asyncio.wait({loading}, timeout=SLOW)
+    if not done:
+        say("compiling", name, "once; the compiled code is kept")
+    description = (await loading).describe()
+    say("compiled", name, f"{megabytes(description.size)}  sha256:{description.digest[:12]}")
+    return description
 
 
 def _imports(
@@ -164,6 +183,3 @@ def _trait(interface: str, target: str) -> str:
         f"             package: {package}\n"
         f"             interfaces: [{name}]"
     )
-
-
-__all__ = ["Compiled", "Examined", "examine", "read"]

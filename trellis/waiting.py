@@ -100,13 +100,14 @@ async def until_ready(
     current: Callable[[App], bool],
     timeout: float,
     say: Callable[[Line], None],
+    before: App | None = None,
 ) -> Outcome:
     """Look until the app is ready, cannot become so, or `timeout` seconds are over.
 
-    `current` says whether a status is about what was asked for, and not still about what was before.
+    `current` says whether a status is about what was asked for, and not still about what was before. What `before`
+    shows is not news.
     """
     begun = told = time.monotonic()
-    before: App | None = None
     seen: App | None = None
     first: dict[str, float] = {}
     bad_since: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,11 +39,12 @@ def command(path: Path, output: str) -> int:
     return USER_ERROR if checked.errors else 0
 
 
-async def examined_manifest(path: Path) -> Examined:
+async def examined_manifest(path: Path, say: Callable[[str, str, str], None] = lambda *_: None) -> Examined:
     """The manifest at `path` and its components, with every finding. Raises Failure when it cannot be read."""
     from actors import Engine
     from trellis.preflight import Examined, examine, read
     from trellis.project import manifest_at
+    from trellis.show import relative
 
     file = manifest_at(path)
     try:
@@ -53,9 +55,12 @@ async def examined_manifest(path: Path) -> Examined:
         raise failure("TRL-CLI-002", f"{file} is not UTF-8 text: {error}") from error
     if checked.manifest is None:
         return Examined(checked, {})
+    links = sum(len(list(c.links())) for c in checked.manifest.spec.components)
+    parts = f"{_count(len(checked.manifest.spec.components), 'component')}, {_count(links, 'link')}"
+    say("checked", checked.manifest.name, f"{relative(file)}: {parts}")
     engine = Engine()
     try:
-        return await examine(checked, engine)
+        return await examine(checked, engine, say)
     finally:
         engine.close()
 

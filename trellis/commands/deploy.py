@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from trellis.waiting import Line, Outcome
 
 TIMEOUT = 60.0
+WIDTH = 100
+"""Columns of a stage's line; the time stands at its end."""
 
 
 @click.command
@@ -62,13 +64,10 @@ class Progress:
             return
         from trellis.show import seconds
 
+        line = f"{kind:<10} {name:<24} {text}".rstrip()
+        room = WIDTH - len(click.unstyle(line))
         elapsed = seconds(time.monotonic() - self.begun)
-        head = f"{kind:<10} {name:<20} "
-        if len(click.unstyle(text)) > 60:  # a sentence: on its own, not cut
-            click.echo(f"{head}{text}")
-            return
-        gap = " " * (56 - len(click.unstyle(text)))
-        click.echo(f"{head}{text}{gap} {elapsed:>8}")
+        click.echo(f"{line}{elapsed:>{room}}" if room > len(elapsed) else f"{line}  {elapsed}")
 
     def line(self, line: Line) -> None:
         self.say(line.kind, line.name, line.text)
@@ -85,23 +84,20 @@ async def deploy(
 ) -> dict[str, Any]:
     """Check, put, deploy, wait: what became of it. Raises Failure for whatever keeps it from being ready."""
     from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.commands.check import examined_manifest
     from trellis.planner import Planner, unmanaged
     from trellis.project import urls
     from trellis.session import joined
-    from trellis.show import relative, seconds
+    from trellis.show import seconds
 
     progress = Progress(quiet)
-    examined, file = await _examined(path)
+    examined = await examined_manifest(path, progress.say)
     checked = examined.checked
     if not quiet or checked.manifest is None:
         show(*checked.findings)
     if checked.manifest is None or checked.data is None:
         raise Failure(USER_ERROR)
     manifest = checked.manifest
-    links = sum(len(list(c.links())) for c in manifest.spec.components)
-    progress.say("checked", relative(file), f"{manifest.name}: {_parts(len(manifest.spec.components), links)}")
-    for name, description in examined.components.items():
-        progress.say("compiled", name, f"sha256:{description.digest[:12]}")
     async with joined(place) as lattice:
         planner = Planner(lattice)
         try:
@@ -129,17 +125,6 @@ async def deploy(
         "first_instance": {name: round(s, 4) for name, s in outcome.first.items()},
         "urls": urls(manifest),
     }
-
-
-async def _examined(path: Path) -> tuple[Examined, Path]:
-    from trellis.commands.check import examined_manifest
-    from trellis.project import manifest_at
-
-    return await examined_manifest(path), manifest_at(path)
-
-
-def _parts(components: int, links: int) -> str:
-    return f"{components} component{'' if components == 1 else 's'}, {links} link{'' if links == 1 else 's'}"
 
 
 def pinned(data: Mapping[str, Any], examined: Examined) -> dict[str, Any]:

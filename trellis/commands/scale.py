@@ -79,7 +79,8 @@ async def _scale(
     async with joined(place) as lattice:
         planner = Planner(lattice)
         try:
-            app = app_named(asked, {one["name"]: one for one in (await planner.status())["apps"]})
+            apps = {one["name"]: one for one in (await planner.status())["apps"]}
+            app = app_named(asked, apps)
             for component, number in counts.items():
                 answer = await planner.scale(app, component, number)
                 if not answer.get("success"):
@@ -92,7 +93,7 @@ async def _scale(
                 numbers = {one["name"]: one["wanted"] for one in found["components"]}
                 return all(number is None or numbers.get(name) == number for name, number in counts.items())
 
-            outcome = await until_ready(planner, app, current, timeout, progress.line)
+            outcome = await until_ready(planner, app, current, timeout, progress.line, apps[app])
         except (Unreachable, DeadlineExceeded) as error:
             raise unmanaged(lattice, error) from error
     if outcome.end != "ready" or outcome.app is None:

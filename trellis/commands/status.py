@@ -74,7 +74,9 @@ def _lines(lattice: str, hosts: Sequence[Mapping[str, Any]], apps: Sequence[Mapp
     from trellis.show import columns
 
     yield click.style(f"lattice {lattice}", bold=True)
-    yield from columns([_host(host) for host in sorted(hosts, key=lambda h: (h["name"], h["id"]))], indent="  ") or ["  no hosts"]
+    yield from columns([_host(host) for host in sorted(hosts, key=lambda h: (h["name"], h["id"]))], indent="  ") or [
+        "  no hosts"
+    ]
     for app in apps:
         yield ""
         yield from _app(app)
