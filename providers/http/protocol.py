@@ -313,6 +313,7 @@ class Connection(asyncio.Protocol):
         else:
             stream.write_now(data)
             if not stream.room() and self.resumer is None:
+                self._pause_reading()
                 self.resumer = self.loop.create_task(self._until_room(stream))
 
     def on_message_complete(self) -> None:
@@ -332,7 +333,6 @@ class Connection(asyncio.Protocol):
                 self._next(exchange)
 
     async def _until_room(self, stream: ByteStream) -> None:
-        self._pause_reading()
         try:
             while not stream.room() and not stream.reader_gone:
                 await stream.changed()

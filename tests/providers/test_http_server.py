@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import shutil
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -694,6 +697,28 @@ async def test_a_link_whose_change_is_refused_leaves_nothing_behind():
         assert http.server.listeners == {}
         await http.runtime.put_link(http.record)
         assert (await http.get())[0] == 200
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[str, str]:
+    """A self-signed certificate and its key."""
+    cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost".split()
+    subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
+    return cert, key
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+async def test_a_link_with_a_certificate_speaks_https(certificate: tuple[str, str]):
+    cert, key = certificate
+    async with site(echo, tls_cert_file=cert, tls_priv_key_file=key) as http:
+        assert http.url.startswith("https://")
+        data = b"x" * 300_000
+        assert await http.get(method="POST", data=io.BytesIO(data), ssl=False) == (200, data)
+        assert http.calls[0].args[0]["scheme"] == "https"
+        bad = route("other", tls_cert_file=key, tls_priv_key_file=key)
+        with pytest.raises(BadInput, match="cannot use"):
+            await http.runtime.put_link(bad)
 
 
 # -- leaving

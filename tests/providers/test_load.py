@@ -7,6 +7,7 @@ import pytest
 from lattice import BadInput
 from providers.load import BUILTINS, builtin_name, resolve
 from providers.provider import Provider
+from providers.testing import linked, running
 
 HEAD = "from providers import Provider\n"
 
@@ -76,3 +77,10 @@ def test_a_module_gives_its_provider():
     assert type(resolve("python:providers.http.server:HttpServer")()).__name__ == "HttpServer"
     with pytest.raises(BadInput, match="cannot import no_such_module_here"):
         resolve("python:no_such_module_here")
+
+
+async def test_the_example_shouts():
+    file = Path(__file__).parents[2] / "examples" / "shout" / "provider" / "shout.py"
+    provider = resolve(f"file://{file}")()
+    async with running(provider, linked(provider, suffix="?!")) as shout:
+        assert await shout.call("demo:text/transform#shout", "hi") == "HI?!"
