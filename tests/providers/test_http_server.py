@@ -703,7 +703,7 @@ async def test_a_link_whose_change_is_refused_leaves_nothing_behind():
 def certificate(tmp_path: Path) -> tuple[str, str]:
     """A self-signed certificate and its key."""
     cert, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost".split()
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
     subprocess.run([*command, "-keyout", key, "-out", cert], check=True, capture_output=True)
     return cert, key
 
