@@ -2,6 +2,9 @@
 
 `wasi:http/incoming-handler#handle` is called with one argument, a Request, and returns a Response or raises WitError
 with a wasi:http `error-code`. Resources (`incoming-request`, `response-outparam`) exist only inside the actor's host.
+
+`wasi:http/outgoing-handler#handle`, an actor's own request, is called with a Request and RequestOptions or None, and
+answers the same way.
 """
 
 from __future__ import annotations
@@ -33,3 +36,13 @@ class Response(TypedDict):
     status: int
     headers: Headers
     body: Body
+
+
+RequestOptions = TypedDict(
+    "RequestOptions",
+    {
+        "connect-timeout": int | None,  # nanoseconds, all three
+        "first-byte-timeout": int | None,
+        "between-bytes-timeout": int | None,
+    },
+)

@@ -17,6 +17,7 @@ from actors.host_api import Resource, serves
 from actors.wasi.io import InputStream, IoError, OutputStream, Pollable, wake
 from lattice import Body, ByteStream, DeadlineExceeded, EntityId, LimitExceeded, Trap, Value, WitError
 from lattice.http import Headers, Request, Response
+from lattice.http import RequestOptions as Timeouts
 from lattice.streams import StreamClosed
 
 FORBIDDEN = frozenset(
@@ -435,7 +436,7 @@ class RequestOptions(Resource, interface="wasi:http/types", name="request-option
     __slots__ = ("timeouts",)
 
     def __init__(self) -> None:
-        self.timeouts: dict[str, int | None] = {
+        self.timeouts: Timeouts = {
             "connect-timeout": None,
             "first-byte-timeout": None,
             "between-bytes-timeout": None,

@@ -1,7 +1,6 @@
 """wasi:http/outgoing-handler: a guest's own requests, as calls over the actor's link.
 
-`handle` becomes the Invocation `wasi:http/outgoing-handler#handle(request, options)` with `request` a lattice.http
-Request and `options` a record of timeouts in nanoseconds, or none; it returns a Response.
+`handle` becomes the Invocation `wasi:http/outgoing-handler#handle(request, options)` in the forms of `lattice.http`.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from actors.wasi.denials import denied, link_grant
 from actors.wasi.http import FutureIncomingResponse, OutgoingRequest, RequestOptions
 from lattice import DeadlineExceeded, Denied, LatticeError, NotLinked, Unreachable, Value, WitError
 from lattice.http import OUTGOING, Request, Response
+from lattice.http import RequestOptions as Timeouts
 
 NANOSECONDS = 10**9
 
@@ -31,7 +31,7 @@ class OutgoingHandler:
         return FutureIncomingResponse(task)
 
 
-async def _ask(guest: Guest, request: Request, timeouts: dict[str, int | None] | None) -> Response:
+async def _ask(guest: Guest, request: Request, timeouts: Timeouts | None) -> Response:
     """Raises WitError with an error-code, whatever goes wrong."""
     try:
         async with asyncio.timeout(_until_first_byte(timeouts)):
@@ -43,7 +43,7 @@ async def _ask(guest: Guest, request: Request, timeouts: dict[str, int | None] |
         raise WitError(_error_code(guest, error)) from error
 
 
-def _until_first_byte(timeouts: dict[str, int | None] | None) -> float | None:
+def _until_first_byte(timeouts: Timeouts | None) -> float | None:
     if timeouts is None or timeouts["first-byte-timeout"] is None:
         return None
     return (timeouts["first-byte-timeout"] + (timeouts["connect-timeout"] or 0)) / NANOSECONDS

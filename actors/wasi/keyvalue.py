@@ -8,15 +8,32 @@
 
 where `bucket` is the identifier it was opened with. `open` asks nobody (a request would pay a hop for it): a provider
 answers `no-such-store` to the first use. Errors of the lattice become the WIT `error` case `other`, which the guest can
-handle; only the end of the caller's time ends the guest too.
+handle; only the end of the caller's time ends the guest too. A watcher is called the same way round:
+wasi:keyvalue/watcher#on-set(bucket, key, value).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from actors.adapters import ADAPTERS
 from actors.guest import Guest
 from actors.host_api import Resource, serves
 from actors.wasi.denials import denied, link_grant
-from lattice import DeadlineExceeded, Denied, Function, LatticeError, NotLinked, Value, WitError
+from lattice import (
+    BadValue,
+    DeadlineExceeded,
+    Denied,
+    Function,
+    Invocation,
+    LatticeError,
+    NotLinked,
+    Value,
+    WitError,
+)
+
+if TYPE_CHECKING:
+    from actors.instance import Instance
 
 STORE = "wasi:keyvalue/store"
 ATOMICS = "wasi:keyvalue/atomics"
@@ -99,3 +116,15 @@ class Batch:
     @staticmethod
     async def delete_many(guest: Guest, bucket: Bucket, keys: list[str]) -> Value:
         return await _ask(guest, DELETE_MANY, bucket.identifier, keys)
+
+
+async def watched(instance: Instance, invocation: Invocation) -> Value:
+    """`watcher.on-set` and `watcher.on-delete`: the bucket's identifier becomes the guest's own bucket."""
+    if not invocation.args or not isinstance(invocation.args[0], str):
+        raise BadValue(f"{invocation.function} takes the bucket's identifier first")
+    identifier, *rest = invocation.args
+    return await instance.call(Bucket(instance.guest, identifier), *rest)
+
+
+ADAPTERS["wasi:keyvalue/watcher#on-set"] = watched
+ADAPTERS["wasi:keyvalue/watcher#on-delete"] = watched

@@ -13,7 +13,19 @@ import structlog
 from actors.actor import Actor
 from actors.engine import Engine, EngineConfig
 from actors.limits import MIB, Limits
-from lattice import ByteStream, DeadlineExceeded, EntityId, Handler, Invocation, LimitExceeded, Trap, Value, WitError
+from lattice import (
+    BadValue,
+    ByteStream,
+    DeadlineExceeded,
+    EntityId,
+    Function,
+    Handler,
+    Invocation,
+    LimitExceeded,
+    Trap,
+    Value,
+    WitError,
+)
 from lattice.http import HANDLE
 from lattice.streams import read_body
 
@@ -52,6 +64,12 @@ def memory_store(buckets: dict[str, dict[str, bytes]]) -> Handler:
             case "increment", [key, delta]:
                 data[key] = str(int(data.get(key, b"0")) + delta).encode()
                 return int(data[key])
+            case "set", [key, value]:
+                data[key] = value
+                return None
+            case "delete", [key]:
+                data.pop(key, None)
+                return None
             case "set-many", [pairs]:
                 data.update(pairs)
                 return None
@@ -238,6 +256,18 @@ async def test_batches_go_over_the_link_the_guest_chose(guest):
     actor = await guest(imports=imports)
     assert await ask(actor, "/batch") == {"found": [["a", "1"], ["b", "2"], None], "keys": ["b"]}
     assert used == {("wasi:keyvalue/batch", "cache"), ("wasi:keyvalue/store", "default")}
+
+
+async def test_a_watcher_is_given_the_bucket_that_changed(guest):
+    buckets: dict[str, dict[str, bytes]] = {"things": {}}
+    actor = await guest(imports=memory_store(buckets))
+    on_set, on_delete = (Function("wasi:keyvalue/watcher", name) for name in ("on-set", "on-delete"))
+    await actor.handle(Invocation(COUNTER, on_set, ("things", "a", b"1")))
+    assert buckets == {"things": {"a-seen": b"1"}}
+    await actor.handle(Invocation(COUNTER, on_delete, ("things", "a")))
+    assert buckets == {"things": {}}
+    with pytest.raises(BadValue):
+        await actor.handle(Invocation(COUNTER, on_set, ()))
 
 
 async def test_an_unlinked_store_is_an_error_the_guest_can_handle(guest):

@@ -38,6 +38,16 @@ class IncomingHandler(exports.IncomingHandler):
         answer(response_out, globals()[f"try_{path[1:]}"](request))
 
 
+class Watcher(exports.Watcher):
+    def on_set(self, bucket: keyvalue.Bucket, key: str, value: bytes) -> None:
+        with bucket:
+            bucket.set(f"{key}-seen", value)
+
+    def on_delete(self, bucket: keyvalue.Bucket, key: str) -> None:
+        with bucket:
+            bucket.delete(f"{key}-seen")
+
+
 def answer(response_out: ResponseOutparam, value: object) -> None:
     response = OutgoingResponse(Fields.from_list([("content-type", b"application/json"), ("X-Guest", b"python")]))
     body = response.body()

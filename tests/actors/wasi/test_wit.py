@@ -1,0 +1,111 @@
+"""The WIT we ship and the host functions we serve say the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import actors
+import actors.wasi
+from actors.actor import Actor
+from actors.host_api import SERVED
+from lattice import EntityId, Function, Invocation, WitError
+
+WIT = Path(actors.__file__).parent / "wit"
+
+GUESTS_SIDE = {"wasi:cli/run", "wasi:http/incoming-handler", "wasi:keyvalue/watcher"}
+"""Interfaces that guests export."""
+
+NEVER_GIVEN_OUT = {
+    "descriptor",
+    "directory-entry-stream",
+    "tcp-socket",
+    "udp-socket",
+    "incoming-datagram-stream",
+    "outgoing-datagram-stream",
+    "resolve-address-stream",
+}
+"""Resources that no guest ever holds, so that their methods cannot be called."""
+
+
+def functions() -> Iterator[tuple[str, str]]:
+    """(interface without version, function) of all the WIT there is, as components name them."""
+    for file in sorted((WIT / "deps").glob("*.wit")):
+        package = interface = resource = ""
+        for line in file.read_text().splitlines():
+            words = line.strip()
+            if match := re.match(r"package ([\w:-]+)@", words):
+                package = match[1]
+            elif match := re.match(r"interface %?([\w-]+) \{", words):
+                interface = match[1]
+            elif words.startswith("world "):
+                interface = ""
+            elif match := re.match(r"resource %?([\w-]+)", words):
+                resource = match[1] if words.endswith("{") else ""
+            elif words == "}" and line.startswith("  }"):
+                resource = ""
+            elif interface and (match := re.match(r"%?([\w-]+): (static )?func\(", words)):
+                kind = "[static]" if match[2] else "[method]"
+                yield f"{package}/{interface}", f"{kind}{resource}.{match[1]}" if resource else match[1]
+            elif interface and words.startswith("constructor("):
+                yield f"{package}/{interface}", f"[constructor]{resource}"
+
+
+def test_there_is_something_to_compare():
+    assert ("wasi:io/streams", "[method]input-stream.blocking-read") in set(functions())
+    assert ("wasi:http/types", "[static]response-outparam.set") in set(functions())
+    assert len(set(functions())) > 150
+
+
+def test_every_function_a_guest_can_call_is_served():
+    missing = []
+    for interface, name in functions():
+        resource = name.partition("]")[2].partition(".")[0]
+        if interface in GUESTS_SIDE or resource in NEVER_GIVEN_OUT:
+            continue
+        host = SERVED.get(interface)
+        if host is None or host.find(name) is None:
+            missing.append(f"{interface}#{name}")
+    assert missing == []
+
+
+def test_every_resource_belongs_to_the_interface_that_serves_it():
+    for interface in SERVED.values():
+        for name, resource in interface.resources.items():
+            assert (resource.wit_interface, resource.wit_name) == (interface.name, name)
+
+
+# -- wasi:cli/run, the export of commands
+
+COMMAND = """(component
+  (import "wasi:cli/exit@0.2.0" (instance $exit (export "exit" (func (param "status" (result))))))
+  (core func $exit (canon lower (func $exit "exit")))
+  (core module $m
+    (import "host" "exit" (func $exit (param i32)))
+    (func (export "run") (result i32) BODY))
+  (core instance $i (instantiate $m (with "host" (instance (export "exit" (func $exit))))))
+  (func $run (result (result)) (canon lift (core func $i "run")))
+  (instance $command (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $command)))"""
+
+
+@pytest.mark.parametrize(
+    ("body", "fails"),
+    [
+        ("i32.const 0", False),
+        ("i32.const 1", True),
+        ("(call $exit (i32.const 0)) unreachable", False),
+        ("(call $exit (i32.const 1)) unreachable", True),
+    ],
+)
+async def test_a_command_returns_or_exits(engine, deployed, body, fails):
+    actor: Actor = deployed(EntityId("command"), await engine.load(COMMAND.replace("BODY", body).encode()))
+    run = Invocation(actor.id, Function("wasi:cli/run", "run"))
+    if fails:
+        with pytest.raises(WitError):
+            await actor.handle(run)
+    else:
+        assert await actor.handle(run) is None
