@@ -15,6 +15,9 @@ What the adapter may use of the instance: `guest`; `call(*args)`, which returns 
 its own. Either way the instance is dropped and its place in the actor is free again when the *guest* has ended; an
 adapter never closes anything. `args` are lowered as the export's WIT types say; a host resource passed as `own` belongs
 to the guest from then on.
+
+A guest that fails after its answer has nobody left to tell: its error is in `guest.failure` when the `guest.on_end`
+callbacks run, and reporting it is up to the adapter.
 """
 
 from __future__ import annotations

@@ -109,6 +109,7 @@ class Engine:
             default_directory() if config.cache is None else config.cache,
             f"stack={config.stack} optimize={config.optimize} pool={self.pooled and config.pool_memory}",
         )
+        self.closed = False
         self._loading: dict[str, asyncio.Task[Component]] = {}
         self._loaded: weakref.WeakValueDictionary[str, Component] = weakref.WeakValueDictionary()
 
@@ -189,7 +190,8 @@ class Engine:
         return component
 
     def close(self) -> None:
-        """Stop the clock and the worker threads. No guest may be running."""
+        """Stop the clock and the worker threads. Drain the actors first: a guest that still computes traps."""
+        self.closed = True
         self.workers.shutdown(wait=True, cancel_futures=True)
         self.ticker.stop()
 
@@ -211,6 +213,9 @@ def pool_settings(config: EngineConfig) -> dict[str, int]:
         "max_memories_per_module": 4,
         "max_memory_size": config.pool_memory,
         "table_elements": 100_000,
+        # what an instance's slot keeps between two uses is cleared by hand, which for small guests beats the kernel
+        "linear_memory_keep_resident": 1024**2,
+        "table_keep_resident": 64 * 1024,
     }
 
 

@@ -23,8 +23,6 @@ from concurrent.futures import Future as ThreadFuture
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import structlog
-
 from actors import _ffi
 from actors._ffi import VAL, future_delete, future_poll, val_delete, waiting, word_at
 from actors.codec import Answer, Misfit
@@ -38,10 +36,7 @@ if TYPE_CHECKING:
     from actors.exports import Export
     from actors.linker import Linker
 
-log = structlog.get_logger("actors")
-
-_EAGER = sys.version_info >= (3, 12)
-if not _EAGER:
+if sys.version_info < (3, 12):
     # what asyncio's documentation gives third-party task implementations, in both spellings of the module
     from asyncio.tasks import _enter_task, _leave_task
 
@@ -254,9 +249,7 @@ class Instance:
             raise
         except Exception as error:
             self.guest.failure = error
-            if answer.done():  # whoever asked has gone on with the answer: nobody else will report this
-                log.warning("actor.failed_after_answer", actor=self.guest.actor, error=str(error))
-            else:
+            if not answer.done():
                 answer.set_exception(error)
         finally:
             self.close()
@@ -353,21 +346,39 @@ class Instance:
         return False
 
     def on_loop(self, work: Callable[[], None]) -> None:
-        """From the worker thread: run `work` on the event loop and wait for it. Raises what it raises."""
+        """From the worker thread: run `work` on the event loop and wait for it. Raises what it raises.
+
+        Raises Trap when the loop or the engine has stopped: nobody would ever do the work.
+        """
         finished = threading.Event()
         raised: list[BaseException] = []
+        claim = [work]  # whoever pops it has the say: the loop does the work, or we give it up
 
         def run() -> None:
             try:
-                work()
+                mine = claim.pop()
+            except IndexError:
+                return
+            try:
+                mine()
             except BaseException as error:
                 raised.append(error)
             finally:
                 finished.set()
 
-        assert self.loop is not None
-        self.loop.call_soon_threadsafe(run)
-        finished.wait()
+        loop, engine = self.loop, self.linker.component.engine
+        assert loop is not None
+        try:
+            loop.call_soon_threadsafe(run)
+        except RuntimeError as error:
+            raise Trap("the event loop is closed") from error
+        while not finished.wait(0.1):
+            if engine.closed or not loop.is_running():
+                try:
+                    claim.pop()
+                except IndexError:
+                    continue
+                raise Trap("the host is stopping")
         if raised:
             raise raised[0]
 
@@ -438,7 +449,7 @@ def start(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]
     an `asyncio.timeout` for one, belongs to the task), and the task goes on from there.
     """
     loop = asyncio.get_running_loop()
-    if _EAGER:
+    if sys.version_info >= (3, 12):
         return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
     context = copy_context()
     step = _FirstStep()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -187,6 +188,21 @@ async def test_what_a_guest_calls_from_a_worker_thread_runs_on_the_event_loop(ac
     actor = await actor_of(busy_caller("fails"))
     with pytest.raises(Trap, match="test:host/mixed#fails: ValueError: not today"):
         await actor.handle(call("run"))
+
+
+async def test_an_engine_closes_while_a_guest_in_a_worker_thread_needs_the_loop(tmp_path: Path) -> None:
+    engine = Engine(EngineConfig(pool=0, cache=tmp_path))
+    source = busy_caller("plain").replace("(i32.const 1)) (then (call $f)", "(i32.const 1000000)) (then (call $f)")
+    assert "1000000))" in source
+    actor = Actor(EntityId("subject"), await engine.load(source.encode()))
+    task = asyncio.create_task(actor.handle(call("run")))
+    Mixed.loops.clear()
+    while not Mixed.loops:
+        await asyncio.sleep(0)
+    engine.close()  # holds up the event loop, as a caller may who does not know better
+    with pytest.raises((Trap, RuntimeError, asyncio.CancelledError)):
+        await task
+    assert not actor.running
 
 
 # -- how many at a time
