@@ -20,7 +20,6 @@ from wit_world.imports import wasi_keyvalue_store as keyvalue
 from wit_world.imports.streams import InputStream, OutputStream, StreamError_Closed
 from wit_world.imports.types import (
     Fields,
-    IncomingBody,
     IncomingRequest,
     OutgoingBody,
     OutgoingResponse,
@@ -62,23 +61,22 @@ def visit() -> tuple[int, dict[str, object]]:
 
 
 def answer(response_out: ResponseOutparam, status: int, value: dict[str, object]) -> None:
-    with respond(response_out, status, "application/json") as body:
-        with body.write() as stream:
-            send(stream, json.dumps(value).encode() + b"\n")
-        OutgoingBody.finish(body, None)
+    body = respond(response_out, status, "application/json")
+    with body.write() as stream:
+        send(stream, json.dumps(value).encode() + b"\n")
+    OutgoingBody.finish(body, None)
 
 
 def echo(request: IncomingRequest, response_out: ResponseOutparam) -> None:
-    with request.consume() as incoming, respond(response_out, 200, "application/octet-stream") as outgoing:
-        with incoming.stream() as source, outgoing.write() as stream:
-            while piece := receive(source):
-                send(stream, piece)
-        IncomingBody.finish(incoming)
-        OutgoingBody.finish(outgoing, None)
+    outgoing = respond(response_out, 200, "application/octet-stream")
+    with request.consume() as incoming, incoming.stream() as source, outgoing.write() as stream:
+        while piece := receive(source):
+            send(stream, piece)
+    OutgoingBody.finish(outgoing, None)
 
 
 def respond(response_out: ResponseOutparam, status: int, content_type: str) -> OutgoingBody:
-    """Send the head; the body that comes back is still to be written."""
+    """Send the head. The body that comes back is still to be written, and then to be given to `finish`."""
     response = OutgoingResponse(Fields.from_list([("content-type", content_type.encode())]))
     response.set_status_code(status)
     body = response.body()

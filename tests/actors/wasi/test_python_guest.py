@@ -147,6 +147,15 @@ async def test_echo_streams_both_ways_at_once(counter):
     assert await download.read() == b""
 
 
+@pytest.mark.parametrize("path", ["/", "/echo", "/nowhere"])
+async def test_the_counter_ends_well_after_its_answer(counter, path):
+    actor = await counter(imports=memory_store({"default": {}}))
+    with structlog.testing.capture_logs() as events:
+        await read_body((await actor.handle(request(path, body=b"hello")))["body"])
+        await actor.drain()
+    assert "guest.failed_after_answer" not in [event["event"] for event in events]
+
+
 async def test_an_exception_is_a_trap_with_the_python_traceback(counter):
     actor = await counter()
     with pytest.raises(Trap) as trap:
@@ -229,6 +238,16 @@ async def test_config_and_environment_are_what_the_actor_was_given(guest):
     seen = await ask(actor, "/environment")
     assert seen["config"] == {"greeting": "hi"}
     assert seen["environment"]["LANG"] == "en"
+
+
+async def test_a_guest_that_fails_after_its_answer_is_logged_with_its_traceback(guest):
+    actor = await guest()
+    with structlog.testing.capture_logs() as events:
+        answer = await actor.handle(request("/late"))
+        assert await read_body(answer["body"]) == b"done"
+        await actor.drain()
+    [event] = [event for event in events if event["event"] == "guest.failed_after_answer"]
+    assert "ValueError: too late" in event["output"]
 
 
 async def test_a_log_line_carries_actor_and_trace(guest):

@@ -35,6 +35,8 @@ class IncomingHandler(exports.IncomingHandler):
             asyncio.set_event_loop(loop)
             loop.run_until_complete(upper(request, response_out))
             return
+        if path == "/late":
+            late(response_out)
         answer(response_out, globals()[f"try_{path[1:]}"](request))
 
 
@@ -55,6 +57,17 @@ def answer(response_out: ResponseOutparam, value: object) -> None:
     with body.write() as stream:
         stream.blocking_write_and_flush(json.dumps(value).encode())
     OutgoingBody.finish(body, None)
+
+
+def late(response_out: ResponseOutparam) -> None:
+    """Answer, and fail then."""
+    response = OutgoingResponse(Fields.from_list([]))
+    body = response.body()
+    ResponseOutparam.set(response_out, Ok(response))
+    with body.write() as stream:
+        stream.blocking_write_and_flush(b"done")
+    OutgoingBody.finish(body, None)
+    raise ValueError("too late")
 
 
 async def upper(request: IncomingRequest, response_out: ResponseOutparam) -> None:
