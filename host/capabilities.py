@@ -22,6 +22,7 @@ from lattice.events import (
     HealthCheckFailed,
     HealthCheckPassed,
     HealthCheckStatus,
+    LinkSet,
     LinkSetFailed,
     ProviderStarted,
     ProviderStartFailed,
@@ -320,7 +321,8 @@ class Capabilities:
             )
             self._spawn(provided, self._put_again(provided, link))
         else:
-            provided.refused.pop(_identity(link), None)
+            if provided.refused.pop(_identity(link), None) is not None:
+                await self._emit(LinkSet(name_=link.name, **link.model_dump(exclude={"name"})))
 
     async def _put_again(self, provided: Provided, link: LinkDefinition) -> None:
         await asyncio.sleep(REFUSED_RETRY)

@@ -23,12 +23,14 @@ from lattice.events import (
     HostStarted,
     HostStopped,
     LabelsChanged,
+    LinkSet,
+    LinkSetFailed,
     ProviderStarted,
     ProviderStartFailed,
     ProviderStopped,
 )
 from lattice.links import LinkDefinition
-from wadm.commands import link_key
+from wadm.commands import Key, link_key
 from wadm.desired import APPSPEC, MANAGED_BY, MANAGER, SETTINGS
 from wadm.reasons import terminal
 
@@ -176,6 +178,8 @@ class Observed:
     links: Mapping[EntityId, tuple[LinkDefinition, ...]] = field(default_factory=dict)
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     failures: Mapping[tuple[HostId, str], Failure] = field(default_factory=dict)
+    refused_links: Mapping[tuple[HostId, Key], str] = field(default_factory=dict)
+    """Links that are on the lattice, and that a provider on that host will not take, with what it says."""
     dead_after: float = DEAD_AFTER
 
     def is_alive(self, host: Host, now: float) -> bool:
@@ -208,7 +212,8 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
         case HostStopped():
             hosts = {key: h for key, h in observed.hosts.items() if key != source}
             failures = {key: f for key, f in observed.failures.items() if key[0] != source}
-            return replace(observed, hosts=hosts, failures=failures)
+            refused = {key: text for key, text in observed.refused_links.items() if key[0] != source}
+            return replace(observed, hosts=hosts, failures=failures, refused_links=refused)
         case LabelsChanged():
             return _with_host(observed, replace(_seen(observed, fact.host_id, now), labels=fact.labels))
         case ComponentScaleFailed():  # before ComponentScaled, whose subclass it is
@@ -227,8 +232,20 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
         case ProviderStartFailed():
             seen = _with_host(observed, _seen(observed, fact.host_id, now))
             return _failed(seen, fact.host_id, fact.provider_id, fact.provider_ref, fact.error, now)
+        case LinkSetFailed():  # before LinkSet, whose subclass it is
+            if source is None or not (fact.error or "").startswith("provider "):
+                return observed  # turned down before it came to a provider: whoever put it was told
+            return _with_refusal(observed, source, fact, fact.error)
+        case LinkSet():
+            return observed if source is None else _with_refusal(observed, source, fact, None)
         case ProviderStopped():
             host = _seen(observed, fact.host_id, now)
+            refused = {
+                key: text
+                for key, text in observed.refused_links.items()
+                if key[0] != fact.host_id or fact.provider_id not in key[1]
+            }
+            observed = replace(observed, refused_links=refused)
             return _with_host(observed, replace(host, providers=_put(host.providers, fact.provider_id, None)))
         case HealthCheckStatus():  # says nothing new about health, but the host lives
             return _with_host(observed, _seen(observed, fact.host_id, now))
@@ -242,7 +259,16 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
         case LinksSeen(source_id, links):
             made = {(NOWHERE, str(link_key(link))) for link in links}
             failures = {key: f for key, f in observed.failures.items() if key not in made}
-            return replace(observed, links=_put(observed.links, source_id, links or None), failures=failures)
+            there = {link_key(link) for link in links}
+            refused = {
+                key: text for key, text in observed.refused_links.items() if key[1][1] != source_id or key[1] in there
+            }
+            return replace(
+                observed,
+                links=_put(observed.links, source_id, links or None),
+                failures=failures,
+                refused_links=refused,
+            )
         case ConfigSeen(name, data):
             failures = {key: f for key, f in observed.failures.items() if key != (NOWHERE, name)}
             return replace(observed, configs=_put(observed.configs, name, data), failures=failures)
@@ -271,6 +297,11 @@ def prune(observed: Observed, now: float) -> Observed:
         hosts={key: h for key, h in observed.hosts.items() if key not in gone},
         failures={key: f for key, f in observed.failures.items() if key[0] not in gone},
     )
+
+
+def _with_refusal(observed: Observed, host: HostId, fact: LinkSet, error: str | None) -> Observed:
+    key = ("link", fact.source_id, fact.target, fact.wit_namespace, fact.wit_package, fact.name_)
+    return replace(observed, refused_links=_put(observed.refused_links, (host, key), error))
 
 
 def _seen(observed: Observed, id: HostId, now: float) -> Host:

@@ -269,6 +269,8 @@ class _Round:
         def on(id: EntityId) -> list[HostId]:
             return [h.id for h in self.hosts if id in h.components or id in h.providers]
 
+        if standing.state is State.READY:
+            standing = self.refused_by_provider(wanted) or standing
         targets = set(on(wanted.link.target))
         sources = on(wanted.link.source_id)
         return LinkStatus(
@@ -278,6 +280,17 @@ class _Round:
             tuple(h for h in sources if h in targets),
             tuple(h for h in sources if h not in targets and targets),
         )
+
+    def refused_by_provider(self, wanted: WantedLink) -> _Standing | None:
+        """What a provider says against a link that is on the lattice. It holds nothing back: others may use it."""
+        key = link_key(wanted.link)
+        for host in self.hosts:
+            error = self.observed.refused_links.get((host.id, key))
+            if error is not None:
+                code = terminal(error)
+                state = State.BLOCKED if code else State.PROGRESSING
+                return _Standing(state, Reason(code or RETRYING, f"On {host.called}: {_sentence(error)}"))
+        return None
 
     # -- what is not wanted any more
 

@@ -77,8 +77,7 @@ class World:
             return found()[-1]
 
     async def ask(self, *tokens, **body):
-        reply = await self.lattice.control(*tokens, body=body or None)
-        return reply
+        return await self.lattice.control(*tokens, body=body or None)
 
     async def scale(self, host: Host, id: str, reference: str, count: int = 4, **more):
         self.events.clear()

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from simulated_lattice import SimLattice, Thing, component, manifest_text
 
-from lattice import EntityId
-from lattice.events import HostStopped
+from lattice import EntityId, HostId
+from lattice.events import HostStopped, LinkSet, LinkSetFailed
 from lattice.links import LinkDefinition
 from wadm.commands import DeleteLink, PutConfig, PutLink, ScaleComponent, StartProvider, StopProvider, UpdateComponent
 from wadm.desired import APPSPEC, MANAGED_BY, Desired, desired_from, together
@@ -478,3 +478,19 @@ def test_stop_commands_name_only_running_providers(two: SimLattice) -> None:
     two.settle(wanted(app("shop", component("kv", kind="capability", instances=1))))
     assert len(two.running("shop-kv")) == 1
     assert sum(isinstance(c, StopProvider) for c in two.sent) == 1
+
+
+def test_a_link_that_a_provider_refuses_blocks_the_app_until_it_is_taken(two: SimLattice) -> None:
+    desired = wanted(app("shop", component("api", link="kv"), component("kv", kind="capability")))
+    two.settle(desired)
+    link = desired.links[0].link
+    data = {"name_": link.name, **link.model_dump(exclude={"name"})}
+    (where,) = two.running("shop-kv")
+    error = 'provider "shop-kv": address 127.0.0.1:80 is already in use'
+    two.fact(LinkSetFailed(**data, error=error), HostId(where))
+    status = two.settle(desired).apps["shop"]
+    assert status.state is State.BLOCKED
+    reason = status.links[0].reason
+    assert reason is not None and reason.code == "TRL-PRV-001" and "127.0.0.1:80" in reason.message
+    two.fact(LinkSet(**data), HostId(where))
+    assert two.settle(desired).apps["shop"].state is State.READY
