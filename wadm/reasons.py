@@ -53,7 +53,7 @@ _CODED = re.compile(r"\b(TRL-[A-Z]+-\d{3})\b")
 _TERMINAL: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (code, re.compile(pattern, re.IGNORECASE))
     for code, pattern in (
-        ("TRL-PRV-001", r"address (is )?already in use|port \d+ is (taken|in use|busy)|errno 98|eaddrinuse"),
+        ("TRL-PRV-001", r"already in use|address in use|port \d+ is (taken|in use|busy)|errno 98|eaddrinuse"),
         ("TRL-POL-001", r"policy denied"),
         ("TRL-CFG-001", r"\bconfig(uration)?\b.*(does not exist|not found)"),
         (
