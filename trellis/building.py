@@ -138,12 +138,15 @@ async def build(recipe: Recipe, *, force: bool = False) -> Built:
     begun = monotonic()
     stamp = recipe.folder / STAMP
     with as_file(files("actors") / "wit") as standard:
-        command = _command(recipe, standard)
-        key = await asyncio.to_thread(_key, recipe, command, standard)
+        key = await asyncio.to_thread(_key, recipe, _command(recipe, standard, recipe.output), standard)
         if not force and _up_to_date(stamp, recipe.output, key):
             return Built(recipe, recipe.output.stat().st_size, monotonic() - begun, fresh=False)
         recipe.output.parent.mkdir(parents=True, exist_ok=True)
-        await _run(recipe, command)
+        part = recipe.output.with_name(f"{recipe.output.name}.{os.getpid()}.part")
+        try:
+            await _run(recipe, _command(recipe, standard, part), part)
+        finally:
+            part.unlink(missing_ok=True)
     size = recipe.output.stat().st_size
     stamp.parent.mkdir(exist_ok=True)
     record = {**_stamps(stamp), str(recipe.output): {"key": key, "sha256": _digest(recipe.output)}}
@@ -181,7 +184,7 @@ def _sources(folder: Path, output: Path) -> Iterator[Path]:
         )
         for name in sorted(names):
             file = here / name
-            if file != output and not name.startswith(".") and not name.endswith((".pyc", ".wasm.part")):
+            if file != output and not name.startswith(".") and not name.endswith((".pyc", ".part")):
                 yield file
 
 
@@ -208,7 +211,8 @@ def _digest(file: Path) -> str:
 # -- doing it
 
 
-def _command(recipe: Recipe, standard: Path) -> list[str]:
+def _command(recipe: Recipe, standard: Path, output: Path) -> list[str]:
+    """What builds `output`; a command of the user's own always writes where trellis.toml says."""
     if recipe.shell is not None:
         return shlex.split(recipe.shell)
     assert recipe.world is not None
@@ -217,13 +221,8 @@ def _command(recipe: Recipe, standard: Path) -> list[str]:
     paths = [part for path in (recipe.folder, *recipe.paths) for part in ("-p", str(path))]
     return [
         *(_componentize(), "-d", str(standard), *own, "-w", recipe.world),
-        *("componentize", recipe.module, *paths, "-o", str(_part(recipe))),
+        *("componentize", recipe.module, *paths, "-o", str(output)),
     ]
-
-
-def _part(recipe: Recipe) -> Path:
-    """Where the toolchain writes, so that a failed build leaves the last good output alone."""
-    return recipe.output.with_name(recipe.output.name + ".part")
 
 
 def _componentize() -> str:
@@ -239,7 +238,8 @@ def _componentize() -> str:
     return found
 
 
-async def _run(recipe: Recipe, command: Sequence[str]) -> None:
+async def _run(recipe: Recipe, command: Sequence[str], part: Path) -> None:
+    """Run the toolchain; `part` takes the output's place only when it succeeds."""
     with tempfile.TemporaryDirectory(prefix="trellis-build-") as nothing:
         # componentize-py adds the packages of the environment it finds, whichever those happen to be; what goes into
         # a component is what its folder and `paths` say, so it finds an empty one
@@ -266,9 +266,7 @@ async def _run(recipe: Recipe, command: Sequence[str]) -> None:
             process.kill()
             await process.wait()
             raise
-    part = _part(recipe)
     if process.returncode != 0:
-        part.unlink(missing_ok=True)
         raise _failed(recipe, command, f"exited with {process.returncode}", output)
     if part.is_file():
         part.replace(recipe.output)

@@ -86,9 +86,7 @@ class Stack:
     async def start_host(self, spec: HostSpec) -> Child:
         """One more host. It has started, but may not answer yet."""
         labels = [part for key, value in spec.labels.items() for part in ("--label", f"{key}={value}")]
-        child = await self._start(
-            f"host {spec.name}", f"host-{spec.name}.log", "host", "start", "--name", spec.name, *labels
-        )
+        child = await self._start(spec.name, f"{spec.name}.log", "host", "start", "--name", spec.name, *labels)
         self.hosts[spec.name] = child
         return child
 

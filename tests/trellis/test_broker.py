@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
@@ -92,13 +91,14 @@ async def test_children_end_when_their_parent_is_killed(tmp_path: Path):
         "    await child.wait()\n"
         "asyncio.run(main())\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "log")], stdout=subprocess.PIPE, text=True)
+    parent = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", code, str(tmp_path / "log")), stdout=asyncio.subprocess.PIPE
+    )
     assert parent.stdout is not None
-    child = int(parent.stdout.readline())
+    child = int(await parent.stdout.readline())
     assert running(child)
     parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    await parent.wait()
     async with asyncio.timeout(5):
         while running(child):
             await asyncio.sleep(0.02)

@@ -89,22 +89,29 @@ async def _stay(
     path: Path | None, specs: list[HostSpec], lattice: str, nats: str | None, port: int | None, timeout: float
 ) -> int:
     from trellis.commands.build import build_all
+    from trellis.commands.check import examined_manifest
     from trellis.commands.deploy import deploy
     from trellis.project import manifest_at, manifest_in
+    from trellis.show import columns
     from trellis.stack import Stack
 
     file = manifest_at(path) if path else manifest_in(Path.cwd())
     folder = file.parent if file else Path.cwd()
     if file is not None:
         await build_all(folder, quiet_if_none=True)
+        examined = await examined_manifest(file, lambda stage, *text: click.echo("  ".join([f"{stage:<9}", *text])))
+        if examined.checked.manifest is None:
+            raise Failure(USER_ERROR, *examined.checked.findings)
     stack = Stack(specs, lattice=lattice, nats=nats, port=port)
     async with stack:
         assert stack.nats is not None
-        if stack.broker is not None:
-            click.echo(f"broker     {stack.nats}")
-        click.echo("manager    answers")
-        for spec in specs:
-            click.echo(f"host       {spec}")
+        rows = [["host", str(spec), f"pid {stack.hosts[spec.name].pid}"] for spec in specs]
+        if stack.broker is not None and stack.broker.process is not None:
+            rows.insert(0, ["broker", stack.nats, f"pid {stack.broker.process.pid}"])
+        if stack.manager is not None:
+            rows.append(["manager", f"lattice {lattice}", f"pid {stack.manager.pid}"])
+        for line in columns(rows):
+            click.echo(line)
         with _state_file(folder, stack), contextlib.ExitStack() as also:
             if not Path.cwd().resolve().is_relative_to(folder.resolve()):
                 also.enter_context(_state_file(Path.cwd(), stack))

@@ -1,0 +1,143 @@
+"""Building actors: what a trellis.toml may say, when nothing is done, and what a failure shows."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lattice import BadInput
+from trellis import building
+from trellis.building import build, recipe
+from trellis.commands.build import build_all
+from trellis.failures import Failure
+from trellis.project import actor_folders
+
+COPY = f"""
+[build]
+command = "{sys.executable} make.py"
+output = "build/one.wasm"
+"""
+
+MAKE = """
+from pathlib import Path
+Path("build/one.wasm").write_text(Path("source.txt").read_text().upper())
+with open("runs.log", "a") as log:
+    log.write("ran ")
+"""
+
+
+@pytest.fixture
+def actor(tmp_path: Path) -> Path:
+    """An actor whose build copies source.txt, and counts outside of its folder how often it ran."""
+    folder = tmp_path / "app" / "actor"
+    folder.mkdir(parents=True)
+    (folder / "trellis.toml").write_text(COPY)
+    (folder / "make.py").write_text(MAKE.replace("runs.log", str(tmp_path / "runs.log")))
+    (folder / "source.txt").write_text("first")
+    return folder
+
+
+def runs(folder: Path) -> int:
+    return (folder.parent.parent / "runs.log").read_text().count("ran")
+
+
+async def test_what_has_not_changed_is_not_built_again(actor: Path):
+    first = await build(recipe(actor))
+    assert first.fresh and first.recipe.output.read_text() == "FIRST"
+    again = await build(recipe(actor))
+    assert not again.fresh
+    assert runs(actor) == 1
+
+
+async def test_a_changed_source_is_built_again_and_touching_one_is_not_a_change(actor: Path):
+    await build(recipe(actor))
+    (actor / "source.txt").touch()
+    assert not (await build(recipe(actor))).fresh
+    (actor / "source.txt").write_text("second")
+    assert (await build(recipe(actor))).fresh
+    assert (actor / "build" / "one.wasm").read_text() == "SECOND"
+
+
+async def test_an_output_that_somebody_changed_or_removed_is_built_again(actor: Path):
+    await build(recipe(actor))
+    (actor / "build" / "one.wasm").write_text("tampered")
+    assert (await build(recipe(actor))).fresh
+    (actor / "build" / "one.wasm").unlink()
+    assert (await build(recipe(actor))).fresh
+
+
+async def test_force_builds_what_has_not_changed(actor: Path):
+    await build(recipe(actor))
+    assert (await build(recipe(actor), force=True)).fresh
+
+
+async def test_a_failure_shows_the_command_the_code_and_the_last_lines(actor: Path):
+    (actor / "make.py").write_text(
+        "print('\\n'.join(f'line {n}' for n in range(40)))\nraise SystemExit('no such symbol')"
+    )
+    with pytest.raises(Failure) as caught:
+        await build(recipe(actor))
+    told = str(caught.value)
+    assert caught.value.exit_code == 1
+    assert "exited with 1" in told and "no such symbol" in told and "make.py" in told
+    assert "line 39" in told and "line 20" not in told
+
+
+async def test_a_command_that_writes_nothing_is_a_failure(actor: Path):
+    (actor / "make.py").write_text("")
+    with pytest.raises(Failure, match=r"succeeded, but wrote no .*one\.wasm"):
+        await build(recipe(actor))
+
+
+async def test_a_toolchain_that_is_not_there_is_named(actor: Path):
+    (actor / "trellis.toml").write_text('[build]\ncommand = "no-such-tool x"\noutput = "a.wasm"\n')
+    with pytest.raises(Failure, match="no-such-tool cannot be run"):
+        await build(recipe(actor))
+
+
+async def test_without_componentize_py_the_pip_line_is_told(actor: Path, monkeypatch: pytest.MonkeyPatch):
+    (actor / "trellis.toml").write_text('[build]\nlanguage = "python"\nworld = "w"\noutput = "a.wasm"\n')
+    monkeypatch.setattr(sys, "executable", str(actor / "python"))
+    monkeypatch.setenv("PATH", str(actor))
+    with pytest.raises(Failure, match=r"pip install 'trellis-lattice\[build\]'"):
+        await build(recipe(actor))
+
+
+def test_python_actors_are_never_built_with_stubbed_wasi(actor: Path, monkeypatch: pytest.MonkeyPatch):
+    """Stubbed, they would lose their tracebacks, and their random numbers would be the same for ever."""
+    (actor / "trellis.toml").write_text('[build]\nlanguage = "python"\nworld = "w"\noutput = "a.wasm"\n')
+    monkeypatch.setattr(building, "_componentize", lambda: "componentize-py")
+    command = building._command(recipe(actor), Path("standard"), Path("out.wasm"))
+    assert not {"-s", "--stub-wasi"} & set(command)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[build", "is not TOML"),
+        ("", r"no \[build\] table"),
+        ('[build]\nlanguage = "python"\nworld = "w"\noutputt = "a"\noutput = "a"', "did you mean `output`?"),
+        ('[build]\noutput = "a.wasm"', "either `language` or `command`"),
+        ('[build]\nlanguage = "python"\ncommand = "x"\nworld = "w"\noutput = "a"', "either `language` or `command`"),
+        ('[build]\nlanguage = "cobol"\noutput = "a"', "not a language that is built in"),
+        ('[build]\nlanguage = "python"\noutput = "a"', "needs `world`"),
+        ('[build]\nlanguage = "python"\nworld = "w"', "`output` is missing"),
+        ('[build]\nlanguage = "python"\nworld = 3\noutput = "a"', "`world` must be text"),
+    ],
+)
+def test_a_trellis_toml_that_cannot_be_used_says_why(actor: Path, text: str, message: str):
+    (actor / "trellis.toml").write_text(text)
+    with pytest.raises(BadInput, match=message.replace("?", r"\?")):
+        recipe(actor)
+
+
+def test_actors_are_found_below_a_folder_but_not_in_what_was_built(actor: Path):
+    for inner in ("build/x", ".hidden", "node_modules/y", "deeper/z"):
+        (actor / inner).mkdir(parents=True)
+        (actor / inner / "trellis.toml").write_text(COPY)
+    assert list(actor_folders(actor.parent)) == [actor, actor / "deeper" / "z"]
+
+
+async def test_a_folder_without_actors_is_an_error(tmp_path: Path):
+    with pytest.raises(Failure, match=r"no trellis\.toml"):
+        await build_all(tmp_path)

@@ -1,0 +1,203 @@
+"""Bad input: `trellis check` and `trellis inspect` say what is wrong, where, and what to do."""
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from trellis.cli import cli
+
+ASKER = """(component
+  (import "demo:math/ops@0.1.0" (instance $ops
+    (export "add" (func (param "a" u32) (param "b" u32) (result u32)))))
+  (core func $add (canon lower (func $ops "add")))
+  (core module $m
+    (import "ops" "add" (func $add (param i32 i32) (result i32)))
+    (func (export "ask") (param i32) (result i32) (call $add (local.get 0) (i32.const 1))))
+  (core instance $i (instantiate $m (with "ops" (instance (export "add" (func $add))))))
+  (func $ask (param "n" u32) (result u32) (canon lift (core func $i "ask")))
+  (instance $asks (export "ask" (func $ask)))
+  (export "demo:math/asks@0.1.0" (instance $asks)))"""
+
+ADDER = """(component
+  (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
+  (core instance $i (instantiate $m))
+  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
+  (instance $math (export "add" (func $add)))
+  (export "demo:math/ops@0.1.0" (instance $math)))"""
+
+HEAD = """\
+apiVersion: core.oam.dev/v1beta1
+kind: Application
+metadata:
+  name: sums
+spec:
+  components:
+"""
+
+ASKS = """\
+    - name: asker
+      type: component
+      properties:
+        image: ./asker.wat
+"""
+
+LINK = """\
+      traits:
+        - type: link
+          properties:
+            target: adder
+            namespace: demo
+            package: math
+            interfaces: [ops]
+"""
+
+ADDS = """\
+    - name: adder
+      type: component
+      properties:
+        image: ./adder.wat
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two components; its app.yaml is the test's to write."""
+    (tmp_path / "asker.wat").write_text(ASKER)
+    (tmp_path / "adder.wat").write_text(ADDER)
+    monkeypatch.setenv("TRELLIS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def check(app: Path, *parts: str) -> Result:
+    (app / "app.yaml").write_text(HEAD + "".join(parts))
+    return CliRunner().invoke(cli, ["check"])
+
+
+def test_a_good_manifest_has_no_findings(app: Path):
+    result = check(app, ASKS, LINK, ADDS)
+    assert (result.exit_code, result.stdout) == (0, "no findings\n"), result.output
+
+
+def test_a_yaml_typo_is_shown_with_its_line(app: Path):
+    result = check(app, "    - name: [asker\n", ADDS)
+    assert result.exit_code == 1
+    assert "app.yaml:" in result.stderr and "^" in result.stderr
+
+
+def test_an_unknown_field_is_answered_with_the_one_that_was_meant(app: Path):
+    result = check(app, ASKS.replace("image:", "imagee:"))
+    assert result.exit_code == 1
+    assert "unknown field `imagee`" in result.stderr
+    assert "app.yaml:10:9" in result.stderr
+    assert "did you mean `image`?" in result.stderr
+
+
+def test_a_link_to_nothing_names_what_there_is(app: Path):
+    result = check(app, ASKS, LINK.replace("adder", "addder"), ADDS)
+    assert result.exit_code == 1
+    assert "did you mean `adder`?" in result.stderr
+
+
+def test_two_components_of_one_id_are_refused(app: Path):
+    same = "        id: same\n"
+    result = check(app, ASKS, same, LINK, ADDS, same)
+    assert result.exit_code == 1
+    assert "TRL-MAN-012" in result.stderr
+
+
+def test_everything_wrong_is_told_at_once(app: Path):
+    result = check(app, ASKS.replace("image:", "imagee:"), LINK.replace("adder", "nobody"), ADDS)
+    assert "imagee" in result.stderr and "nobody" in result.stderr
+
+
+def test_a_component_that_is_not_there_is_to_be_built(app: Path):
+    (app / "asker.wat").unlink()
+    result = check(app, ASKS, LINK, ADDS)
+    assert result.exit_code == 1
+    assert "no such file" in result.stderr and "trellis build" in result.stderr
+    assert "app.yaml:10:16" in result.stderr
+
+
+def test_a_file_that_is_not_wasm_is_refused_at_its_place(app: Path):
+    (app / "asker.wat").write_bytes(b"\x7fELF and so on")
+    result = check(app, ASKS, LINK, ADDS)
+    assert result.exit_code == 1
+    assert "is not WebAssembly" in result.stderr
+    assert "app.yaml:10:16" in result.stderr
+
+
+def test_a_core_module_is_told_from_a_component(app: Path):
+    (app / "asker.wat").write_text("(module)")
+    result = check(app, ASKS, LINK, ADDS)
+    assert result.exit_code == 1
+    assert "is a core Wasm module, not a component" in result.stderr
+
+
+def test_an_import_that_nothing_provides_is_named_with_what_would(app: Path):
+    result = check(app, ASKS, ADDS)
+    assert result.exit_code == 1
+    assert "error[TRL-LINK-003]: `asker` imports demo:math/ops@0.1.0, and nothing provides it" in result.stderr
+    assert "`adder` exports it" in result.stderr
+    assert "target: adder" in result.stderr and "interfaces: [ops]" in result.stderr
+
+
+def test_the_trait_that_it_tells_to_add_is_the_one_that_mends_it(app: Path):
+    told = check(app, ASKS, ADDS).stderr
+    lines = told.splitlines()
+    begin = next(i for i, line in enumerate(lines) if line.strip() == "- type: link")
+    trait = textwrap.indent(textwrap.dedent("\n".join(lines[begin : begin + 6])), "        ")
+    result = check(app, ASKS, "      traits:\n", trait, "\n", ADDS)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_link_to_a_component_that_does_not_export_it_is_refused(app: Path):
+    result = check(app, ASKS, LINK.replace("[ops]", "[ops, waves]"), ADDS)
+    assert result.exit_code == 1
+    assert "which `adder` does not export" in result.stderr
+
+
+def test_a_link_that_the_component_never_uses_is_a_warning(app: Path):
+    result = check(app, ADDS, LINK.replace("target: adder", "target: asker").replace("ops", "asks"), ASKS, LINK)
+    assert result.exit_code == 0
+    assert "which `adder` does not import" in result.stderr
+    assert "0 errors, 1 warning" in result.stdout
+
+
+def test_findings_come_as_json_too(app: Path):
+    result = CliRunner().invoke(cli, ["check", "-o", "json"]) if check(app, ASKS, ADDS) else None
+    assert result is not None and result.exit_code == 1
+    said = json.loads(result.stdout)
+    assert said["ok"] is False
+    assert [f["code"] for f in said["findings"]] == ["TRL-LINK-003"]
+
+
+def test_a_manifest_that_is_not_there_is_a_user_error(app: Path):
+    result = CliRunner().invoke(cli, ["check", "nowhere.yaml"])
+    assert result.exit_code == 1
+    assert "there is no file nowhere.yaml" in result.stderr
+
+
+def test_deploy_finds_the_same_before_it_needs_a_lattice(app: Path):
+    check(app, ASKS, ADDS)
+    result = CliRunner().invoke(cli, ["deploy", "--nats", "nats://127.0.0.1:1"])
+    assert result.exit_code == 1
+    assert "TRL-LINK-003" in result.stderr
+
+
+def test_inspect_shows_types_and_who_answers_each_import(app: Path):
+    result = CliRunner().invoke(cli, ["inspect", "asker.wat"])
+    assert result.exit_code == 0, result.output
+    assert "demo:math/ops@0.1.0   needs a link" in result.stdout
+    assert "add: func(a: u32, b: u32) -> u32" in result.stdout
+    assert "ask: func(n: u32) -> u32" in result.stdout
+
+
+def test_inspect_of_what_is_no_component_says_so(app: Path):
+    (app / "x.wasm").write_bytes(b"\0asm\x01\0\0\0")
+    result = CliRunner().invoke(cli, ["inspect", "x.wasm"])
+    assert result.exit_code == 1
+    assert "is a core Wasm module, not a component" in result.stderr
