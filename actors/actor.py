@@ -13,7 +13,7 @@ from actors.instance import Instance
 from actors.limits import Limits
 from actors.linker import Linker
 from lattice import EMPTY, EntityId, Handler, Invocation, Value
-from lattice.errors import UnknownFunction
+from lattice.errors import DeadlineExceeded, UnknownFunction
 from lattice.invocation import Permits
 
 
@@ -61,7 +61,10 @@ class Actor:
         export = self.exports.get(invocation.function.key)
         if export is None:
             raise self._unknown(invocation)
-        deadline = min(invocation.deadline, time.monotonic() + self.limits.execution)
+        now = time.monotonic()
+        if invocation.deadline <= now:
+            raise DeadlineExceeded(f"no time left to call {invocation.function}", function=export.title)
+        deadline = min(invocation.deadline, now + self.limits.execution)
         permits = self.permits
         if permits.free > 0 and not permits.waiting:
             permits.free -= 1

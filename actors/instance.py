@@ -14,13 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 import threading
 import time
-import types as python
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future as ThreadFuture
-from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors import _ffi
@@ -29,16 +26,13 @@ from actors.codec import Answer, Misfit
 from actors.guest import Guest
 from actors.host_api import Resource
 from actors.limits import Limits
+from actors.steps import continued, start
 from actors.traps import trap_of
 from lattice.errors import Busy, DeadlineExceeded, LatticeError, Trap, UnknownFunction, WitError
 
 if TYPE_CHECKING:
     from actors.exports import Export
     from actors.linker import Linker
-
-if sys.version_info < (3, 12):
-    # what asyncio's documentation gives third-party task implementations, in both spellings of the module
-    from asyncio.tasks import _enter_task, _leave_task
 
 LIVE: dict[int, Instance] = {}
 """Every instance whose store exists, by its context: how callbacks find theirs."""
@@ -65,23 +59,6 @@ class HostCall(NamedTuple):
     awaited: Any
     answer: Answer
     results: int
-
-
-@python.coroutine
-def _continued(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[Any, Any, Any]:
-    """`await coroutine`, which has been run up to the point where it yielded `awaited`."""
-    try:
-        while True:
-            try:
-                sent = yield awaited
-            except BaseException as error:
-                awaited = coroutine.throw(error)
-            else:
-                awaited = coroutine.send(sent)
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        coroutine.close()
 
 
 class Instance:
@@ -306,7 +283,7 @@ class Instance:
                 if call.fresh:
                     value = await call.coroutine
                 else:
-                    value = await _continued(call.coroutine, call.awaited)
+                    value = await continued(call.coroutine, call.awaited)
             except WitError as error:
                 if call.answer.error is None:
                     raise Trap(f"{call.title} raised WitError, but its WIT type has no `result`") from error
@@ -440,51 +417,3 @@ async def _surely(future: asyncio.Future[Any]) -> None:
             await asyncio.wait([future])
         except asyncio.CancelledError:
             continue
-
-
-def start(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """A task that has run up to its first wait when this returns: most guests are done by then.
-
-    Python 3.12 can do that by itself. Before, the first step is made here in the task's name (so that what it begins,
-    an `asyncio.timeout` for one, belongs to the task), and the task goes on from there.
-    """
-    loop = asyncio.get_running_loop()
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
-    context = copy_context()
-    step = _FirstStep()
-    task = loop.create_task(_rest(coroutine, step), name=name, context=context)
-    caller = asyncio.current_task(loop)
-    if caller is not None:
-        _leave_task(loop, caller)
-    _enter_task(loop, task)
-    try:
-        step.awaited = context.run(coroutine.send, None)
-    except StopIteration:
-        step.finished = True
-    except BaseException as error:
-        step.finished = True
-        step.error = error
-    finally:
-        _leave_task(loop, task)
-        if caller is not None:
-            _enter_task(loop, caller)
-    return task
-
-
-class _FirstStep:
-    """How far a coroutine got before its task took over."""
-
-    __slots__ = ("awaited", "error", "finished")
-
-    def __init__(self) -> None:
-        self.awaited: Any = None
-        self.error: BaseException | None = None
-        self.finished = False
-
-
-async def _rest(coroutine: Coroutine[Any, Any, None], step: _FirstStep) -> None:
-    if step.error is not None:
-        raise step.error
-    if not step.finished:
-        await _continued(coroutine, step.awaited)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from actors.limits import out_of_memory, size_text
@@ -42,13 +43,29 @@ def trap_of(instance: Instance, title: str | None, cause: BaseException | None, 
     elif "call stack exhausted" in text:
         error = Trap(f'"{actor}" ran out of stack in {instance.export.title}: it recursed too deeply')
     else:
-        error = Trap(f'"{actor}" trapped in {instance.export.title}: {reason}')
+        error = Trap(f'"{actor}" trapped in {instance.export.title}: {last_words(output) or reason}')
     if output:
         error.details.setdefault("output", output)
     if frames:
         error.details.setdefault("backtrace", frames[:BACKTRACE_KEPT])
     error.details.setdefault("function", instance.export.title)
     return error
+
+
+_TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(?P<said>\S.*)$", re.MULTILINE)
+_PANIC = re.compile(r"panicked at (?P<place>[^\n:]+:\d+(?::\d+)?):\n(?P<said>[^\n]+)")
+
+
+def last_words(output: str) -> str:
+    """What the guest's own runtime printed as the reason, where it is one we can read: a Python or a Rust guest.
+
+    Wasm only knows that `unreachable` was executed, which is how both of them end.
+    """
+    if tracebacks := list(_TRACEBACK.finditer(output)):
+        return tracebacks[-1]["said"].strip()
+    if panics := list(_PANIC.finditer(output)):
+        return f"{panics[-1]['said'].strip()} (at {panics[-1]['place']})"
+    return ""
 
 
 def taken_apart(text: str) -> tuple[str, list[str]]:

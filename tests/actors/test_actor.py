@@ -16,6 +16,7 @@ from actors.adapters import ADAPTERS
 from actors.guest import Guest
 from actors.host_api import serves
 from actors.instance import LIVE
+from actors.traps import last_words
 from lattice import Busy, DeadlineExceeded, EntityId, Invocation, LimitExceeded, Trap, UnknownFunction
 
 WORKER = "test:compute/worker"
@@ -78,6 +79,15 @@ async def test_a_trap_carries_the_last_lines_the_guest_wrote(actor_of: MakeActor
         await actor.handle(call("panic"))
     assert caught.value.details["output"] == "thread main panicked\n"
     assert lines == [("stderr", "thread main panicked")]
+
+
+def test_the_reason_is_what_the_guests_own_runtime_printed() -> None:
+    python = 'Traceback (most recent call last):\n  File "/0/app.py", line 4, in handle\nKeyError: "x"\n\nthread 1\n'
+    rust = "thread 'main' (1) panicked at src/lib.rs:12:5:\nindex out of bounds\nnote: run with\n"
+    assert last_words(python) == 'KeyError: "x"'
+    assert last_words(rust) == "index out of bounds (at src/lib.rs:12:5)"
+    assert last_words(python + rust) == 'KeyError: "x"'
+    assert last_words("nothing to see") == ""
 
 
 # -- memory
@@ -203,6 +213,12 @@ async def test_an_engine_closes_while_a_guest_in_a_worker_thread_needs_the_loop(
     with pytest.raises((Trap, RuntimeError, asyncio.CancelledError)):
         await task
     assert not actor.running
+
+
+async def test_a_call_whose_time_is_over_already_is_not_begun(actor_of: MakeActor) -> None:
+    actor = await actor_of(COMPUTE)
+    with pytest.raises(DeadlineExceeded, match="no time left"):
+        await actor.handle(call("divide", 1, 1, deadline=time.monotonic() - 1))
 
 
 # -- how many at a time
