@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from actors.component import Component, exported
 from actors.exports import exports_of
+from actors.grants import NOTHING, Grants
 from actors.guest import Guest, nothing_linked
 from actors.instance import Instance
 from actors.limits import Limits
@@ -33,6 +34,7 @@ class Actor:
         config: Mapping[str, str] = EMPTY,
         environment: Mapping[str, str] = EMPTY,
         arguments: tuple[str, ...] = (),
+        grants: Grants = NOTHING,
         limits: Limits | None = None,
         on_line: Callable[[str, str], None] | None = None,
     ) -> None:
@@ -42,6 +44,7 @@ class Actor:
         self.config = config
         self.environment = environment
         self.arguments = arguments
+        self.grants = grants
         self.limits = limits = limits or Limits()
         self.on_line = on_line
         self.linker = Linker(component)
@@ -77,6 +80,7 @@ class Actor:
                 config=self.config,
                 environment=self.environment,
                 arguments=self.arguments,
+                grants=self.grants,
                 invocation=invocation,
                 on_line=self.on_line,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
+from actors.grants import NOTHING, Grants
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
 from lattice.errors import NotLinked
 from lattice.names import DEFAULT_LINK
@@ -62,6 +63,7 @@ class Guest:
         "arguments",
         "config",
         "environment",
+        "grants",
         "failure",
         "imports",
         "invocation",
@@ -80,6 +82,7 @@ class Guest:
         config: Mapping[str, str] = EMPTY,
         environment: Mapping[str, str] = EMPTY,
         arguments: tuple[str, ...] = (),
+        grants: Grants = NOTHING,
         invocation: Invocation | None = None,
         on_line: Callable[[str, str], None] | None = None,
         seed: int | None = None,
@@ -89,6 +92,7 @@ class Guest:
         self.config = config
         self.environment = environment
         self.arguments = arguments
+        self.grants = grants
         self.invocation = invocation
         self.stdout = Output("stdout", on_line)
         self.stderr = Output("stderr", on_line)
