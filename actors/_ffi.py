@@ -425,6 +425,23 @@ def use_pool(config: Config, settings: dict[str, int]) -> None:
         _pool_delete(pool)
 
 
+def keep_large_buffers() -> None:
+    """Let glibc reuse buffers of up to 8 MiB in place of mapping each anew.
+
+    A `list<u8>` is 32 times its size on its way through the C API; mapping and faulting in those megabytes costs as much
+    as filling them (64 KiB in and out: 10 ms without this, 5.5 ms with it). Other allocators are left alone.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 8 * 1024**2)
+        mallopt(_M_TRIM_THRESHOLD, 16 * 1024**2)
+
+
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+
+
 def can_reserve(size: int) -> bool:
     """Whether `size` bytes of address space are to be had.
 

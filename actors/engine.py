@@ -100,6 +100,7 @@ class Engine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         self.config = config = config or EngineConfig()
         self.pooled = False
+        _ffi.keep_large_buffers()
         self.wasmtime = self._make(config)
         self.address = _ffi.pointer(self.wasmtime)
         self.ticker = Ticker(self.address, config.tick)
