@@ -428,8 +428,8 @@ def use_pool(config: Config, settings: dict[str, int]) -> None:
 def keep_large_buffers() -> None:
     """Let glibc reuse buffers of up to 8 MiB in place of mapping each anew.
 
-    A `list<u8>` is 32 times its size on its way through the C API; mapping and faulting in those megabytes costs as much
-    as filling them (64 KiB in and out: 10 ms without this, 5.5 ms with it). Other allocators are left alone.
+    A `list<u8>` is 32 times its size on its way through the C API; mapping and faulting in those megabytes costs as
+    much as filling them (64 KiB in and out: 10 ms without this, 5.5 ms with it). Other allocators are left alone.
     """
     if sys.platform != "linux":
         return
