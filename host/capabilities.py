@@ -97,6 +97,7 @@ class Provided:
     annotations: dict[str, str]
     config_names: list[str]
     body: Body | None = None
+    placement: str = "host"
     healthy: bool = False
     restarts: int = 0
     since: float = field(default_factory=time.monotonic)
@@ -107,7 +108,13 @@ class Provided:
     stopping: bool = False
 
     def describe(self) -> ProviderDescription:
-        return ProviderDescription(id=self.id, image_ref=self.reference, name=self.id, annotations=self.annotations)
+        return ProviderDescription(
+            id=self.id,
+            image_ref=self.reference,
+            name=self.id,
+            annotations=self.annotations,
+            placement=self.placement,
+        )
 
 
 class Capabilities:
@@ -166,6 +173,7 @@ class Capabilities:
                 host_id=self._host,
                 image_ref=provided.reference,
                 annotations=provided.annotations,
+                placement=provided.placement,
             )
         )
 
@@ -176,7 +184,8 @@ class Capabilities:
         if placement not in (None, "host", "process"):
             raise LatticeError(f"{PLACEMENT} is {placement!r}; it must be 'host' or 'process'")
         ours = builtin_name(provided.reference) is not None
-        if placement == "process" or (placement is None and not ours):
+        provided.placement = placement or ("host" if ours else "process")
+        if provided.placement == "process":
             provided.body = await self._child(provided, config)
         else:
             provided.body = await self._in_process(provided, config)

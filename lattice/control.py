@@ -77,11 +77,14 @@ class ComponentDescription(Wire):
 
 
 class ProviderDescription(Wire):
+    """`placement` is our addition: "host" (in the host's process) or "process" (in its own)."""
+
     id: EntityId
     image_ref: str = ""
     name: str | None = None
     revision: int = 0
     annotations: dict[str, str] = {}
+    placement: str | None = None
 
 
 class Inventory(Wire):

@@ -67,11 +67,14 @@ class ComponentScaleFailed(ComponentScaled):
 
 
 class ProviderStarted(Event):
+    """`placement` is our addition, as in the inventory."""
+
     name = "provider_started"
     provider_id: EntityId
     host_id: HostId
     image_ref: str
     annotations: dict[str, str] = {}
+    placement: str | None = None
 
 
 class ProviderStartFailed(Event):

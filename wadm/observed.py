@@ -60,6 +60,8 @@ class Running:
     count: int = 1
     annotations: Mapping[str, str] = field(default_factory=dict)
     healthy: bool = True
+    apart: bool = False
+    """A provider in a process of its own: calls of it leave the host's process."""
 
     @property
     def app(self) -> str | None:
@@ -226,7 +228,7 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
             return _succeeded(_with_host(observed, host), host.id, fact.component_id, fact.image_ref)
         case ProviderStarted():
             host = _seen(observed, fact.host_id, now)
-            running = Running(fact.image_ref, 1, fact.annotations)
+            running = Running(fact.image_ref, 1, fact.annotations, apart=fact.placement == "process")
             host = replace(host, providers=_put(host.providers, fact.provider_id, running))
             return _succeeded(_with_host(observed, host), host.id, fact.provider_id, fact.image_ref)
         case ProviderStartFailed():
@@ -333,7 +335,13 @@ def _inventory(observed: Observed, inventory: Inventory, now: float) -> Observed
             c.id: Running(c.image_ref, c.max_instances, c.annotations) for c in inventory.components if c.max_instances
         },
         providers={
-            p.id: Running(p.image_ref, 1, p.annotations, before[p.id].healthy if p.id in before else True)
+            p.id: Running(
+                p.image_ref,
+                1,
+                p.annotations,
+                before[p.id].healthy if p.id in before else True,
+                p.placement == "process",
+            )
             for p in inventory.providers
         },
     )

@@ -271,14 +271,19 @@ class _Round:
 
         if standing.state is State.READY:
             standing = self.refused_by_provider(wanted) or standing
+
+        def apart(id: EntityId) -> bool:
+            return any(h.providers[id].apart for h in self.hosts if id in h.providers)
+
         targets = set(on(wanted.link.target))
         sources = on(wanted.link.source_id)
+        inside = set() if apart(wanted.link.source_id) or apart(wanted.link.target) else targets
         return LinkStatus(
             wanted,
             standing.state,
             standing.reason,
-            tuple(h for h in sources if h in targets),
-            tuple(h for h in sources if h not in targets and targets),
+            tuple(h for h in sources if h in inside),
+            tuple(h for h in sources if h not in inside and targets),
         )
 
     def refused_by_provider(self, wanted: WantedLink) -> _Standing | None:
