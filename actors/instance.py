@@ -207,7 +207,7 @@ class Instance:
         """
         self.detached = True
         self.task = task = start(self._to_the_end(answer, args), f"guest {self.guest.actor}")
-        if answer.done() and not answer.cancelled():
+        if task is None or (answer.done() and not answer.cancelled()):
             return answer.result()
         task.add_done_callback(lambda _: self.close())  # a task cancelled before its first step runs no `finally`
         try:

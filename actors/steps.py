@@ -31,49 +31,56 @@ def continued(coroutine: Coroutine[Any, Any, Any], awaited: Any) -> Generator[An
         coroutine.close()
 
 
-def start(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-    """A task that has run up to its first wait when this returns: most guests are done by then.
+def start(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None] | None:
+    """Run `coroutine` up to its first wait. A task that goes on from there, or None when it is done: most guests are.
 
-    Python 3.12 can do that by itself. Before, the first step is made here in the task's name (so that what it begins,
-    an `asyncio.timeout` for one, belongs to the task), and the task goes on from there.
+    Raises what it raises before its first wait. Python 3.12 has tasks that begin eagerly; before, the first step is
+    made in the name of a stand-in, so that what it begins (an `asyncio.timeout` for one) belongs to the task to come.
     """
     loop = asyncio.get_running_loop()
     if sys.version_info >= (3, 12):
-        return asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+        task = asyncio.Task(coroutine, loop=loop, name=name, eager_start=True)
+        if not task.done():
+            return task
+        task.result()
+        return None
     context = copy_context()
-    step = _FirstStep()
-    task = loop.create_task(_rest(coroutine, step), name=name, context=context)
+    standin = _StandIn()
     caller = asyncio.current_task(loop)
     if caller is not None:
         _leave_task(loop, caller)
-    _enter_task(loop, task)
+    _enter_task(loop, standin)  # type: ignore[arg-type]
     try:
-        step.awaited = context.run(coroutine.send, None)
+        awaited = context.run(coroutine.send, None)
     except StopIteration:
-        step.finished = True
-    except BaseException as error:
-        step.finished = True
-        step.error = error
+        return None
     finally:
-        _leave_task(loop, task)
+        _leave_task(loop, standin)  # type: ignore[arg-type]
         if caller is not None:
             _enter_task(loop, caller)
-    return task
+    standin.task = loop.create_task(continued(coroutine, awaited), name=name, context=context)
+    return standin.task
 
 
-class _FirstStep:
-    """How far a coroutine got before its task took over."""
+class _StandIn:
+    """Answers for a task that is not there yet, and passes on to it once it is. Nobody else can act in between."""
 
-    __slots__ = ("awaited", "error", "finished")
+    __slots__ = ("__weakref__", "task")
 
     def __init__(self) -> None:
-        self.awaited: Any = None
-        self.error: BaseException | None = None
-        self.finished = False
+        self.task: asyncio.Task[None] | None = None
 
+    def cancel(self, msg: Any = None) -> bool:
+        return self.task is not None and self.task.cancel(msg)
 
-async def _rest(coroutine: Coroutine[Any, Any, None], step: _FirstStep) -> None:
-    if step.error is not None:
-        raise step.error
-    if not step.finished:
-        await continued(coroutine, step.awaited)
+    def cancelling(self) -> int:
+        return 0 if self.task is None else self.task.cancelling()
+
+    def uncancel(self) -> int:
+        return 0 if self.task is None else self.task.uncancel()
+
+    def done(self) -> bool:
+        return self.task is not None and self.task.done()
+
+    def get_name(self) -> str:
+        return "first step" if self.task is None else self.task.get_name()
