@@ -6,6 +6,7 @@ Run it with `make demo`. Everything it starts is a process of its own, everythin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
@@ -289,7 +290,7 @@ async def main() -> int:
     title(1, "A broker, two hosts and the deployment manager, each a process")
     stack = Stack(HOSTS)
     try:
-        with tempfile.TemporaryDirectory(prefix="trellis-demo-") as folder:
+        with tempfile.TemporaryDirectory(prefix="trellis-demo-") as folder, contextlib.chdir(folder):
             async with stack:
                 await show(stack, Path(folder))
     except Failure as failure:

@@ -110,7 +110,7 @@ async def _stay(
             rows.insert(0, ["broker", stack.nats, f"pid {stack.broker.process.pid}"])
         if stack.manager is not None:
             rows.append(["manager", f"lattice {lattice}", f"pid {stack.manager.pid}"])
-        for line in columns(rows):
+        for line in columns([*rows, ["logs", str(stack.folder)]]):
             click.echo(line)
         with _state_file(folder, stack), contextlib.ExitStack() as also:
             if not Path.cwd().resolve().is_relative_to(folder.resolve()):
