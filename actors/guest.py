@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from actors.grants import NOTHING, Grants
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
 from lattice.errors import NotLinked
 from lattice.names import DEFAULT_LINK
+
+Kept = TypeVar("Kept")
 
 OUTPUT_KEPT = 16 * 1024
 """Bytes of stdout and stderr, each, kept from the end for the error report of one invocation."""
@@ -59,6 +62,7 @@ class Guest:
     """The host's side of one instance."""
 
     __slots__ = (
+        "_kept",
         "actor",
         "arguments",
         "config",
@@ -104,6 +108,16 @@ class Guest:
         """Called when the instance ends, last first: host state that must not outlive it."""
         self.random: random.Random | None = None if seed is None else random.Random(seed)
         """Where wasi:random draws from; None: the operating system."""
+        self._kept: dict[type, Any] | None = None
+
+    def kept(self, kind: type[Kept]) -> Kept:
+        """The one `kind(guest)` of this instance, made when first asked for: what an interface knows between calls."""
+        if self._kept is None:
+            self._kept = {}
+        found = self._kept.get(kind)
+        if found is None:
+            found = self._kept[kind] = cast("Callable[[Guest], Kept]", kind)(self)
+        return cast(Kept, found)
 
     async def call(self, function: Function, *args: Value) -> Value:
         """Call through the actor's links. Raises WitError (an answer) or LatticeError.

@@ -1,7 +1,8 @@
 """wasi:io: errors, pollables and byte streams.
 
-An input-stream reads a ByteStream. An output-stream writes into a Sink: a ByteStream's writing end behind a body, or a
-guest's standard output. Back-pressure is the sink's room: `check-write` never promises more than fits.
+An input-stream reads a Source, which mostly is a ByteStream. An output-stream writes into a Sink: a ByteStream's
+writing end behind a body, or a guest's standard output. Back-pressure is the sink's room: `check-write` never promises
+more than fits.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Protocol, TypeAlias
 from actors.guest import Guest, Output
 from actors.host_api import Resource, serves
 from lattice import Trap, Value, WitError
-from lattice.streams import CHUNK, ByteStream, StreamClosed
+from lattice.streams import CHUNK, StreamClosed
 
 WRITE_AT_ONCE = 4096
 """Bytes: what WIT lets the blocking-write functions take in one call."""
@@ -105,12 +106,29 @@ class Poll:
             await once(*[pollable.watch for pollable in pollables])
 
 
+class Source(Protocol):
+    """Where an input-stream reads from: a ByteStream's reading end, or something that does as it does."""
+
+    @property
+    def ended(self) -> bool:
+        """All bytes were taken and no more will come."""
+
+    def readable(self) -> bool:
+        """A read would not wait."""
+
+    def read_now(self, size: int) -> bytes:
+        """Up to `size` bytes that are there; b"" when there are none (see `ended`). Raises StreamClosed on a break."""
+
+    def watch(self, waiter: asyncio.Future[None]) -> Callable[[], object]:
+        """Complete `waiter` once `readable` may have changed."""
+
+
 class InputStream(Resource, interface="wasi:io/streams", name="input-stream"):
-    """`input-stream`: the reading end of a ByteStream. `explain` makes the error of a stream that broke off."""
+    """`input-stream`: the reading end of a Source. `explain` makes the error of a stream that broke off."""
 
     __slots__ = ("_explain", "_over", "_source")
 
-    def __init__(self, source: ByteStream, explain: Callable[[StreamClosed], IoError] = IoError.of) -> None:
+    def __init__(self, source: Source, explain: Callable[[StreamClosed], IoError] = IoError.of) -> None:
         self._source = source
         self._explain = explain
         self._over = False
@@ -151,7 +169,7 @@ class InputStream(Resource, interface="wasi:io/streams", name="input-stream"):
     async def arrival(self) -> None:
         """Wait until a read would not wait."""
         while not self.readable():
-            await self._source.changed()
+            await once(self._source.watch)
 
 
 class Sink(Protocol):
@@ -200,7 +218,7 @@ class OutputStream(Resource, interface="wasi:io/streams", name="output-stream"):
     def flush(self) -> None:
         self._sink.room()
 
-    def blocking_flush(self) -> None:
+    async def blocking_flush(self) -> None:
         self._sink.room()
 
     def subscribe(self) -> Pollable:

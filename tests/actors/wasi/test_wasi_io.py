@@ -232,7 +232,7 @@ async def test_standard_streams_reach_the_guests_output():
     assert stderr.check_write() > 0
     stderr.write(b"oh no\n")
     stderr.flush()
-    stderr.blocking_flush()
+    await stderr.blocking_flush()
     assert await Poll.poll(one, [stderr.subscribe()]) == [0]
     one.end()
     assert lines == [("stdout", "hello"), ("stderr", "oh no"), ("stdout", "wor")]
