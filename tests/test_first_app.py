@@ -129,12 +129,12 @@ async def up(project: tuple[Terminal, int]) -> AsyncIterator[Up]:
     finally:
         for name in ("manager", "host-a", "host-b"):  # shown when the test fails
             with contextlib.suppress(OSError, ValueError):
-                print(f"--- {name}\n{started.log(name)}")
+                sys.stdout.write(f"--- {name}\n{started.log(name)}\n")
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
         async with asyncio.timeout(30):
             out, err = await process.communicate()
-        print("--- up", out.decode(), err.decode(), sep="\n")
+        sys.stdout.write(f"--- up\n{out.decode()}\n{err.decode()}\n")
 
 
 async def test_an_app_is_deployed_answers_scales_survives_its_host_and_leaves(up: Up):

@@ -16,7 +16,7 @@ from actors import ComponentDescription, Engine
 from lattice import BadInput, Finding, Place
 from trellis.show import megabytes
 from wadm.images import local_file
-from wadm.manifest import Link
+from wadm.manifest import Link, Manifest
 from wadm.resolve import resolve_images
 from wadm.validate import Checked, check
 
@@ -26,11 +26,8 @@ NOT_CARRIED = "TRL-LINK-005"
 NOT_EXPORTED = "TRL-LINK-006"
 NOT_IMPORTED = "TRL-LINK-007"
 
-THROUGH_LINKS: Mapping[str, str] = {
-    "wasi:keyvalue/": "builtin:keyvalue-nats",
-    "wasi:http/outgoing-handler": "",
-}
-"""Interfaces whose resources the host holds, but whose calls go through a link; and the provider that answers them."""
+THROUGH_LINKS = ("wasi:keyvalue/", "wasi:http/outgoing-handler")
+"""Interfaces whose resources the host holds, but whose calls go through a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +72,7 @@ async def examine(checked: Checked, engine: Engine, say: Callable[[str, str, str
     for index, component in enumerate(manifest.spec.components):
         links = list(component.links())
         if component.name in found:
-            seen += _imports(component.name, found, links, places[component.name])
+            seen += _imports(component.name, found, links, manifest, places[component.name])
         number = iter(range(len(links)))
         for trait, raw in enumerate(component.traits):
             if raw.type != "link":
@@ -102,7 +99,7 @@ async def _describe(
 
 
 def _imports(
-    name: str, found: Mapping[str, ComponentDescription], links: list[Link], place: Place
+    name: str, found: Mapping[str, ComponentDescription], links: list[Link], manifest: Manifest, place: Place
 ) -> Iterable[Finding]:
     linked = {f"{link.namespace}:{link.package}/{interface}" for link in links for interface in link.interfaces}
     for interface in found[name].imports:
@@ -132,17 +129,28 @@ def _imports(
                 fix=f"add to the traits of `{name}`:\n{_trait(key, exporters[0] if exporters else 'PROVIDER')}"
                 + ("" if exporters else "\n       where PROVIDER is a capability or component that exports it"),
             )
-        else:
-            provider = next((ref for prefix, ref in THROUGH_LINKS.items() if key.startswith(prefix)), None)
-            if provider:
-                yield Finding(
-                    NOT_LINKED,
-                    f"`{name}` imports {interface.name} and has no link for it: a call of it would fail",
-                    place,
-                    fix=f"add a capability with  image: {provider}  and to the traits of `{name}`:\n"
-                    + _trait(key, "PROVIDER"),
-                    level="warning",
-                )
+    yield from _forgotten(name, found[name], linked, manifest, place)
+
+
+def _forgotten(
+    name: str, description: ComponentDescription, linked: set[str], manifest: Manifest, place: Place
+) -> Iterable[Finding]:
+    """Imports that the host serves through a link, and a provider for them in this manifest, but no link.
+
+    Without such a provider it says nothing: worlds import much that a program may never call.
+    """
+    imported = [i.name.partition("@")[0] for i in description.imports]
+    missing = [key for key in imported if key.startswith("wasi:keyvalue/") and key not in linked]
+    store = next((c.name for c in manifest.spec.components if "keyvalue" in (c.properties.image or "")), None)
+    if missing and store is not None and not any(key.startswith("wasi:keyvalue/") for key in linked):
+        names = ", ".join(key.partition("/")[2] for key in missing)
+        yield Finding(
+            NOT_LINKED,
+            f"`{name}` imports wasi:keyvalue ({names}) and is not linked to `{store}`: a call would fail",
+            place,
+            fix=f"add to the traits of `{name}`:\n{_trait(f'wasi:keyvalue/{names}', store)}",
+            level="warning",
+        )
 
 
 def _ends(name: str, link: Link, found: Mapping[str, ComponentDescription], place: Place) -> Iterable[Finding]:

@@ -15,14 +15,23 @@ T = TypeVar("T")
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(work: Coroutine[Any, Any, T], *, quiet: bool = True) -> T:
-    """Run a verb. Ctrl-C cancels it, and is raised as KeyboardInterrupt when its cleanup is done.
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a verb that speaks for itself: of what is logged beneath it, only errors show.
 
-    A `quiet` verb speaks for itself: of what is logged beneath it, only errors show.
+    Ctrl-C cancels it, and is raised as KeyboardInterrupt when its cleanup is done.
     """
-    if quiet:
-        configure("text", "error")
+    configure("text", "error")
     return asyncio.run(work)
+
+
+def run_for_long(work: Coroutine[Any, Any, T]) -> T:
+    """Run a process that stays and has much to do: on uvloop where that is installed (the extra `fast`)."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import click
 from trellis.failures import failure
 from trellis.logs import Format, configure, log_options
 from trellis.options import Where, lattice_options, where
-from trellis.running import run, told_to_stop
+from trellis.running import run_for_long, told_to_stop
 
 
 @click.group
@@ -31,7 +31,7 @@ def start(
     """Join a lattice, until SIGTERM or Ctrl-C."""
     labelled = parse_labels(labels)
     configure(log_format, log_level)
-    run(_host(where(nats, lattice), name, labelled), quiet=False)
+    run_for_long(_host(where(nats, lattice), name, labelled))
 
 
 def parse_labels(labels: tuple[str, ...]) -> dict[str, str]:

@@ -83,4 +83,4 @@ def _how(interface: InterfaceDescription) -> str:
     from trellis.preflight import THROUGH_LINKS
 
     how = HOW[interface.how or "served"]
-    return f"{how}, through a link" if interface.name.startswith(tuple(THROUGH_LINKS)) else how
+    return f"{how}, through a link" if interface.name.startswith(THROUGH_LINKS) else how

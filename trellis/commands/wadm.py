@@ -8,7 +8,7 @@ import click
 
 from trellis.logs import Format, configure, log_options
 from trellis.options import Where, lattice_options, where
-from trellis.running import run, told_to_stop
+from trellis.running import run_for_long, told_to_stop
 
 
 @click.group
@@ -22,7 +22,7 @@ def command() -> None:
 def start(nats: str | None, lattice: str | None, log_format: Format, log_level: str) -> None:
     """Manage a lattice, until SIGTERM or Ctrl-C."""
     configure(log_format, log_level)
-    run(_manager(where(nats, lattice)), quiet=False)
+    run_for_long(_manager(where(nats, lattice)))
 
 
 async def _manager(place: Where) -> None:
