@@ -7,6 +7,7 @@ them wraps one Handler in another.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import random
 import time
@@ -174,10 +175,15 @@ def deadline(seconds: float) -> Middleware:
 
 
 def traced(handler: Handler) -> Handler:
-    """Continue the caller's W3C trace (or begin one) and log each finished call at debug level."""
+    """Begin a W3C trace where the caller has none, and log each finished call at debug level.
+
+    A trace that is there is passed on as it is: a span of our own would only be right if somebody recorded it.
+    """
 
     async def handle(invocation: Invocation) -> Value:
-        call = invocation.under(child_of(invocation.trace))
+        call = invocation if invocation.trace else invocation.under(child_of(EMPTY))
+        if not _debugging():
+            return await handler(call)
         begun = time.perf_counter()
         outcome = "ok"
         try:
@@ -203,6 +209,12 @@ def traced(handler: Handler) -> Handler:
             )
 
     return handle
+
+
+def _debugging() -> bool:
+    """Whether anybody would see a debug line."""
+    enabled: Callable[[int], bool] | None = getattr(log, "is_enabled_for", None)
+    return enabled is None or enabled(logging.DEBUG)
 
 
 def child_of(trace: Mapping[str, str]) -> dict[str, str]:

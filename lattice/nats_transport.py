@@ -32,9 +32,6 @@ PENDING_MESSAGES = 65536
 PENDING_BYTES = 256 * 1024 * 1024
 """What one subscription may hold unread before the client drops messages (as NATS calls a slow consumer)."""
 
-NO_RESPONDERS_PAUSE = 0.005
-"""Seconds before a request that nobody listens to is asked once more."""
-
 
 @dataclass(frozen=True, slots=True)
 class NatsOptions:
@@ -197,12 +194,7 @@ class NatsTransport:
     ) -> Message:
         extra = dict(headers) if headers else None
         try:
-            try:
-                answer = await self._client.request(subject, data, timeout=timeout, headers=extra)
-            except nats.errors.NoRespondersError:
-                # Nobody got it, so asking again is safe; a server can be a moment late to see a new subscription.
-                await asyncio.sleep(NO_RESPONDERS_PAUSE)
-                answer = await self._client.request(subject, data, timeout=timeout, headers=extra)
+            answer = await self._client.request(subject, data, timeout=timeout, headers=extra)
         except (nats.errors.Error, OSError) as error:
             if isinstance(error, nats.errors.TimeoutError):
                 raise DeadlineExceeded(f"no answer on {subject} within {timeout:.3g} s") from error
@@ -287,6 +279,8 @@ class NatsTransport:
 
     async def flush(self) -> None:
         try:
+            # nats-py writes the PING ahead of what is still pending, so the first round only empties its buffer
+            await self._client.flush()
             await self._client.flush()
         except (nats.errors.Error, OSError) as error:
             raise translated(error, "flush") from error
