@@ -76,7 +76,7 @@ class Component:
                     if used := signature.unsupported():
                         findings.append(
                             Finding(
-                                "component-unsupported-type",
+                                "TRL-IMG-004",
                                 f"{self.name or 'the component'} {side} {interface.name}#{name}, "
                                 f"which uses {', '.join(used)}",
                                 why="streams, futures and async functions belong to WASI 0.3, which is not served yet",

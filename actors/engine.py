@@ -181,7 +181,7 @@ class Engine:
         except (WasmtimeError, ValueError) as error:
             raise BadInput(
                 Finding(
-                    "component-invalid",
+                    "TRL-IMG-002",
                     f"{name} is not a valid component: {_first_lines(str(error))}",
                     fix="build it again with a current toolchain; `wasm-tools validate` says more",
                 )
@@ -231,12 +231,12 @@ def _read(source: bytes | Path, name: str) -> tuple[bytes, str]:
             data = source.read_bytes()
         except IsADirectoryError as error:
             raise BadInput(
-                Finding("component-missing", f"{name} is a directory", fix="name the .wasm file inside it")
+                Finding("TRL-IMG-001", f"{name} is a directory", fix="name the .wasm file inside it")
             ) from error
         except OSError as error:
             raise BadInput(
                 Finding(
-                    "component-missing",
+                    "TRL-IMG-001",
                     f"cannot read {name}: {error.strerror or error}",
                     fix="build the component first, or correct the path",
                 )
@@ -247,11 +247,11 @@ def _read(source: bytes | Path, name: str) -> tuple[bytes, str]:
         try:
             data = bytes(wat2wasm(data.decode()))
         except (WasmtimeError, UnicodeDecodeError) as error:
-            raise BadInput(Finding("component-invalid", f"{name}: {_first_lines(str(error), 8)}")) from error
+            raise BadInput(Finding("TRL-IMG-002", f"{name}: {_first_lines(str(error), 8)}")) from error
     if data.startswith(_CORE_MODULE):
         raise BadInput(
             Finding(
-                "component-core-module",
+                "TRL-IMG-002",
                 f"{name} is a core Wasm module, not a component",
                 why="an actor talks to its host through typed interfaces, which only components have",
                 fix="build for wasm32-wasip2, or wrap it: `wasm-tools component new module.wasm -o component.wasm`; "
@@ -261,7 +261,7 @@ def _read(source: bytes | Path, name: str) -> tuple[bytes, str]:
     if not data.startswith(_COMPONENT):
         raise BadInput(
             Finding(
-                "component-not-wasm",
+                "TRL-IMG-002",
                 f"{name} is not WebAssembly: it begins with {data[:8]!r}" if data else f"{name} is empty",
                 fix="give a component's .wasm file",
             )

@@ -107,7 +107,7 @@ def refuse_unlinkable(component: Component, served: Mapping[str, HostInterface] 
             names = sorted({resource.name for resource in interface.resources.values()}) or ["a resource"]
             findings.append(
                 Finding(
-                    "component-resource-import",
+                    "TRL-LNK-004",
                     f"{component.name or 'the component'} imports {interface.name or 'functions of the world'}, "
                     f"which passes resources ({', '.join(names)})",
                     why="this host does not implement that interface, and a resource cannot cross a link",

@@ -168,7 +168,7 @@ class Components:
             if missing:
                 raise BadInput(
                     Finding(
-                        "TRL-LINK-003",
+                        "TRL-LNK-001",
                         f'component "{id}" imports {", ".join(missing)}, and no link provides it',
                         why="the host does not implement that interface itself",
                         fix="add a link trait from this component to a capability that exports it",
@@ -322,10 +322,10 @@ def _number(values: dict[str, str], key: str, default: int) -> int:
 
 
 def failure(error: BaseException) -> str:
-    """What went wrong in one line, with causes, for events and logs."""
+    """What went wrong in one line, with code and cause, for events and logs."""
     if isinstance(error, BadInput):
         return "; ".join(
-            finding.message
+            f"{finding.code}: {finding.message}"
             + (f" ({finding.why})" if finding.why else "")
             + (f"; fix: {finding.fix}" if finding.fix else "")
             for finding in error.findings

@@ -54,8 +54,8 @@ def parse_config(model: type[Model], config: Mapping[str, str], *, of: str) -> M
 def _finding(detail: Any, of: str) -> Finding:
     key = ".".join(str(part) for part in detail["loc"])
     if detail["type"] == "missing":
-        return Finding("config", f'{of}: "{key}" is missing', fix=f'set "{key}" in the configuration')
+        return Finding("TRL-CFG-002", f'{of}: "{key}" is missing', fix=f'set "{key}" in the configuration')
     message = detail["msg"].removeprefix("Value error, ")
     what = f' "{key}"' if key else ""
     got = f" (got {detail['input']!r})" if isinstance(detail["input"], str) else ""
-    return Finding("config", f"{of}:{what} {message[0].lower()}{message[1:]}{got}")
+    return Finding("TRL-CFG-002", f"{of}:{what} {message[0].lower()}{message[1:]}{got}")

@@ -83,7 +83,7 @@ def _unknown(ref: str, name: str) -> BadInput:
     meant = ALIASES.get(near[0], near[0]) if near else None
     return BadInput(
         Finding(
-            "provider-ref",
+            "TRL-PRV-003",
             f'no provider is known as "{ref}"',
             hint=f'did you mean "builtin:{meant}"?' if meant else "",
             fix="use one of "
@@ -105,7 +105,7 @@ def in_module(text: str) -> Factory:
     try:
         module = importlib.import_module(name)
     except ImportError as error:
-        raise BadInput(Finding("provider-load", f"cannot import {name}: {error}")) from error
+        raise BadInput(Finding("TRL-PRV-004", f"cannot import {name}: {error}")) from error
     return _only_provider(module, wanted, name)
 
 
@@ -114,11 +114,11 @@ def in_file(text: str) -> Factory:
     path_text, _, wanted = text.partition(":") if re.search(r"\.py:\w+$", text) else (text, "", "")
     path = Path(path_text).expanduser().resolve()
     if not path.is_file():
-        raise BadInput(Finding("provider-load", f"there is no file {path}"))
+        raise BadInput(Finding("TRL-PRV-004", f"there is no file {path}"))
     name = f"trellis_provider_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise BadInput(Finding("provider-load", f"{path} is not a Python file"))
+        raise BadInput(Finding("TRL-PRV-004", f"{path} is not a Python file"))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     if str(path.parent) not in sys.path:
@@ -127,7 +127,7 @@ def in_file(text: str) -> Factory:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise BadInput(Finding("provider-load", f"{path} cannot be loaded: {type(error).__name__}: {error}")) from error
+        raise BadInput(Finding("TRL-PRV-004", f"{path} cannot be loaded: {type(error).__name__}: {error}")) from error
     return _only_provider(module, wanted, str(path))
 
 
@@ -140,7 +140,7 @@ def _only_provider(module: ModuleType, wanted: str, place: str) -> Factory:
     if wanted:
         if wanted not in found:
             has = ", ".join(found) or "none"
-            raise BadInput(Finding("provider-load", f"{place} has no Provider class {wanted} (it has: {has})"))
+            raise BadInput(Finding("TRL-PRV-004", f"{place} has no Provider class {wanted} (it has: {has})"))
         return found[wanted]
     # a class that others in the file extend is a base, not the one to run
     leaves = {n: c for n, c in found.items() if not any(c in other.__bases__ for other in found.values())}
@@ -148,11 +148,11 @@ def _only_provider(module: ModuleType, wanted: str, place: str) -> Factory:
         return next(iter(leaves.values()))
     if not leaves:
         raise BadInput(
-            Finding("provider-load", f"{place} has no class that extends Provider", fix="write `class Name(Provider):`")
+            Finding("TRL-PRV-004", f"{place} has no class that extends Provider", fix="write `class Name(Provider):`")
         )
     raise BadInput(
         Finding(
-            "provider-load",
+            "TRL-PRV-004",
             f"{place} has several Provider classes: {', '.join(sorted(leaves))}",
             fix=f"say which one: {place}:{min(leaves)}",
         )

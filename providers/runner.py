@@ -281,7 +281,7 @@ def _from_host(line: str) -> Start:
         where = ".".join(str(part) for part in first["loc"])
         raise BadInput(
             Finding(
-                "provider-start",
+                "TRL-PRV-005",
                 f"standard input does not hold the line of JSON that a host writes: {where} {first['msg']}",
                 fix="to run it by hand, say where: --lattice default --id my-provider",
             )
@@ -317,7 +317,7 @@ def _by_hand(options: argparse.Namespace, make: Callable[[], Provider]) -> Start
     try:
         own = entity_id(options.id or _kebab(kind.__name__))
     except ValueError as error:
-        raise BadInput(Finding("provider-id", str(error))) from None
+        raise BadInput(Finding("TRL-CLI-001", str(error))) from None
     config = _pairs(options.link_config)
     packages: dict[str, dict[str, None]] = {}
     for interface in options.interface or [e.function.interface for e in kind.exports.values()]:
@@ -353,7 +353,7 @@ def _pairs(items: Sequence[str] | None) -> dict[str, str]:
     for item in items or ():
         key, sep, value = item.partition("=")
         if not sep:
-            raise BadInput(Finding("provider-option", f"{item!r} is not KEY=VALUE"))
+            raise BadInput(Finding("TRL-CLI-001", f"{item!r} is not KEY=VALUE"))
         pairs[key] = value
     return pairs
 

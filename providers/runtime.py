@@ -196,7 +196,7 @@ class Runtime:
 
     def _made(self, record: LinkRecord) -> Link[Any]:
         if self.id not in (record.source_id, record.target):
-            raise BadInput(Finding("link", f'link {record} is not about provider "{self.id}"'))
+            raise BadInput(Finding("TRL-LNK-007", f'link {record} is not about provider "{self.id}"'))
         raw = record.target_config if record.target == self.id else record.source_config
         model = self.provider.link_config
         config = dict(raw) if model is None else parse_config(model, raw, of=f"link {record}")

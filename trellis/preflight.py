@@ -20,11 +20,11 @@ from wadm.manifest import Link, Manifest
 from wadm.resolve import resolve_images
 from wadm.validate import Checked, check
 
-NOT_PROVIDED = "TRL-LINK-003"
-NOT_LINKED = "TRL-LINK-004"
-NOT_CARRIED = "TRL-LINK-005"
-NOT_EXPORTED = "TRL-LINK-006"
-NOT_IMPORTED = "TRL-LINK-007"
+NOT_PROVIDED = "TRL-LNK-001"
+NOT_LINKED = "TRL-LNK-003"
+NOT_CARRIED = "TRL-LNK-004"
+NOT_EXPORTED = "TRL-LNK-005"
+NOT_IMPORTED = "TRL-LNK-006"
 
 THROUGH_LINKS = ("wasi:keyvalue/", "wasi:http/outgoing-handler")
 """Interfaces whose resources the host holds, but whose calls go through a link."""

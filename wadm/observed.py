@@ -46,7 +46,7 @@ DEAD_AFTER = 4.0
 SILENT_AFTER = 70.0
 """The same for hosts that only send the standard heartbeat, every 30 s."""
 
-_MAY_LAG = frozenset({"TRL-LNK-001", "TRL-LINK-003", "TRL-CFG-001"})
+_MAY_LAG = frozenset({"TRL-LNK-001", "TRL-CFG-001"})
 
 FORGET_AFTER = 600.0
 """Seconds after which a host that is gone is not even listed any more."""

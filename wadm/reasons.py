@@ -49,7 +49,12 @@ UNDER_WAY = "TRL-RUN-002"
 IN_THE_WAY = "TRL-LNK-002"
 UNWELL = "TRL-PRV-002"
 
+NOT_STARTED = "TRL-PRV-005"
+_PASSING = frozenset({RETRYING, UNDER_WAY, UNWELL, NOT_STARTED})
+"""Codes of what may mend itself: a back end that is down comes back."""
+
 _CODED = re.compile(r"\b(TRL-[A-Z]+-\d{3})\b")
+CODE_PREFIX = re.compile(r"\bTRL-[A-Z]+-\d{3}: ")
 _TERMINAL: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (code, re.compile(pattern, re.IGNORECASE))
     for code, pattern in (
@@ -83,6 +88,6 @@ _TERMINAL: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 def terminal(error: str) -> str | None:
     """The reason code of a host's error that will not go away by itself, or None when trying again may help."""
     coded = _CODED.search(error)
-    if coded is not None and coded[1] != RETRYING:
-        return coded[1]
+    if coded is not None:
+        return None if coded[1] in _PASSING else coded[1]
     return next((code for code, pattern in _TERMINAL if pattern.search(error)), None)

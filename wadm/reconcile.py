@@ -33,6 +33,7 @@ from wadm.desired import SETTINGS, Desired, Kind, Rule, Spread, Wanted, WantedLi
 from wadm.observed import NOWHERE, Failure, Host, Observed, Running
 from wadm.placement import Placed, place, ranking
 from wadm.reasons import (
+    CODE_PREFIX,
     IN_THE_WAY,
     NO_CONFIG,
     NO_FIT,
@@ -560,7 +561,8 @@ def same_link(old: LinkDefinition, new: LinkDefinition) -> bool:
 
 
 def _sentence(text: str) -> str:
-    text = text.strip()
+    """A host's error as a sentence, without the code: that stands beside it."""
+    text = CODE_PREFIX.sub("", text.strip())
     return text if text.endswith((".", "!", "?")) else text + "."
 
 

@@ -103,7 +103,7 @@ async def _bind(address: str) -> socket.socket:
     try:
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise BadInput(Finding("http-address", f'cannot listen on {address}: "{host}" is not an address')) from error
+        raise BadInput(Finding("TRL-PRV-001", f'cannot listen on {address}: "{host}" is not an address')) from error
     family, kind, proto, _, place = min(found, key=lambda entry: entry[0] != socket.AF_INET)
     sock = socket.socket(family, kind, proto)
     try:
@@ -124,21 +124,21 @@ def _refusal(address: str, host: str, port: int, error: OSError) -> Finding:
     match error.errno:
         case errno.EADDRINUSE:
             return Finding(
-                "http-address",
+                "TRL-PRV-001",
                 f"cannot listen on {address}: port {port} is in use",
                 why="another process of this machine, or another link, listens there",
                 fix=f'set another "address", or stop the other one (ss -ltnp "sport = :{port}" names it)',
             )
         case errno.EACCES | errno.EPERM:
             return Finding(
-                "http-address",
+                "TRL-PRV-001",
                 f"cannot listen on {address}: not permitted",
                 fix=f"choose a port from 1024 up, or let the host's user bind port {port}",
             )
         case errno.EADDRNOTAVAIL:
             return Finding(
-                "http-address",
+                "TRL-PRV-001",
                 f"cannot listen on {address}: no network interface of this machine has the address {host}",
                 fix="use 127.0.0.1 for this machine only, or 0.0.0.0 for all its interfaces",
             )
-    return Finding("http-address", f"cannot listen on {address}: {error.strerror or error}")
+    return Finding("TRL-PRV-001", f"cannot listen on {address}: {error.strerror or error}")

@@ -249,7 +249,7 @@ class HttpServer(Provider):
         found = config.path if mode == "path" else config.host
         if not found:
             raise BadInput(
-                Finding("http-route", f'link {link.record}: "{mode}" is missing', why=f'routing_mode is "{mode}"')
+                Finding("TRL-PRV-006", f'link {link.record}: "{mode}" is missing', why=f'routing_mode is "{mode}"')
             )
         return found if mode == "path" else found.lower()
 
@@ -259,7 +259,7 @@ class HttpServer(Provider):
             mode = self.settings.routing_mode
             raise BadInput(
                 Finding(
-                    "http-route",
+                    "TRL-PRV-006",
                     f'link {link.record}: {mode} {key} belongs to "{taken.link.peer}" already',
                     fix=f'give one of them another "{mode}" in its source_config',
                 )

@@ -69,7 +69,7 @@ class Tls(BaseModel):
         try:
             context.load_cert_chain(self.tls_cert_file, self.tls_priv_key_file)
         except (OSError, ssl.SSLError) as error:
-            raise BadInput(Finding("http-tls", f"cannot use {self.tls_cert_file} and its key: {error}")) from error
+            raise BadInput(Finding("TRL-PRV-007", f"cannot use {self.tls_cert_file} and its key: {error}")) from error
         return context
 
 

@@ -149,7 +149,7 @@ class NatsKeyValue(KeyValue):
         except NoBucket:
             raise BadInput(
                 Finding(
-                    "keyvalue-bucket",
+                    "TRL-PRV-008",
                     f'link {link.record}: there is no bucket "{link.config.bucket}"',
                     fix='create it (nats kv add), or set "enable_bucket_auto_create" to "true"',
                 )

@@ -131,25 +131,25 @@ async def refusal(engine: Engine, source: bytes | Path) -> BadInput:
 
 async def test_a_missing_file_is_named(wat_engine: Engine, tmp_path: Path) -> None:
     refused = await refusal(wat_engine, tmp_path / "absent.wasm")
-    assert refused.findings[0].code == "component-missing"
+    assert refused.findings[0].code == "TRL-IMG-001"
     assert "absent.wasm: No such file" in str(refused)
     assert "is a directory" in str(await refusal(wat_engine, tmp_path))
 
 
 async def test_a_core_module_is_told_from_a_component(wat_engine: Engine) -> None:
     refused = await refusal(wat_engine, bytes(wat2wasm("(module)")))
-    assert refused.findings[0].code == "component-core-module"
+    assert refused.findings[0].code == "TRL-IMG-002"
     assert "wasm-tools component new" in refused.findings[0].fix
 
 
 @pytest.mark.parametrize("data", [b"", b"#!/bin/sh", b"\0asm\x02\0\0\0"])
 async def test_something_that_is_not_wasm_is_refused(wat_engine: Engine, data: bytes) -> None:
-    assert (await refusal(wat_engine, data)).findings[0].code == "component-not-wasm"
+    assert (await refusal(wat_engine, data)).findings[0].code == "TRL-IMG-002"
 
 
 async def test_a_broken_component_is_refused(wat_engine: Engine) -> None:
     broken = bytes(wat2wasm(COMPUTE))[:-7]
-    assert (await refusal(wat_engine, broken)).findings[0].code == "component-invalid"
+    assert (await refusal(wat_engine, broken)).findings[0].code == "TRL-IMG-002"
     assert "expected" in str(await refusal(wat_engine, b"(component (nonsense))"))
 
 

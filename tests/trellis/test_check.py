@@ -140,7 +140,7 @@ def test_a_core_module_is_told_from_a_component(app: Path):
 def test_an_import_that_nothing_provides_is_named_with_what_would(app: Path):
     result = check(app, ASKS, ADDS)
     assert result.exit_code == 1
-    assert "error[TRL-LINK-003]: `asker` imports demo:math/ops@0.1.0, and nothing provides it" in result.stderr
+    assert "error[TRL-LNK-001]: `asker` imports demo:math/ops@0.1.0, and nothing provides it" in result.stderr
     assert "`adder` exports it" in result.stderr
     assert "target: adder" in result.stderr and "interfaces: [ops]" in result.stderr
 
@@ -172,7 +172,7 @@ def test_findings_come_as_json_too(app: Path):
     assert result is not None and result.exit_code == 1
     said = json.loads(result.stdout)
     assert said["ok"] is False
-    assert [f["code"] for f in said["findings"]] == ["TRL-LINK-003"]
+    assert [f["code"] for f in said["findings"]] == ["TRL-LNK-001"]
 
 
 def test_a_manifest_that_is_not_there_is_a_user_error(app: Path):
@@ -185,7 +185,7 @@ def test_deploy_finds_the_same_before_it_needs_a_lattice(app: Path):
     check(app, ASKS, ADDS)
     result = CliRunner().invoke(cli, ["deploy", "--nats", "nats://127.0.0.1:1"])
     assert result.exit_code == 1
-    assert "TRL-LINK-003" in result.stderr
+    assert "TRL-LNK-001" in result.stderr
 
 
 def test_inspect_shows_types_and_who_answers_each_import(app: Path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Broker
+from servers import Broker
 from simulated_host import SimulatedHost
 from simulated_lattice import component, manifest_text
 
