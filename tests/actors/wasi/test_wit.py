@@ -20,8 +20,6 @@ GUESTS_SIDE = {"wasi:cli/run", "wasi:http/incoming-handler", "wasi:keyvalue/watc
 """Interfaces that guests export."""
 
 NEVER_GIVEN_OUT = {
-    "descriptor",
-    "directory-entry-stream",
     "tcp-socket",
     "udp-socket",
     "incoming-datagram-stream",
