@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from actors.component import Component, exported
 from actors.exports import exports_of
 from actors.grants import NOTHING, Grants
-from actors.guest import Guest, nothing_linked
+from actors.guest import Guest, OnLine, nothing_linked
 from actors.instance import Instance
 from actors.limits import Limits
 from actors.linker import Linker
@@ -21,8 +21,8 @@ from lattice.invocation import Permits
 class Actor:
     """Serves invocations, each in an instance of its own.
 
-    `imports` is the Handler behind every import the host does not serve itself. `on_line(stream, line)` gets what
-    guests print. Raises BadInput when the component has imports that nothing can satisfy.
+    `imports` is the Handler behind every import the host does not serve itself. `on_line` gets what guests print.
+    Raises BadInput when the component has imports that nothing can satisfy.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Actor:
         arguments: tuple[str, ...] = (),
         grants: Grants = NOTHING,
         limits: Limits | None = None,
-        on_line: Callable[[str, str], None] | None = None,
+        on_line: OnLine | None = None,
     ) -> None:
         self.id = id
         self.component = component

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from actors.grants import NOTHING, Grants
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
@@ -17,6 +17,10 @@ OUTPUT_KEPT = 16 * 1024
 """Bytes of stdout and stderr, each, kept from the end for the error report of one invocation."""
 
 
+OnLine: TypeAlias = Callable[[Invocation | None, str, str], None]
+"""Told of each line a guest prints: (the invocation it serves, "stdout" or "stderr", the line)."""
+
+
 async def nothing_linked(invocation: Invocation) -> Value:
     """The imports of an actor that was given none."""
     raise NotLinked(f'actor "{invocation.source}" is not linked to {invocation.function.interface}')
@@ -25,11 +29,12 @@ async def nothing_linked(invocation: Invocation) -> Value:
 class Output:
     """What the guest writes to one of its standard streams: passed on line by line, its end kept for errors."""
 
-    __slots__ = ("_line", "kept", "on_line", "stream")
+    __slots__ = ("_line", "invocation", "kept", "on_line", "stream")
 
-    def __init__(self, stream: str, on_line: Callable[[str, str], None] | None) -> None:
+    def __init__(self, stream: str, on_line: OnLine | None, invocation: Invocation | None = None) -> None:
         self.stream = stream
         self.on_line = on_line
+        self.invocation = invocation
         self.kept = bytearray()
         self._line = bytearray()
 
@@ -45,12 +50,12 @@ class Output:
             lines, rest = [*lines, rest], bytearray()
         self._line = bytearray(rest)
         for line in lines:
-            self.on_line(self.stream, line.decode(errors="replace"))
+            self.on_line(self.invocation, self.stream, line.decode(errors="replace"))
 
     def flush(self) -> None:
         """Pass on a last line without a newline."""
         if self._line and self.on_line is not None:
-            self.on_line(self.stream, self._line.decode(errors="replace"))
+            self.on_line(self.invocation, self.stream, self._line.decode(errors="replace"))
         self._line.clear()
 
     def tail(self) -> str:
@@ -88,7 +93,7 @@ class Guest:
         arguments: tuple[str, ...] = (),
         grants: Grants = NOTHING,
         invocation: Invocation | None = None,
-        on_line: Callable[[str, str], None] | None = None,
+        on_line: OnLine | None = None,
         seed: int | None = None,
     ) -> None:
         self.actor = actor
@@ -98,8 +103,8 @@ class Guest:
         self.arguments = arguments
         self.grants = grants
         self.invocation = invocation
-        self.stdout = Output("stdout", on_line)
-        self.stderr = Output("stderr", on_line)
+        self.stdout = Output("stdout", on_line, invocation)
+        self.stderr = Output("stderr", on_line, invocation)
         self.links: dict[str, LinkName] = {}
         """Link names chosen by `wasmcloud:bus/lattice.set-link-name`, by interface without version."""
         self.failure: Exception | None = None

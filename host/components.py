@@ -16,9 +16,10 @@ from host.configs import Configs
 from host.images import component_file
 from host.links import Links
 from host.router import Local, Router
-from lattice import BadInput, EntityId, Finding, HostId, LatticeError, traced
+from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError, traced
 from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
+from lattice.invocation import trace_id
 from lattice.lattice import Lattice, Serving
 
 log = structlog.get_logger("host")
@@ -303,9 +304,10 @@ def _room(actor: Actor) -> Callable[[], bool]:
     return lambda: permits.free > 0 and not permits.waiting
 
 
-def _wrote(id: EntityId, stream: str, line: str) -> None:
-    """A line that a guest printed."""
-    log.info("component.wrote", component=id, stream=stream, line=line)
+def _wrote(id: EntityId, invocation: Invocation | None, stream: str, line: str) -> None:
+    """A line that a guest printed, with the trace of the request it was printed for."""
+    trace = "" if invocation is None else trace_id(invocation.trace)
+    log.info("component.wrote", component=id, stream=stream, line=line, trace=trace)
 
 
 def _number(values: dict[str, str], key: str, default: int) -> int:

@@ -74,7 +74,7 @@ async def test_recursion_without_end_is_a_trap_that_says_so(actor_of: MakeActor)
 
 async def test_a_trap_carries_the_last_lines_the_guest_wrote(actor_of: MakeActor) -> None:
     lines: list[tuple[str, str]] = []
-    actor = await actor_of(WRITER, on_line=lambda stream, line: lines.append((stream, line)))
+    actor = await actor_of(WRITER, on_line=lambda _, stream, line: lines.append((stream, line)))
     with pytest.raises(Trap) as caught:
         await actor.handle(call("panic"))
     assert caught.value.details["output"] == "thread main panicked\n"

@@ -214,7 +214,7 @@ async def test_asyncio_in_the_guest_streams_both_ways(guest):
 
 async def test_what_a_guest_prints_is_passed_on_line_by_line(guest):
     lines: list[tuple[str, str]] = []
-    actor = await guest(on_line=lambda stream, line: lines.append((stream, line)))
+    actor = await guest(on_line=lambda _, stream, line: lines.append((stream, line)))
     await ask(actor, "/print")
     assert sorted(lines) == [("stderr", "to stderr"), ("stdout", "to stdout")]
 

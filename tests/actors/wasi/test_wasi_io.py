@@ -226,7 +226,7 @@ async def test_random_refuses_to_fill_the_hosts_memory():
 
 async def test_standard_streams_reach_the_guests_output():
     lines: list[tuple[str, str]] = []
-    one = guest(on_line=lambda stream, line: lines.append((stream, line)))
+    one = guest(on_line=lambda _, stream, line: lines.append((stream, line)))
     await Stdout.get_stdout(one).blocking_write_and_flush(b"hello\nwor")
     stderr = Stderr.get_stderr(one)
     assert stderr.check_write() > 0
