@@ -262,6 +262,12 @@ async def test_commands_name_what_is_not_there(project: tuple[Terminal, int]):
         assert "counter, http, store" in err
         _, err = await terminal.run("deploy", "later.yaml", "--timeout", "20", code=2)
         assert "error[TRL-PLC-001]" in err and "zone=b" in err and "trellis host start --label" in err
+        watching = await terminal.start("status", "-w")
+        assert watching.stdout is not None
+        assert b"lattice empty" in await watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        await watching.communicate()
+        assert watching.returncode == 130
         _, err = await terminal.run("status", "--lattice", "other", code=3)
         assert "no deployment manager runs on lattice `other`" in err and "trellis wadm start" in err
     finally:

@@ -6,22 +6,7 @@
     3    the lattice cannot be reached
     130  the user let go of a command that was waiting (Ctrl-C)
 
-| code        | what                                  | code        | what                                  |
-|-------------|---------------------------------------|-------------|---------------------------------------|
-| TRL-CLI-001 | the command line is not understood    | TRL-BLD-001 | a trellis.toml that cannot be used    |
-| TRL-CLI-002 | a file that cannot be read            | TRL-BLD-002 | componentize-py is not installed      |
-| TRL-NET-001 | no NATS server answers                | TRL-BLD-003 | a build failed                        |
-| TRL-NET-002 | no deployment manager answers         | TRL-IMG-001 | a component's file is not there       |
-| TRL-NET-004 | a call over the lattice failed        | TRL-IMG-002 | a file that is not a Wasm component   |
-| TRL-APP-001 | no such app                           | TRL-LNK-001 | an import that nothing provides       |
-| TRL-APP-002 | several apps, none was named          | TRL-LNK-003 | an import without a link              |
-| TRL-APP-003 | no such component                     | TRL-LNK-004 | a link that the component never uses  |
-| TRL-APP-004 | that version has other content        | TRL-UP-001  | no nats-server binary                 |
-| TRL-APP-005 | the manager refused                   | TRL-UP-002  | a port in use                         |
-| TRL-APP-006 | the app cannot become ready as it is  | TRL-UP-003  | a process did not start, or ended     |
-| TRL-APP-007 | not ready in time                     |             |                                       |
-
-`TRL-MAN-*` come from `wadm.validate`, and the reasons in a status from `wadm.reasons`.
+Every error has a code; `docs/errors.md` lists them.
 """
 
 from __future__ import annotations
