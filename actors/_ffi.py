@@ -133,6 +133,7 @@ _func_is_async = _bind(_quick, "wasmtime_component_func_type_async", c_bool, _P)
 # -- configuration
 
 _async_stack_size = _bind(_quick, "wasmtime_config_async_stack_size_set", None, _P, c_size_t)
+_concurrency_support = _bind(_quick, "wasmtime_config_concurrency_support_set", None, _P, c_bool)
 _POOL = "wasmtime_pooling_allocation_config_"
 _pool_new = _bind(_quick, _POOL + "new", _P)
 _pool_delete = _bind(_quick, _POOL + "delete", None, _P)
@@ -412,6 +413,15 @@ def is_async(function: components.FuncType) -> bool:
 def set_stack(config: Config, async_stack: int) -> None:
     """Bytes of each guest's stack, on which host functions run too."""
     _async_stack_size(pointer(config), async_stack)
+
+
+def without_concurrency(config: Config) -> None:
+    """Leave out wasmtime's own tasks (WASI 0.3), which the C API cannot reach.
+
+    In wasmtime 50 they make a host function that is given two borrowed handles trap: "deferred host scope has no call
+    context". Code compiled with them does not load without, and the other way round.
+    """
+    _concurrency_support(pointer(config), False)
 
 
 def use_pool(config: Config, settings: dict[str, int]) -> None:

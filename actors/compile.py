@@ -29,6 +29,7 @@ def settings(stack: int, optimize: bool) -> Config:
     config.max_wasm_stack = stack
     # host functions run on the guest's stack, so there is room for Python beside what Wasm may use
     _ffi.set_stack(config, stack + 1536 * 1024)
+    _ffi.without_concurrency(config)
     return config
 
 

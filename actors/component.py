@@ -23,6 +23,16 @@ How = Literal["served", "stubbed", "linked", "refused"]
 """The host implements it / it traps when called / it needs a link / no link can carry it."""
 
 
+def newer_than_served(problem: str) -> Finding:
+    """A component of WASI 0.3: `problem` says what of it is used, and where."""
+    return Finding(
+        "TRL-IMG-004",
+        problem,
+        why="streams, futures and async functions belong to WASI 0.3, which is not served yet",
+        fix="build for WASI 0.2 (wasm32-wasip2)",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionDescription:
     name: str
@@ -74,15 +84,8 @@ class Component:
             for interface in interfaces:
                 for name, signature in interface.functions.items():
                     if used := signature.unsupported():
-                        findings.append(
-                            Finding(
-                                "TRL-IMG-004",
-                                f"{self.name or 'the component'} {side} {interface.name}#{name}, "
-                                f"which uses {', '.join(used)}",
-                                why="streams, futures and async functions belong to WASI 0.3, which is not served yet",
-                                fix="build for WASI 0.2 (wasm32-wasip2)",
-                            )
-                        )
+                        where = f"{self.name or 'the component'} {side} {interface.name}#{name}"
+                        findings.append(newer_than_served(f"{where}, which uses {', '.join(used)}"))
         return findings
 
     def export_index(self, interface: str, name: str) -> wc.ExportIndex | None:

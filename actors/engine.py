@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import threading
 import time
 import weakref
@@ -21,7 +22,7 @@ from actors import _ffi
 from actors.cache import CompiledCache, default_directory
 from actors.compile import compile_apart
 from actors.compile import settings as compile_settings
-from actors.component import Component
+from actors.component import Component, newer_than_served
 from lattice.errors import BadInput, Finding
 
 log = structlog.get_logger("actors")
@@ -108,7 +109,7 @@ class Engine:
         """Where guests go that compute for long, so that the event loop and the other cores stay free."""
         self.cache = CompiledCache(
             default_directory() if config.cache is None else config.cache,
-            f"stack={config.stack} optimize={config.optimize} pool={self.pooled and config.pool_memory}",
+            f"plain stack={config.stack} optimize={config.optimize} pool={self.pooled and config.pool_memory}",
         )
         self.closed = False
         self._loading: dict[str, asyncio.Task[Component]] = {}
@@ -179,6 +180,8 @@ class Engine:
                     return self._cached(digest) or wc.Component.deserialize(self.wasmtime, code)
             component = wc.Component(self.wasmtime, wasm)
         except (WasmtimeError, ValueError) as error:
+            if beyond := _BEYOND.search(str(error)):
+                raise BadInput(newer_than_served(f"{name} uses {beyond[1]}")) from error
             raise BadInput(
                 Finding(
                     "TRL-IMG-002",
@@ -195,6 +198,10 @@ class Engine:
         self.closed = True
         self.workers.shutdown(wait=True, cancel_futures=True)
         self.ticker.stop()
+
+
+_BEYOND = re.compile(r"(\S.*?) requires? the component model (?:async|error-context) feature")
+"""How the validator says that a component is of WASI 0.3."""
 
 
 def pool_settings(config: EngineConfig) -> dict[str, int]:
