@@ -206,7 +206,7 @@ class Capabilities:
         await runtime.start()
         handler = traced(runtime.handle)
         serving = await self._lattice.serve(provided.id, handler, host=self._host)
-        self._router.local[provided.id] = Local(handler, lambda: True)
+        self._router.local[provided.id] = Local(handler, lambda: 0.0)
 
         def leave() -> None:
             self._router.local.pop(provided.id, None)

@@ -148,7 +148,7 @@ class Components:
         )
         handler = traced(actor.handle)
         serving = await self._lattice.serve(id, handler, host=self._host)
-        self._router.local[id] = Local(handler, _room(actor))
+        self._router.local[id] = Local(handler, _load(actor))
         self.running[id] = Running(
             id,
             request.component_ref,
@@ -224,7 +224,7 @@ class Components:
         handler = traced(new.handle)
         running.actor = new
         running.serving.handler = handler
-        self._router.local[running.id] = Local(handler, _room(new))
+        self._router.local[running.id] = Local(handler, _load(new))
         running.reference = reference
         await self._links.started(running.id, reference)
         log.info("component.updated", component=running.id, image=reference)
@@ -298,10 +298,10 @@ class Components:
         )
 
 
-def _room(actor: Actor) -> Callable[[], bool]:
-    """Whether a call would start at once."""
+def _load(actor: Actor) -> Callable[[], float]:
+    """Calls in hand and in line, per instance there may be."""
     permits = actor.permits
-    return lambda: permits.free > 0 and not permits.waiting
+    return lambda: (permits.size - permits.free + len(permits.waiting)) / permits.size
 
 
 def _wrote(id: EntityId, invocation: Invocation | None, stream: str, line: str) -> None:

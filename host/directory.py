@@ -1,21 +1,35 @@
-"""Which other hosts run what, as their events tell: where a call can go when this host is full."""
+"""Which other hosts run what, as their events and signs of life tell: where a call can go, and which hosts are gone."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Iterable
 
-from lattice.events import ComponentScaled, ComponentScaleFailed, Event, HostHeartbeat, HostStopped
+from lattice.events import (
+    ComponentScaled,
+    ComponentScaleFailed,
+    Event,
+    HostHeartbeat,
+    HostStopped,
+    ProviderStarted,
+    ProviderStopped,
+)
 from lattice.names import EntityId, HostId
 
 
 class Directory:
-    """Other hosts' components. A host that showed no sign of life for `silence` seconds does not count."""
+    """Other hosts, what each runs, and how many calls of it at a time.
+
+    A host without a sign of life for `silence` seconds is gone: run `sweep` every second or so.
+    """
 
     def __init__(self, own: HostId, silence: float = 4.0) -> None:
         self._own = own
         self._silence = silence
-        self._runs: dict[EntityId, set[HostId]] = {}
+        self._runs: dict[EntityId, dict[HostId, int]] = {}
         self._seen: dict[HostId, float] = {}
+        self._ends: dict[HostId, asyncio.Future[None]] = {}
 
     def alive(self, host: HostId) -> bool:
         """Note a sign of life; True when this host was not known before."""
@@ -30,32 +44,68 @@ class Directory:
         match event:
             case HostHeartbeat():
                 self._seen[host] = time.monotonic()
-                running = {c.id for c in event.inventory.components}
+                sizes = {c.id: c.max_instances for c in event.inventory.components}
+                sizes |= {p.id: PROVIDER_SIZE for p in event.inventory.providers}
                 for entity, hosts in self._runs.items():
-                    if entity not in running:
-                        hosts.discard(host)
-                for entity in running:
-                    self._runs.setdefault(entity, set()).add(host)
+                    if entity not in sizes:
+                        hosts.pop(host, None)
+                for entity, size in sizes.items():
+                    self._put(entity, host, size)
             case HostStopped():
                 self.gone(host)
             case ComponentScaleFailed():
-                pass
-            case ComponentScaled() if event.max_instances == 0:
-                self._runs.get(event.component_id, set()).discard(host)
+                pass  # before ComponentScaled, whose subclass it is
             case ComponentScaled():
-                self._seen.setdefault(host, time.monotonic())
-                self._runs.setdefault(event.component_id, set()).add(host)
+                self._put(event.component_id, host, event.max_instances)
+            case ProviderStarted():
+                self._put(event.provider_id, host, PROVIDER_SIZE)
+            case ProviderStopped():
+                self._put(event.provider_id, host, 0)
+
+    def _put(self, entity: EntityId, host: HostId, size: int) -> None:
+        if size:
+            self._seen.setdefault(host, time.monotonic())
+            self._runs.setdefault(entity, {})[host] = size
+        else:
+            self._runs.get(entity, {}).pop(host, None)
+
+    def sweep(self) -> Iterable[HostId]:
+        """Forget the hosts that fell silent; which they were."""
+        latest = time.monotonic() - self._silence
+        silent = [host for host, seen in self._seen.items() if seen < latest and host != self._own]
+        for host in silent:
+            self.gone(host)
+        return silent
+
+    def forgive(self) -> None:
+        """We could not listen for a while: nobody's silence counts yet."""
+        now = time.monotonic()
+        self._seen = dict.fromkeys(self._seen, now)
 
     def gone(self, host: HostId) -> None:
-        """This host does not run anything any more."""
+        """This host does not run anything any more; whoever waits for its end is told."""
         self._seen.pop(host, None)
         for hosts in self._runs.values():
-            hosts.discard(host)
+            hosts.pop(host, None)
+        ended = self._ends.pop(host, None)
+        if ended is not None and not ended.done():
+            ended.set_result(None)
 
-    def others(self, entity: EntityId) -> list[HostId]:
-        """The other live hosts that run `entity`."""
-        hosts = self._runs.get(entity)
-        if not hosts:
-            return []
-        latest = time.monotonic() - self._silence
-        return [h for h in hosts if self._seen.get(h, 0.0) >= latest]
+    def missing(self, entity: EntityId, host: HostId) -> None:
+        """That host does not serve `entity` after all."""
+        self._put(entity, host, 0)
+
+    def others(self, entity: EntityId) -> dict[HostId, int]:
+        """The other hosts that run `entity`, and how many calls of it each takes at a time."""
+        return self._runs.get(entity) or {}
+
+    def end_of(self, host: HostId) -> asyncio.Future[None]:
+        """Done when `host` is gone. Shared: do not cancel it."""
+        ended = self._ends.get(host)
+        if ended is None:
+            ended = self._ends[host] = asyncio.get_running_loop().create_future()
+        return ended
+
+
+PROVIDER_SIZE = 256
+"""Calls at a time that a provider is taken to answer."""

@@ -201,7 +201,12 @@ class Host:
 
     async def _live(self) -> None:
         while True:
+            before = time.monotonic()
             await asyncio.sleep(self.config.alive)
+            if time.monotonic() - before > 2 * self.config.alive:
+                self.directory.forgive()  # this process stood still, and heard nobody
+            for gone in self.directory.sweep():
+                log.warning("host.lost", id=gone)
             try:
                 await self._say_alive()
             except LatticeError as error:

@@ -177,22 +177,33 @@ def scaled(count: int) -> events.ComponentScaled:
     )
 
 
-def test_the_directory_knows_who_else_runs_a_component():
+COUNTER = EntityId("counter")
+B = HostId("NB")
+
+
+async def test_the_directory_knows_who_else_runs_a_component():
     directory = Directory(HostId("NA"))
-    counter = EntityId("counter")
-    assert directory.others(counter) == []
-    directory.fold(HostId("NB"), scaled(2))
+    assert directory.others(COUNTER) == {}
+    directory.fold(B, scaled(2))
     directory.fold(HostId("NA"), scaled(2))
-    assert directory.others(counter) == ["NB"]
-    directory.fold(HostId("NB"), scaled(0))
-    assert directory.others(counter) == []
-    directory.fold(HostId("NB"), heartbeat("counter"))
-    assert directory.others(counter) == ["NB"]
-    directory.fold(HostId("NB"), heartbeat())
-    assert directory.others(counter) == []
+    assert directory.others(COUNTER) == {B: 2}
+    directory.fold(B, scaled(0))
+    assert directory.others(COUNTER) == {}
+    directory.fold(B, heartbeat("counter"))
+    assert directory.others(COUNTER) == {B: 1}
+    directory.fold(B, heartbeat())
+    assert directory.others(COUNTER) == {}
 
 
-def test_a_host_that_is_silent_does_not_count():
-    directory = Directory(HostId("NA"), silence=-1)
-    directory.fold(HostId("NB"), scaled(2))
-    assert directory.others(EntityId("counter")) == []
+async def test_a_silent_host_is_gone_and_whoever_waits_for_its_end_is_told():
+    directory = Directory(HostId("NA"), silence=0.05)
+    directory.fold(B, scaled(2))
+    directory.alive(B)
+    end = directory.end_of(B)
+    assert list(directory.sweep()) == [] and not end.done()
+    await asyncio.sleep(0.06)
+    directory.forgive()
+    assert list(directory.sweep()) == []
+    await asyncio.sleep(0.06)
+    assert list(directory.sweep()) == [B]
+    assert end.done() and directory.others(COUNTER) == {}
