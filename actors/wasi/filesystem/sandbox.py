@@ -146,11 +146,12 @@ def look(walk: Walk, *, follow: bool) -> tuple[bytes, os.stat_result]:
 
 def open_at(root: int, path: str, flags: int, *, follow: bool) -> int:
     """Open what the path leads to; a new file descriptor. A symlink that is not to be followed is `loop`."""
-    with Walk(root, path) as walk:
-        if walk.slash and flags & os.O_CREAT:
-            raise failure(errno.EISDIR)
+    create = flags & os.O_CREAT != 0
+    with Walk(root, path, naming=create) as walk:
         while True:
             name = walk.last()
+            if create and walk.slash:
+                raise failure(errno.EISDIR)
             try:
                 return os.open(name, flags | _BARE, 0o666, dir_fd=walk.here)
             except OSError as error:
