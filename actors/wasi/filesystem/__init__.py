@@ -12,6 +12,8 @@
 | errors      | `error-code`, from errno                                                 |
 """
 
-from actors.wasi.filesystem import preopens, types
+from actors.wasi.filesystem.directories import DirectoryEntryStream
+from actors.wasi.filesystem.preopens import Preopens
+from actors.wasi.filesystem.types import Descriptor, Types
 
-__all__ = ["preopens", "types"]
+__all__ = ["Descriptor", "DirectoryEntryStream", "Preopens", "Types"]
