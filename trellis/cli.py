@@ -61,6 +61,9 @@ class Verbs(click.Group):
         kwargs["standalone_mode"] = False
         try:
             outcome = super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            sys.exit(0)
         except (click.Abort, KeyboardInterrupt):
             sys.exit(DETACHED)
         except BrokenPipeError:

@@ -124,3 +124,10 @@ def test_the_state_file_of_an_up_that_is_gone_is_not_believed(elsewhere: Path):
         json.dumps({"nats": "nats://up:1", "lattice": "mine", "pid": gone.pid})
     )
     assert where(None, None, elsewhere).nats == DEFAULT_NATS
+
+
+def test_without_a_command_the_help_is_shown_and_nothing_is_wrong():
+    for command in ([], ["host"]):
+        result = subprocess.run([sys.executable, "-m", "trellis", *command], capture_output=True, text=True)
+        assert result.returncode == 0
+        assert "Usage: trellis" in result.stdout and not result.stderr
