@@ -9,9 +9,11 @@ import re
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 from wasmtime import Engine as WasmtimeEngine
@@ -19,15 +21,18 @@ from wasmtime import WasmtimeError, wat2wasm
 from wasmtime import component as wc
 
 from actors import _ffi
-from actors.cache import CompiledCache, default_directory
+from actors.cache import LIMIT, CompiledCache, default_directory
 from actors.compile import compile_apart
 from actors.compile import settings as compile_settings
 from actors.component import Component, newer_than_served
+from actors.limits import size_text
 from lattice.errors import BadInput, Finding
 
 log = structlog.get_logger("actors")
 
 GIB = 1024**3
+
+_T = TypeVar("_T")
 
 COMPILE_APART = 1024**2
 """Bytes of Wasm from which on the compiler gets a process of its own."""
@@ -46,7 +51,11 @@ class EngineConfig:
     tick: float = 0.002  # seconds between the moments at which a running guest may be preempted
     stack: int = 512 * 1024  # bytes of a guest's stack that Wasm itself may use
     optimize: bool = True
+    fuel: bool = False  # count instructions, for actors with a limit of them; costs a tenth of a guest's speed or more
     cache: Path | None = None  # where compiled code is kept; None: `default_directory()`
+    cache_limit: int = LIMIT  # bytes of compiled code; beyond that the longest unused goes
+    largest: int = 256 * 1024**2  # bytes of a component's Wasm; more is not even read
+    compile_time: float = 300.0  # seconds for the compiler's own process, before it is given up
 
 
 class Ticker:
@@ -107,16 +116,19 @@ class Engine:
         self.ticker = Ticker(self.address, config.tick)
         self.workers = ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="guest")
         """Where guests go that compute for long, so that the event loop and the other cores stay free."""
+        self.compilers = ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="compile")
+        """Where components are read, compiled and loaded: apart from the threads that file operations need."""
         self.cache = CompiledCache(
             default_directory() if config.cache is None else config.cache,
-            f"plain stack={config.stack} optimize={config.optimize} pool={self.pooled and config.pool_memory}",
+            f"plain stack={config.stack} optimize={config.optimize} fuel={config.fuel}",
+            config.cache_limit,
         )
         self.closed = False
         self._loading: dict[str, asyncio.Task[Component]] = {}
         self._loaded: weakref.WeakValueDictionary[str, Component] = weakref.WeakValueDictionary()
 
     def _make(self, config: EngineConfig) -> WasmtimeEngine:
-        settings = compile_settings(config.stack, config.optimize)
+        settings = compile_settings(config.stack, config.optimize, config.fuel)
         if config.pool > 0:
             room = config.pool * 2 * (max(config.pool_memory, 4 * GIB) + GIB) + config.pool * 8 * 1024**2
             if _ffi.can_reserve(room):
@@ -133,7 +145,7 @@ class Engine:
         code is in the cache.
         """
         name = str(source) if isinstance(source, Path) else "<bytes>"
-        wasm, digest = await asyncio.to_thread(_read, source, name)
+        wasm, digest = await self._apart(_read, source, name, self.config.largest)
         loaded = self._loaded.get(digest)
         if loaded is not None:
             return loaded
@@ -145,24 +157,30 @@ class Engine:
         return await asyncio.shield(task)
 
     async def _load(self, wasm: bytes, digest: str, name: str) -> Component:
-        component = await asyncio.to_thread(self._ready, wasm, digest, name)
+        component = await self._apart(self._ready, wasm, digest, name)
         self._loaded[digest] = component
         return component
+
+    async def _apart(self, function: Callable[..., _T], *args: Any) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self.compilers, function, *args)
 
     def _ready(self, wasm: bytes, digest: str, name: str) -> Component:
         begun = time.perf_counter()
         compiled = self._cached(digest)
         how = "cache"
         if compiled is None:
-            how = "compiled"
-            compiled = self._compile(wasm, digest, name)
+            with self.cache.alone(digest):
+                compiled = self._cached(digest)  # by another process, meanwhile
+                if compiled is None:
+                    how = "compiled"
+                    compiled = self._compile(wasm, digest, name)
         component = Component(self, compiled, digest, len(wasm), name)
         log.debug("component.loaded", source=name, digest=digest, how=how, seconds=time.perf_counter() - begun)
         return component
 
     def _cached(self, digest: str) -> wc.Component | None:
-        path = self.cache.path(digest)
-        if path is None or not path.exists():
+        path = self.cache.find(digest)
+        if path is None:
             return None
         try:
             return wc.Component.deserialize_file(self.wasmtime, str(path))
@@ -174,7 +192,8 @@ class Engine:
     def _compile(self, wasm: bytes, digest: str, name: str) -> wc.Component:
         try:
             if len(wasm) >= COMPILE_APART:
-                code = compile_apart(wasm, self.config.stack, self.config.optimize)
+                config = self.config
+                code = compile_apart(wasm, config.stack, config.optimize, config.fuel, config.compile_time)
                 if code is not None:
                     self.cache.keep(digest, code)
                     return self._cached(digest) or wc.Component.deserialize(self.wasmtime, code)
@@ -197,6 +216,7 @@ class Engine:
         """Stop the clock and the worker threads. Drain the actors first: a guest that still computes traps."""
         self.closed = True
         self.workers.shutdown(wait=True, cancel_futures=True)
+        self.compilers.shutdown(wait=False, cancel_futures=True)
         self.ticker.stop()
 
 
@@ -228,14 +248,16 @@ def pool_settings(config: EngineConfig) -> dict[str, int]:
 
 
 _CORE_MODULE = b"\0asm\x01\0\0\0"
+_TEXT = re.compile(rb"\s*(?:\(|;;)")
 _COMPONENT = b"\0asm\x0d\0\x01\0"
 
 
-def _read(source: bytes | Path, name: str) -> tuple[bytes, str]:
+def _read(source: bytes | Path, name: str, largest: int) -> tuple[bytes, str]:
     """The Wasm in `source` and its sha256."""
     if isinstance(source, Path):
         try:
-            data = source.read_bytes()
+            with source.open("rb") as file:
+                data = file.read(largest + 1)
         except IsADirectoryError as error:
             raise BadInput(
                 Finding("TRL-IMG-001", f"{name} is a directory", fix="name the .wasm file inside it")
@@ -250,7 +272,15 @@ def _read(source: bytes | Path, name: str) -> tuple[bytes, str]:
             ) from error
     else:
         data = bytes(source)
-    if data.lstrip()[:1] == b"(" or data.lstrip()[:2] == b";;":
+    if len(data) > largest:
+        raise BadInput(
+            Finding(
+                "TRL-IMG-005",
+                f"{name} is larger than the {size_text(largest)} that this host loads",
+                fix="strip debug information (`wasm-tools strip`), or raise the host's limit",
+            )
+        )
+    if _TEXT.match(data):
         try:
             data = bytes(wat2wasm(data.decode()))
         except (WasmtimeError, UnicodeDecodeError) as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,18 +64,36 @@ async def test_a_new_engine_finds_the_compiled_code(cached: EngineConfig, monkey
         engine.close()
 
 
-@pytest.mark.parametrize("damage", [b"", b"not compiled code", None])
-async def test_a_damaged_entry_is_compiled_again(cached: EngineConfig, damage: bytes | None) -> None:
+@pytest.mark.parametrize("damage", ["empty", "something else", "cut short", "a flipped bit"])
+async def test_a_damaged_entry_is_compiled_again(cached: EngineConfig, damage: str) -> None:
     engine = Engine(cached)
     await answers(engine, COMPUTE.encode())
     engine.close()
     (entry,) = entries(cached)
     whole = entry.read_bytes()
-    entry.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    middle = len(whole) // 2
+    entry.write_bytes(
+        {
+            "empty": b"",
+            "something else": b"not compiled code",
+            "cut short": whole[:middle],
+            "a flipped bit": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],
+        }[damage]
+    )
     engine = Engine(cached)
     assert await answers(engine, COMPUTE.encode())
     engine.close()
     assert len(entry.read_bytes()) == len(whole)
+
+
+async def test_an_entry_that_another_wasmtime_wrote_is_compiled_again(cached: EngineConfig) -> None:
+    engine = Engine(cached)
+    digest = (await engine.load(COMPUTE.encode())).digest
+    engine.cache.keep(digest, b"\x7fELF of another age")
+    engine.close()
+    engine = Engine(cached)
+    assert await answers(engine, COMPUTE.encode())
+    engine.close()
 
 
 async def test_engines_that_differ_do_not_share_code(cached: EngineConfig) -> None:
@@ -120,6 +140,70 @@ async def test_a_large_component_is_compiled_in_a_process_of_its_own(
     engine.close()
 
 
+def with_functions(count: int) -> str:
+    """A component whose core module has this many functions, each of them some work for the compiler."""
+    body = "".join("(local.set 0 (i32.mul (i32.add (local.get 0) (local.get 1)) (i32.const 77)))" for _ in range(12))
+    functions = "\n".join(f"(func $f{i} (param i32 i32) (result i32) {body} (local.get 0))" for i in range(count))
+    return f"""(component
+  (core module $m {functions} (export "run" (func $f0)))
+  (core instance $i (instantiate $m))
+  (func (export "run") (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "run"))))"""
+
+
+@pytest.mark.parametrize("apart", [False, True])
+async def test_compiling_does_not_hold_up_the_event_loop(
+    cached: EngineConfig, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    wasm = bytes(wat2wasm(with_functions(4000)))
+    monkeypatch.setattr("actors.engine.COMPILE_APART", 1 if apart else 2 * len(wasm))
+    engine = Engine(cached)
+    loading = asyncio.create_task(engine.load(wasm))
+    lags: list[float] = []
+    begun = last = time.perf_counter()
+    while not loading.done():
+        await asyncio.sleep(0.001)
+        now = time.perf_counter()
+        lags.append(now - last)
+        last = now
+    await loading
+    assert max(lags) < max(0.1, (last - begun) / 4)
+    engine.close()
+
+
+LOADER = """
+import asyncio, sys
+from pathlib import Path
+import structlog
+from actors import Engine, EngineConfig
+
+async def main():
+    engine = Engine(EngineConfig(pool=0, cache=Path(sys.argv[1])))
+    compile = engine._compile
+    def noticed(*args):
+        print("compiled", flush=True)
+        return compile(*args)
+    engine._compile = noticed
+    sys.stdin.readline()
+    await engine.load(Path(sys.argv[2]))
+    engine.close()
+
+structlog.configure(processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)])
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="files are not locked there")
+async def test_processes_that_want_the_same_component_compile_it_once(cached: EngineConfig, tmp_path: Path) -> None:
+    source = tmp_path / "large.wasm"
+    source.write_bytes(wat2wasm(with_functions(2000)))
+    command = [sys.executable, "-c", LOADER, str(cached.cache), str(source)]
+    pipe = asyncio.subprocess.PIPE
+    loaders = [await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe) for _ in range(3)]
+    said = await asyncio.gather(*[loader.communicate(b"go\n") for loader in loaders])
+    assert [loader.returncode for loader in loaders] == [0, 0, 0]
+    assert b"".join(out for out, _ in said) == b"compiled\n"
+
+
 # -- refusals
 
 
@@ -157,6 +241,25 @@ async def test_a_component_with_streams_is_refused_before_it_could_abort_the_pro
     refused = await refusal(wat_engine, STREAMING.encode())
     assert "uses `stream`" in str(refused)
     assert "WASI 0.2" in refused.findings[0].fix
+
+
+async def test_a_component_larger_than_the_host_loads_is_not_read(tmp_path: Path) -> None:
+    engine = Engine(EngineConfig(pool=0, cache=tmp_path, largest=1024))
+    sparse = tmp_path / "huge.wasm"
+    with sparse.open("wb") as file:
+        file.truncate(1024**3)
+    refused = await refusal(engine, sparse)
+    assert refused.findings[0].code == "TRL-IMG-005"
+    assert "huge.wasm is larger than the 1 KiB that this host loads" in str(refused)
+    assert (await refusal(engine, b"\0asm\x0d\0\1\0" + bytes(1024))).findings[0].code == "TRL-IMG-005"
+    engine.close()
+
+
+async def test_a_compiler_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.engine.COMPILE_APART", 1)
+    engine = Engine(EngineConfig(pool=0, cache=tmp_path, compile_time=0.01))
+    assert "did not finish within 0.01 s" in str(await refusal(engine, COMPUTE.encode()))
+    engine.close()
 
 
 # -- what it is
