@@ -64,7 +64,7 @@ class Stack:
                 self.nats = self.broker.url
                 if self.broker.process is not None:
                     self._watch(self.broker.process)
-            self.manager = await self._start("the manager", "manager.log", "wadm", "start")
+            await self.start_manager()
             for spec in self.specs:
                 await self.start_host(spec)
             await self.answering()
@@ -82,6 +82,10 @@ class Stack:
         broker = self.broker.process if self.broker else None
         everyone = [self.manager, *self.hosts.values(), broker]
         return [child for child in everyone if child is not None and child.running]
+
+    async def start_manager(self) -> None:
+        """The deployment manager, anew when it has ended: it keeps nothing that the lattice does not."""
+        self.manager = await self._start("the manager", "manager.log", "wadm", "start")
 
     async def start_host(self, spec: HostSpec) -> Child:
         """One more host. It has started, but may not answer yet."""

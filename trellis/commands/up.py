@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from trellis.child import Child
     from trellis.stack import HostSpec, Stack
 
+RESTARTS, RESTARTS_WITHIN = 3, 60.0
+"""How often the manager may end within so many seconds before `up` gives up."""
+
 
 @click.command
 @click.argument("path", metavar="[DIR|FILE]", required=False, type=click.Path(path_type=Path, exists=True))
@@ -145,10 +148,20 @@ def _to_try(file: Path) -> list[str]:
 
 
 async def _watch(stack: Stack) -> int:
-    """Tell of hosts that end; without the manager or the broker there is nothing left to stay for."""
+    """Tell of hosts that end; start the manager again; without the broker there is nothing left to stay for."""
+    loop = asyncio.get_running_loop()
+    restarts: list[float] = []
     while True:
         child = await stack.ended.get()
         child.ended_badly().show()
+        if child is stack.manager:
+            restarts = [at for at in restarts if loop.time() - at < RESTARTS_WITHIN] + [loop.time()]
+            if len(restarts) > RESTARTS:
+                return NOT_CONVERGED
+            await stack.start_manager()
+            assert stack.manager is not None
+            click.echo(f"manager  started again  pid {stack.manager.pid}")
+            continue
         if not _is_host(child, stack):
             return NOT_CONVERGED
         if not any(host.running for host in stack.hosts.values()):

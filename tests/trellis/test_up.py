@@ -1,0 +1,58 @@
+"""`trellis up` without an app: what it does when one of its processes ends."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.nats
+
+
+async def said(process: asyncio.subprocess.Process, pattern: str) -> str:
+    """Read lines until one matches; everything read."""
+    text = ""
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        while not re.search(pattern, text, re.MULTILINE):
+            line = await process.stdout.readline()
+            assert line, f"up ended:\n{text}"
+            text += line.decode()
+    return text
+
+
+async def test_a_manager_that_dies_is_started_again_and_answers(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TRELLIS_NATS")}
+    up = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "trellis", "up"),
+        cwd=tmp_path,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        begun = await said(up, "Ctrl-C stops everything")
+        found = re.search(r"^manager\b.*pid (\d+)$", begun, re.MULTILINE)
+        assert found is not None, begun
+        os.kill(int(found[1]), signal.SIGKILL)
+        told = await said(up, r"started again +pid \d+$")
+        assert "ended by SIGKILL" in told or "SIGKILL" in told
+        async with asyncio.timeout(60):
+            while True:
+                status = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", "trellis", "status", "-o", "json"),
+                    cwd=tmp_path,
+                    env=environment,
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                )
+                if await status.wait() == 0:
+                    break
+    finally:
+        up.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            await up.communicate()
+    assert up.returncode == 0
