@@ -1,4 +1,4 @@
-"""wasi:keyvalue, wasi:config, wasi:logging, wasmcloud:bus, wasi:sockets and wasi:filesystem as a guest sees them."""
+"""wasi:keyvalue, wasi:config, wasi:logging, wasmcloud:bus and wasi:filesystem as a guest sees them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from actors.wasi.io import IoError
 from actors.wasi.keyvalue import Atomics, Batch
 from actors.wasi.keyvalue import Store as KeyValue
 from actors.wasi.logging import Logging
-from actors.wasi.sockets import InstanceNetwork, IpNameLookup, TcpCreateSocket, UdpCreateSocket
 from lattice import (
     DeadlineExceeded,
     Denied,
@@ -181,23 +180,6 @@ async def test_a_guests_log_line_is_an_event_bound_to_actor_and_trace(level, as_
             "log_level": as_level,
         }
     ]
-
-
-async def test_sockets_are_denied_and_each_try_is_an_event():
-    guest = Guest(COUNTER)
-    network = InstanceNetwork.instance_network(guest)
-    tries = [
-        lambda: TcpCreateSocket.create_tcp_socket(guest, "ipv4"),
-        lambda: UdpCreateSocket.create_udp_socket(guest, "ipv6"),
-        lambda: IpNameLookup.resolve_addresses(guest, network, "example.com"),
-    ]
-    with structlog.testing.capture_logs() as events:
-        for attempt in tries:
-            with pytest.raises(WitError) as refused:
-                attempt()
-            assert refused.value.payload == "access-denied"
-    assert [event["function"] for event in events] == ["create-tcp-socket", "create-udp-socket", "resolve-addresses"]
-    assert all(event["actor"] == "counter" and event["grant"] for event in events)
 
 
 async def test_there_are_no_files():
