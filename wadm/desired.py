@@ -78,6 +78,8 @@ class Wanted:
     rule: Rule = Rule.SPREAD
     spreads: tuple[Spread, ...] = (EVERYWHERE,)
     config: tuple[str, ...] = ()
+    limits: tuple[tuple[str, str], ...] = ()
+    """As the control interface takes them, by name; none means the host's own."""
 
     @property
     def scaler(self) -> str:
@@ -87,7 +89,7 @@ class Wanted:
     @property
     def settings(self) -> str:
         """Changes when a running instance must take other settings although its image stays."""
-        return _digest("settings", *self.config)[:16]
+        return _digest("settings", *self.config, *(f"{key}={value}" for key, value in self.limits))[:16]
 
     def annotations(self, spread: str) -> dict[str, str]:
         """Of an instance started for `spread`."""
@@ -229,6 +231,7 @@ def desired_from(
                 rule=rule,
                 spreads=spreads,
                 config=names(component.properties.config) + secrets(component.properties.secrets),
+                limits=_limits(component),
             )
         )
     links: dict[tuple[str, ...], WantedLink] = {}
@@ -300,6 +303,11 @@ def _scaling(component: Component) -> tuple[Rule, int, tuple[Spread, ...]]:
         for s in scaler.spread
     )
     return Rule.DAEMON if kind == DAEMONSCALER else Rule.SPREAD, scaler.instances, spreads or (EVERYWHERE,)
+
+
+def _limits(component: Component) -> tuple[tuple[str, str], ...]:
+    limits = component.properties.limits
+    return () if limits is None or component.capability else tuple(sorted(limits.on_the_wire().items()))
 
 
 def _id_of(manifest: Manifest, component: Component, shared: Mapping[str, Manifest]) -> str:

@@ -1,15 +1,17 @@
 """The OAM manifest as typed values (protocol: wadm, `core.oam.dev/v1beta1` Application).
 
 The models say what shape a manifest has; `wadm.validate` says everything else that can be wrong with one. Keys that
-begin with `x-` are anybody's and are kept out of the models.
+begin with `x-` are anybody's and are kept out of the models, but for those that are our own extensions: `x-limits`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+from pydantic_core import PydanticCustomError
 
 API_VERSION = "core.oam.dev/v1beta1"
 KIND = "Application"
@@ -49,7 +51,8 @@ class Part(BaseModel):
     @classmethod
     def _without_extensions(cls, data: Any) -> Any:
         if isinstance(data, dict):
-            return {key: value for key, value in data.items() if not str(key).startswith("x-")}
+            ours = [i.validation_alias for i in cls.model_fields.values() if isinstance(i.validation_alias, str)]
+            return {key: value for key, value in data.items() if key in ours or not str(key).startswith("x-")}
         return data
 
 
@@ -85,12 +88,46 @@ class Shared(Strict):
     component: str
 
 
+_SIZE = re.compile(r"([1-9]\d*)(Ki|Mi|Gi|)")
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+
+
+def _bytes(value: Any) -> int:
+    """`64Mi`, or a number of bytes."""
+    match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, (str, int)) else None
+    if match is None or isinstance(value, bool):
+        raise PydanticCustomError("size", "`{given}` is not a size; write 64Mi, 512Ki, 1Gi or bytes", {"given": value})
+    return int(match[1]) << {"": 0, "Ki": 10, "Mi": 20, "Gi": 30}[match[2]]
+
+
+def _milliseconds(value: Any) -> int:
+    """`250ms`, `1.5s`, `2m`."""
+    match = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
+    found = 0 if match is None else round(float(match[1]) * {"ms": 1, "s": 1000, "m": 60_000}[match[2]])
+    if found <= 0:
+        raise PydanticCustomError("span", "`{given}` is not a time; write 250ms, 5s or 2m", {"given": value})
+    return found
+
+
+class Limits(Strict):
+    """Of each instance of a component. `memory` in bytes, `time` of one invocation in milliseconds, when given."""
+
+    memory: Annotated[int, BeforeValidator(_bytes)] | None = None
+    time: Annotated[int, BeforeValidator(_milliseconds)] | None = None
+
+    def on_the_wire(self) -> dict[str, str]:
+        """`component_limits` of the control interface."""
+        known = {"max_memory_limit": self.memory, "max_execution_time": self.time}
+        return {key: str(value) for key, value in known.items() if value is not None}
+
+
 class Properties(Strict):
     image: str | None = None
     application: Shared | None = None
     id: str | None = None
     config: list[Config] = []
     secrets: list[Secret] = []
+    limits: Limits | None = Field(None, validation_alias="x-limits")
 
 
 class Trait(Strict):

@@ -403,7 +403,7 @@ class _Round:
             too_early = self.waiting(host.id, wanted.id, wanted.image) is not None
             if now_there is None:
                 if not too_early:
-                    self.send(ScaleComponent(host.id, wanted.id, wanted.image, number, marks, wanted.config))
+                    self.send(self.scale(wanted, host, wanted.image, number, marks))
                 continue
             if now_there.image != wanted.image and not too_early:
                 if new_somewhere or not updating:
@@ -416,7 +416,7 @@ class _Round:
                 and (now_there.app != wanted.app or now_there.settings not in (None, wanted.settings))
             )
             if change and self.waiting(host.id, wanted.id, now_there.image) is None:
-                self.send(ScaleComponent(host.id, wanted.id, now_there.image, number, marks, wanted.config))
+                self.send(self.scale(wanted, host, now_there.image, number, marks))
         spare = sum(r.count for r in running.values()) - sum(target.values())
         have = sum(min(r.count, target.get(h, 0)) for h, r in running.items())
         complete = have >= sum(target.values())
@@ -433,7 +433,12 @@ class _Round:
                 self.remove(host, wanted.id, there, provider=False)
             elif there.image == wanted.image or self.waiting(host.id, wanted.id, wanted.image) is not None:
                 marks = wanted.annotations(placed.spreads.get(host.id, ""))
-                self.send(ScaleComponent(host.id, wanted.id, there.image, number, marks, wanted.config))
+                self.send(self.scale(wanted, host, there.image, number, marks))
+
+    @staticmethod
+    def scale(wanted: Wanted, host: Host, image: str, number: int, marks: Mapping[str, str]) -> ScaleComponent:
+        limits = dict(wanted.limits) or None
+        return ScaleComponent(host.id, wanted.id, image, number, marks, wanted.config, limits)
 
     def providers(self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: bool) -> None:
         """Commands for a provider: start, then stop elsewhere; a new image or new settings host by host."""

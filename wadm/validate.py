@@ -262,7 +262,7 @@ class _Checker:
             return
         fields = _fields(model)
         for key, value in data.items():
-            if key.startswith("x-"):
+            if key.startswith("x-") and key not in fields:
                 continue
             info = fields.get(key)
             if info is None:
@@ -513,6 +513,15 @@ class _Checker:
                     why=f"application `{properties.application.name}` decides how often it runs",
                     fix="remove the trait here",
                 )
+        if properties.limits is not None and part.type == "capability":
+            self.report(
+                "016",
+                f"provider {called} cannot have `x-limits`",
+                (*path, "x-limits"),
+                key=True,
+                why="limits are of the instances of a Wasm component",
+                fix="remove them",
+            )
         if properties.image is not None:
             problem = builtin_problem(properties.image, part.type)
             if problem is not None:
@@ -802,6 +811,8 @@ def _fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
         if isinstance(info.validation_alias, AliasChoices):
             for alias in info.validation_alias.choices:
                 found[str(alias)] = info
+        elif isinstance(info.validation_alias, str):
+            found[info.validation_alias] = info
         else:
             found[name] = info
     return found

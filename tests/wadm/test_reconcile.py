@@ -494,3 +494,15 @@ def test_a_link_that_a_provider_refuses_blocks_the_app_until_it_is_taken(two: Si
     assert reason is not None and reason.code == "TRL-PRV-001" and "127.0.0.1:80" in reason.message
     two.fact(LinkSet(**data), HostId(where))
     assert two.settle(desired).apps["shop"].state is State.READY
+
+
+def test_new_limits_are_given_to_what_runs_without_stopping_it(two: SimLattice) -> None:
+    plain = component("api", instances=4)
+    two.settle(wanted(app("shop", plain)))
+    two.sent.clear()
+    two.lowest.clear()
+    two.settle(wanted(app("shop", plain.replace("image: img:1", "image: img:1\n        x-limits: {memory: 1Mi}"))))
+    assert [(c.count, c.limits) for c in two.sent if isinstance(c, ScaleComponent)] == [
+        (2, {"max_memory_limit": "1048576"})
+    ] * 2
+    assert two.lowest["shop-api"] == 4

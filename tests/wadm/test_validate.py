@@ -221,7 +221,7 @@ def test_a_finding_shows_the_line_a_caret_and_a_way_out() -> None:
         "  --> app.yaml:10:9\n"
         "    10 |         imagee: img:1\n"
         "       |         ^^^^^^ did you mean `image`?\n"
-        "  why: `properties` accepts image, application, id, config, secrets\n"
+        "  why: `properties` accepts image, application, id, config, secrets, x-limits\n"
         "  fix: rename it"
     )
 
@@ -344,3 +344,32 @@ def test_a_missing_file_is_found_at_its_line(tmp_path: Path) -> None:
     assert finding.code == "TRL-MAN-029" and finding.message == f"no such file: {tmp_path / 'api.wasm'}"
     assert finding.place is not None and (finding.place.line, finding.place.column) == (10, 16)
     assert "trellis build" in finding.fix
+
+
+def with_limits(limits: str) -> Checked:
+    return check(BASE.replace("image: img:1\n", f"image: img:1\n        x-limits: {limits}\n", 1))
+
+
+def test_limits_reach_the_host_as_the_control_interface_has_them() -> None:
+    checked = with_limits("{memory: 64Mi, time: 1.5s}")
+    assert checked.manifest is not None, checked.findings
+    api = desired_from(checked.manifest).wanted[0]
+    assert dict(api.limits) == {"max_memory_limit": str(64 * 2**20), "max_execution_time": "1500"}
+    plain = check(BASE).manifest
+    assert plain is not None and desired_from(plain).wanted[0].settings != api.settings
+
+
+@pytest.mark.parametrize(
+    ("limits", "code", "said"),
+    [
+        ("{memory: 64MB}", "TRL-MAN-007", "64MB` is not a size"),
+        ("{memory: 0}", "TRL-MAN-007", "is not a size"),
+        ("{time: 5}", "TRL-MAN-007", "`5` is not a time"),
+        ("{time: 0s}", "TRL-MAN-007", "is not a time"),
+        ("{memroy: 1Mi}", "TRL-MAN-005", "unknown field `memroy`"),
+    ],
+)
+def test_limits_that_cannot_be_are_found_at_their_place(limits: str, code: str, said: str) -> None:
+    (finding,) = with_limits(limits).errors
+    assert finding.code == code and said in finding.message
+    assert finding.place is not None and "x-limits" in finding.place.text
