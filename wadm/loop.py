@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -45,6 +47,7 @@ from wadm.commands import (
     settled,
 )
 from wadm.desired import Desired, Leftovers, desired_from, together
+from wadm.lease import RENEW, Lease
 from wadm.observed import (
     DEAD_AFTER,
     NOWHERE,
@@ -76,7 +79,10 @@ class Manager:
     """The deployment manager of one lattice. `async with Manager(lattice)`, or `await manager.run()`.
 
     `dead_after` is how long a host may be silent, `discovery` how long hosts have to answer the first ping, `tick`
-    how often everything is looked at when nothing happens (all in seconds); `parallel` bounds the commands under way.
+    how often everything is looked at when nothing happens, `renew` how often the lease is renewed (all in seconds);
+    `parallel` bounds the commands under way.
+
+    Several may run: all of them observe, plan and answer, and the one that holds the lease acts.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class Manager:
         dead_after: float = DEAD_AFTER,
         discovery: float = 1.0,
         tick: float = 1.0,
+        renew: float = RENEW,
         parallel: int = 16,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,6 +100,8 @@ class Manager:
         self.dead_after = dead_after
         self.discovery = discovery
         self.tick = tick
+        self.renew = renew
+        self.id = f"{os.getpid()}-{secrets.token_hex(6)}"
         self.clock = clock
         self.observed = Observed(dead_after=dead_after)
         self.apps: dict[str, Stored] = {}
@@ -114,6 +123,8 @@ class Manager:
         self._published: dict[str, bytes] = {}
         self._running: asyncio.Task[None] | None = None
         self._store: Store | None = None
+        self._lease: Lease | None = None
+        self._tell_all = False
         self._tasks: asyncio.TaskGroup | None = None
 
     # -- life
@@ -124,6 +135,9 @@ class Manager:
         self._store = store = await Store.open(transport, self.lattice.name)
         data, configs = await self.lattice.lattice_data(), await self.lattice.config_data()
         state = await transport.bucket(STATE_BUCKET)
+        self._lease = lease = Lease(
+            store.notes, self.lattice.name, self.id, renew=self.renew, clock=self.clock, changed=self._lease_changed
+        )
         api = Api(store, self)
         watched = [asyncio.Event() for _ in range(4)]
         name = self.lattice.name
@@ -132,6 +146,7 @@ class Manager:
                 self._tasks = tasks
                 transport.on_reconnect(self._reconnected)
                 await self._listen(subjects.alive(name), self._alive)
+                await self._listen(subjects.manager(name, "refusal"), self._refusal_told)
                 self._subscriptions.append(await self.lattice.on_events(self._event))
                 tasks.create_task(self._watch(store.manifests, self._manifest_entry, self._known_apps, watched[0]))
                 tasks.create_task(self._watch(store.notes, self._note_entry, self._known_notes, watched[1]))
@@ -143,6 +158,7 @@ class Manager:
                 await self._serve(f"{subjects.WADM_PREFIX}.{name}.>", api.answer, subjects.WADM_QUEUE)
                 await self._serve(subjects.manager(name, "status"), self._answer_status, "trellis_manager")
                 await self._serve(subjects.manager(name, "scale"), self._answer_scale, "trellis_manager")
+                tasks.create_task(lease.run())
                 tasks.create_task(self._keep_state(state))
                 log.info("manager.started", lattice=name, apps=len(self.apps))
                 await self._reconcile_forever()
@@ -152,7 +168,18 @@ class Manager:
             for subscription in self._subscriptions:
                 await subscription.unsubscribe()
             self._subscriptions.clear()
+            await lease.release()
             log.info("manager.stopped", lattice=name)
+
+    @property
+    def acting(self) -> bool:
+        """Whether this one holds the lease: if not, it observes and answers, and changes nothing."""
+        return self._lease is not None and self._lease.held
+
+    def _lease_changed(self) -> None:
+        self._tell_all = True
+        self.pending = {}
+        self._wake.set()
 
     async def __aenter__(self) -> Manager:
         """Ready: the API answers and the first plan was made. Raises what `run` raises when it cannot begin."""
@@ -225,6 +252,37 @@ class Manager:
         if host is not None and not host.known:
             self._ask(source)
         self._wake.set()
+
+    def _refused(self, refused: Refused) -> None:
+        """A host said no to us. Only who asked hears that, so the other managers are told."""
+        self._fold(refused)
+        told = {
+            "by": self.id,
+            "host": refused.host,
+            "id": refused.id,
+            "image": refused.image,
+            "error": refused.error,
+        }
+        if self._tasks is not None:
+            self._tasks.create_task(self._publish(subjects.manager(self.lattice.name, "refusal"), told))
+
+    def _refusal_told(self, message: Message) -> None:
+        try:
+            told = json.loads(message.data)
+            if told["by"] == self.id:
+                return
+            refused = Refused(HostId(told["host"]), str(told["id"]), str(told["image"]), str(told["error"]))
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("refusal.undecodable", error=str(error))
+            return
+        self._fold(refused)
+        self._wake.set()
+
+    async def _publish(self, subject: str, body: Mapping[str, Any]) -> None:
+        try:
+            await self.lattice.transport.publish(subject, json.dumps(body).encode())
+        except LatticeError as error:
+            log.warning("message.unsent", subject=subject, error=error.message)
 
     def _settle(self, key: Key) -> None:
         self.pending = settled(self.pending, key, self.clock())
@@ -328,20 +386,32 @@ class Manager:
 
     def _note_entry(self, entry: Entry) -> None:
         assert self._store is not None
+        if self._lease is not None and entry.key == self._lease.key:
+            self._lease.notice(entry)
+            return
         note = self._store.note_of(entry.key)
         if note is None:
             return
         kind, app = note
         if kind == "override":
-            decoded = decode_overrides(entry.value) if entry.value is not None else None
-            if decoded is None:
-                self.overrides.pop(app, None)
-            else:
-                self.overrides[app] = decoded
+            self._overridden(app, decode_overrides(entry.value) if entry.value is not None else None)
         elif entry.value is None:
             self.put.pop(app, None)
         else:
             self.put[app] = decode_put(entry.value)
+
+    def _overridden(self, app: str, now: Overrides | None) -> None:
+        """Somebody scaled: what was planned, and what failed, was about other numbers."""
+        if self.overrides.get(app) == now:
+            return
+        if now is None:
+            self.overrides.pop(app, None)
+        else:
+            self.overrides[app] = now
+        stored = self.apps.get(app)
+        if stored is not None and stored.deployed is not None:
+            self._unplanned.add(app)
+            self._fold(Retry(_failing_ids(desired_from(stored.deployed))))
 
     def _known_notes(self) -> set[str]:
         name = self.lattice.name
@@ -411,9 +481,13 @@ class Manager:
         self.desired = self._desired()
         planned = set(self._unplanned)
         plan = reconcile(self.desired, self.observed, self.pending, now)
-        await self._note_what_will_be_put(plan)
+        if self.acting:
+            await self._note_what_will_be_put(plan)
         self.plan = plan
         self._unplanned -= planned
+        if not self.acting:  # perhaps since a moment ago
+            await self._tell()
+            return
         for command in plan.commands:
             self.pending = sent(self.pending, command, now)
             assert self._tasks is not None
@@ -469,6 +543,9 @@ class Manager:
     async def _send(self, command: Command) -> None:
         """One control request. What it brings about is seen in events and buckets, not in the answer."""
         async with self._permits:
+            if not self.acting:  # lost while it waited its turn: whoever acts now decides anew
+                self._settle(command.key)
+                return
             log.info("command.sent", kind=type(command).__name__, about=command.key[1:])
             try:
                 reply = await self._request(command)
@@ -490,13 +567,13 @@ class Manager:
                 if _is_about_state(reply.message):
                     self._ask(host)  # it runs already, or does not run any more: our picture is old
                 else:
-                    self._fold(Refused(host, id, image, reply.message))
+                    self._refused(Refused(host, id, image, reply.message))
             case StopProvider(host):
                 self._ask(host)
             case PutLink(link):
-                self._fold(Refused(NOWHERE, str(link_key(link)), "", reply.message))
+                self._refused(Refused(NOWHERE, str(link_key(link)), "", reply.message))
             case PutConfig(name):
-                self._fold(Refused(NOWHERE, name, "", reply.message))
+                self._refused(Refused(NOWHERE, name, "", reply.message))
             case DeleteConfig() | DeleteLink():
                 pass
             case _:
@@ -565,7 +642,8 @@ class Manager:
         return wadm_status(self.plan.apps.get(name), self.desired.of(name))
 
     async def _tell(self) -> None:
-        """Publish each application's status when it changed."""
+        """Publish each application's status when it changed, or when we have just begun to act."""
+        again, self._tell_all = self._tell_all and self.acting, False
         names = set(self.apps) | {n for n, told in self._told.items() if told["status"]["type"] != "undeployed"}
         for name in sorted(names):
             stored = self.apps.get(name)
@@ -577,8 +655,10 @@ class Manager:
             if not deployed and name not in self._told:
                 continue
             status = self.app_status(name, stored)
-            if self._told.get(name) != status:
-                self._told[name] = status
+            if self._told.get(name) == status and not again:
+                continue
+            self._told[name] = status
+            if self.acting:
                 subject = f"wadm.status.{self.lattice.name}.{name}"
                 await self.lattice.transport.publish(subject, json.dumps(status).encode())
 
@@ -619,10 +699,14 @@ class Manager:
         body = {
             "success": True,
             "lattice": self.lattice.name,
+            "manager": {"id": self.id, "acting": self.acting, "holder": self._holder()},
             "apps": [self._describe(n) for n in names],
             "hosts": hosts,
         }
         return json.dumps(body).encode()
+
+    def _holder(self) -> str | None:
+        return None if self._lease is None else self._lease.seen_holder
 
     def _describe(self, name: str) -> dict[str, Any]:
         stored = self.apps.get(name)
@@ -681,9 +765,7 @@ class Manager:
             recorded = await self._store.override(app, stored.deployed_version, component, instances)
         except StorageError as error:
             return _error(error.message)
-        self.overrides[app] = recorded
-        self._unplanned.add(app)
-        self._fold(Retry(_failing_ids(desired_from(manifest))))
+        self._overridden(app, recorded)
         self._wake.set()
         log.info("component.override_recorded", app=app, component=component, instances=instances)
         told = (
@@ -707,7 +789,9 @@ class Manager:
             live = {key: h for key, h in self.observed.hosts.items() if self.observed.is_alive(h, now)}
             maps = lattice_state(replace(self.observed, hosts=live), self._seen_at)
             essence = json.dumps(lattice_state(replace(self.observed, hosts=live), {}), sort_keys=True).encode()
-            if self._published.get("essence") != essence or now - refreshed > 30:
+            if not self.acting:
+                refreshed = -math.inf  # what was written since is not ours
+            elif self._published.get("essence") != essence or now - refreshed > 30:
                 try:
                     for kind, value in maps.items():
                         await bucket.put(f"{kind}_{self.lattice.name}", json.dumps(value).encode())
