@@ -24,7 +24,10 @@ VERBS: Mapping[str, str] = {
     "scale": "Change how many instances a component has.",
     "undeploy": "Take an app off the lattice.",
     "inspect": "Show what a component imports and exports.",
-    "host": "Run a host.",
+    "events": "Show what happens on the lattice, as it happens.",
+    "link": "Show and change who answers what an actor imports.",
+    "config": "Show and change named configurations.",
+    "host": "Run a host; list, label and stop those of the lattice.",
     "wadm": "Run the deployment manager.",
     "version": "Show the version.",
 }

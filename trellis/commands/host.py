@@ -1,18 +1,24 @@
-"""`trellis host start`"""
+"""`trellis host`"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from typing import Any
+
 import click
 
-from trellis.failures import failure
+from trellis.failures import NOT_CONVERGED, failure
 from trellis.logs import Format, configure, log_options
-from trellis.options import Where, lattice_options, where
-from trellis.running import run_for_long, told_to_stop
+from trellis.options import Where, lattice_options, output_option, timeout_option, where
+from trellis.running import run, run_for_long, told_to_stop
+
+STOPPING = 30.0
 
 
 @click.group
 def command() -> None:
-    """Run a host: a process that components and providers run in."""
+    """Run a host, a process that components and providers run in; list, label and stop those of the lattice."""
 
 
 @command.command
@@ -61,3 +67,131 @@ async def _host(place: Where, name: str | None, labels: dict[str, str]) -> None:
             await host.run()
         finally:
             await host.stop()
+
+
+@command.command
+@output_option
+@lattice_options
+def ls(output: str, nats: str | None, lattice: str | None) -> None:
+    """List the hosts that answer, and what they run."""
+    found = run(_ls(where(nats, lattice)))
+    if output == "json":
+        click.echo(json.dumps(found, indent=1))
+        return
+    from trellis.show import columns
+
+    rows = [["NAME", "ID", "UP", "COMPONENTS", "PROVIDERS", "LABELS"]] if found else []
+    for host in found:
+        labels = " ".join(f"{k}={v}" for k, v in host["labels"].items() if not k.startswith("hostcore."))
+        rows.append(
+            [
+                host["friendly_name"],
+                host["id"],
+                host["uptime_human"] or "",
+                " ".join(f"{c['id']}({c['max_instances']})" for c in host["components"]) or "-",
+                " ".join(p["id"] for p in host["providers"]) or "-",
+                labels or "-",
+            ]
+        )
+    for line in columns(rows):
+        click.echo(line)
+    if not found:
+        click.echo("no host answers. next: trellis host start")
+
+
+@command.command
+@click.argument("host", metavar="HOST")
+@click.option("--no-wait", is_flag=True, help="Return when the host has agreed to stop.")
+@timeout_option(STOPPING)
+@output_option
+@lattice_options
+def stop(host: str, no_wait: bool, timeout: float, output: str, nats: str | None, lattice: str | None) -> None:
+    """Stop a host (its name or id): it finishes the work in hand, stops its providers, says so, and leaves."""
+    found = run(_stop(where(nats, lattice), host, None if no_wait else timeout))
+    if output == "json":
+        click.echo(json.dumps(found))
+    else:
+        click.echo(f"{found['name']} {'is stopping' if no_wait else 'has stopped'}")
+
+
+@command.command
+@click.argument("host", metavar="HOST")
+@click.argument("changes", metavar="KEY=VALUE|KEY-", nargs=-1, required=True)
+@output_option
+@lattice_options
+def label(host: str, changes: tuple[str, ...], output: str, nats: str | None, lattice: str | None) -> None:
+    """Set labels of a host (its name or id); KEY- takes one away. They last as long as the host runs."""
+    labels = run(_label(where(nats, lattice), host, parse_changes(changes)))
+    if output == "json":
+        click.echo(json.dumps(labels, indent=1))
+    else:
+        click.echo(" ".join(f"{k}={v}" for k, v in labels.items() if not k.startswith("hostcore.")) or "no labels")
+
+
+def parse_changes(changes: tuple[str, ...]) -> dict[str, str | None]:
+    """`("zone=a", "old-")` -> `{"zone": "a", "old": None}`. Raises Failure."""
+    gone = [change for change in changes if "=" not in change and change.endswith("-")]
+    put = parse_labels(tuple(change for change in changes if change not in gone))
+    return {**put, **{change[:-1]: None for change in gone}}
+
+
+async def _ls(place: Where) -> list[dict[str, Any]]:
+    from trellis.hosts import every, inventories
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        hosts = await every(lattice)
+        held = await inventories(lattice, hosts)
+    found = []
+    for host in hosts:
+        inventory = held.get(host.id)
+        plain = inventory.encode() if inventory else {}
+        kinds = {kind: plain.get(kind, []) for kind in ("components", "providers")}
+        found.append({**host.model_dump(mode="json"), **kinds})
+    return found
+
+
+async def _stop(place: Where, asked_for: str, timeout: float | None) -> dict[str, str]:
+    from lattice.events import HostStopped
+    from trellis.hosts import asked, named
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        host = await named(lattice, asked_for)
+        gone = asyncio.Event()
+
+        def heard(source: str, event: object) -> None:
+            if source == host.id and isinstance(event, HostStopped):
+                gone.set()
+
+        await lattice.on_events(heard)
+        await lattice.transport.flush()
+        await asked(lattice, "host", "stop", host.id, body={"host_id": host.id})
+        if timeout is not None:
+            try:
+                async with asyncio.timeout(timeout):
+                    await gone.wait()
+            except TimeoutError:
+                raise failure(
+                    "TRL-HST-003",
+                    f"{host.friendly_name} has not stopped within {timeout:g} s",
+                    why="it agreed to, and may be finishing work in hand",
+                    fix="trellis host ls",
+                    exit_code=NOT_CONVERGED,
+                ) from None
+    return {"id": host.id, "name": host.friendly_name}
+
+
+async def _label(place: Where, asked_for: str, changes: dict[str, str | None]) -> dict[str, str]:
+    from trellis.hosts import asked, inventories, named
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        host = await named(lattice, asked_for)
+        for key, value in changes.items():
+            if value is None:
+                await asked(lattice, "label", "del", host.id, body={"key": key})
+            else:
+                await asked(lattice, "label", "put", host.id, body={"key": key, "value": value})
+        held = await inventories(lattice, [host])
+    return dict(held[host.id].labels) if host.id in held else {}

@@ -1,0 +1,119 @@
+"""The verbs that talk to hosts: events, host, link, config; run as processes against a host on a real lattice."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+
+import pytest
+
+from host import Host, HostConfig
+from lattice.nats_transport import NatsOptions
+
+pytestmark = pytest.mark.nats
+
+
+class Terminal:
+    """Runs `trellis`, where the environment names the lattice."""
+
+    def __init__(self, url: str, lattice: str) -> None:
+        self.environment = {**os.environ, "TRELLIS_NATS": url, "TRELLIS_LATTICE": lattice}
+
+    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "trellis", *arguments),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=self.environment,
+        )
+
+    async def run(self, *arguments: str) -> tuple[int, str, str]:
+        process = await self.start(*arguments)
+        out, err = await asyncio.wait_for(process.communicate(), 30)
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+    async def json(self, *arguments: str):
+        code, out, err = await self.run(*arguments, "-o", "json")
+        assert code == 0, err
+        return json.loads(out)
+
+
+@pytest.fixture
+async def host(nats_url, lattice_name):
+    config = HostConfig(lattice=lattice_name, nats=NatsOptions(nats_url), name="calm-oak-1", labels={"zone": "a"})
+    async with Host(config) as started:
+        yield started
+
+
+@pytest.fixture
+def terminal(nats_url, lattice_name):
+    return Terminal(nats_url, lattice_name)
+
+
+async def test_hosts_are_listed_labelled_and_stopped_by_name(host, terminal):
+    (listed,) = await terminal.json("host", "ls")
+    assert (listed["friendly_name"], listed["id"], listed["components"]) == ("calm-oak-1", host.id, [])
+    _, out, _ = await terminal.run("host", "ls")
+    assert "calm-oak-1" in out and "zone=a" in out
+    labels = await terminal.json("host", "label", "calm-oak-1", "tier=gold", "zone-")
+    assert labels["tier"] == "gold" and "zone" not in labels
+    code, _, err = await terminal.run("host", "label", host.id, "hostcore.os=beos")
+    assert code == 2 and "TRL-HST-002" in err and "hostcore" in err
+    stopping = asyncio.create_task(terminal.run("host", "stop", host.id[:8]))
+    await asyncio.wait_for(host.run(), 20)
+    await host.stop()
+    assert await stopping == (0, "calm-oak-1 has stopped\n", "")
+
+
+async def test_a_host_that_is_not_there_is_answered_with_those_that_are(host, terminal):
+    code, _, err = await terminal.run("host", "stop", "nobody")
+    assert code == 1 and "TRL-HST-001" in err and "calm-oak-1" in err
+
+
+async def test_without_a_host_a_request_says_how_to_start_one(terminal):
+    for verb in (("link", "get"), ("config", "put", "a", "b=c"), ("host", "stop", "x")):
+        code, _, err = await terminal.run(*verb)
+        assert code == 3 and "TRL-NET-003" in err and "trellis host start" in err
+
+
+async def test_links_are_put_listed_refused_and_deleted(host, terminal):
+    put = await terminal.json("link", "put", "counter", "store", "wasi:keyvalue/store,atomics@0.2.0")
+    assert put["interfaces"] == ["store", "atomics"]
+    (listed,) = await terminal.json("link", "get")
+    assert listed == put
+    assert await terminal.json("link", "get", "somebody-else") == []
+    code, _, err = await terminal.run("link", "put", "counter", "other", "wasi:keyvalue/store")
+    assert code == 2 and "different target" in err
+    code, _, err = await terminal.run("link", "put", "counter", "store", "nonsense")
+    assert code == 1 and "TRL-CLI-001" in err
+    assert (await terminal.json("link", "del", "counter", "wasi:keyvalue"))["deleted"]
+    assert not (await terminal.json("link", "del", "counter", "wasi:keyvalue"))["deleted"]
+
+
+async def test_configurations_are_put_shown_and_deleted(host, terminal):
+    assert (await terminal.run("config", "put", "web", "level=debug", "who=a=b"))[0] == 0
+    assert await terminal.json("config", "get") == ["web"]
+    assert await terminal.json("config", "get", "web") == {"level": "debug", "who": "a=b"}
+    assert (await terminal.run("config", "get", "web"))[1] == "level=debug\nwho=a=b\n"
+    assert (await terminal.run("config", "del", "web"))[0] == 0
+    code, _, err = await terminal.run("config", "get", "web")
+    assert code == 1 and "TRL-CFG-001" in err
+
+
+async def test_events_are_shown_as_they_happen_for_people_and_as_ndjson(host, terminal):
+    async with contextlib.AsyncExitStack() as stack:
+        people = await terminal.start("events", "-n", "1", "--type", "config_set")
+        stack.callback(lambda: people.returncode is None and people.kill())
+        machine = await terminal.start("events", "-f", "-n", "1", "-o", "ndjson", "--type", "config_set")
+        stack.callback(lambda: machine.returncode is None and machine.kill())
+        async with asyncio.timeout(30):
+            while people.returncode is None or machine.returncode is None:
+                await host.lattice.control("config", "put", "web", body={"a": "b"})
+                await asyncio.sleep(0.05)  # until both listen
+        shown, _ = await people.communicate()
+        line, _ = await machine.communicate()
+    assert b"config_set" in shown and b"calm-oak-1" in shown and shown.endswith(b"web\n")
+    event = json.loads(line)
+    assert event["type"] == "com.wasmcloud.lattice.config_set" and event["data"] == {"config_name": "web"}

@@ -1,0 +1,150 @@
+"""`trellis link`"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import click
+
+from trellis.failures import failure
+from trellis.options import Where, lattice_options, output_option, where
+from trellis.running import run
+
+PACKAGE = re.compile(r"([a-z][a-z0-9-]*):([a-z][a-z0-9-]*)(?:/([a-z0-9,-]+))?(?:@[^/]*)?")
+
+
+@click.group
+def command() -> None:
+    """Show and change which target answers what an actor imports.
+
+    What a deployed app's manifest says is kept so by the manager: a link of its own that you delete comes back.
+    """
+
+
+@command.command
+@click.argument("source", required=False)
+@output_option
+@lattice_options
+def get(source: str | None, output: str, nats: str | None, lattice: str | None) -> None:
+    """List the links, or those of one SOURCE."""
+    found = [one for one in run(_get(where(nats, lattice))) if source in (None, one["source_id"])]
+    if output == "json":
+        click.echo(json.dumps(found, indent=1))
+        return
+    from trellis.show import columns
+
+    rows = [
+        [
+            one["source_id"],
+            f"-> {one['target']}",
+            f"{one['wit_namespace']}:{one['wit_package']}/{','.join(one['interfaces'])}",
+            one["name"],
+            " ".join([*one["source_config"], *one["target_config"]]),
+        ]
+        for one in found
+    ]
+    for line in columns(rows):
+        click.echo(line)
+    if not rows:
+        click.echo(f"no links of {source}" if source else "no links")
+
+
+@command.command
+@click.argument("source")
+@click.argument("target")
+@click.argument("interfaces", metavar="NS:PACKAGE/INTERFACE[,...]")
+@click.option("--name", default="default", show_default=True, help="The link's name.")
+@click.option("--source-config", multiple=True, metavar="CONFIG", help="A named configuration for the source's side.")
+@click.option("--target-config", multiple=True, metavar="CONFIG", help="A named configuration for the target's side.")
+@output_option
+@lattice_options
+def put(
+    source: str,
+    target: str,
+    interfaces: str,
+    name: str,
+    source_config: tuple[str, ...],
+    target_config: tuple[str, ...],
+    output: str,
+    nats: str | None,
+    lattice: str | None,
+) -> None:
+    """Link SOURCE's import of an interface to TARGET, which exports it. A second time changes nothing."""
+    namespace, package, names = parse_package(interfaces)
+    if not names:
+        raise failure("TRL-CLI-001", f"`{interfaces}` names no interface", fix="write it as wasi:keyvalue/store")
+    link = {
+        "source_id": _id(source),
+        "target": _id(target),
+        "name": name,
+        "wit_namespace": namespace,
+        "wit_package": package,
+        "interfaces": names,
+        "source_config": list(source_config),
+        "target_config": list(target_config),
+    }
+    run(_ask(where(nats, lattice), "put", link))
+    click.echo(json.dumps(link, indent=1) if output == "json" else f"linked {source} -> {target} {interfaces} {name}")
+
+
+@command.command("del")
+@click.argument("source")
+@click.argument("package", metavar="NS:PACKAGE")
+@click.option("--name", default="default", show_default=True, help="The link's name.")
+@click.option("--target", help="Only the link to this target, where there are several.")
+@output_option
+@lattice_options
+def delete(
+    source: str, package: str, name: str, target: str | None, output: str, nats: str | None, lattice: str | None
+) -> None:
+    """Delete SOURCE's link of that package and name. One that is not there is no error."""
+    namespace, short, _ = parse_package(package)
+    key = {"source_id": _id(source), "name": name, "wit_namespace": namespace, "wit_package": short}
+    message = run(_ask(where(nats, lattice), "del", {**key, "target": _id(target)} if target else key))
+    there = "doesn't exist" not in message
+    if output == "json":
+        click.echo(json.dumps({**key, "deleted": there}))
+    else:
+        click.echo("deleted" if there else f"there was no link of {source} for {package} named {name}")
+
+
+def parse_package(text: str) -> tuple[str, str, list[str]]:
+    """`wasi:keyvalue/store,atomics@0.2.0` -> `("wasi", "keyvalue", ["store", "atomics"])`. Raises Failure."""
+    match = PACKAGE.fullmatch(text)
+    if match is None:
+        raise failure(
+            "TRL-CLI-001",
+            f"`{text}` is not a package and its interfaces",
+            fix="write it as wasi:keyvalue/store,atomics",
+        )
+    return match[1], match[2], [name for name in (match[3] or "").split(",") if name]
+
+
+def _id(text: str) -> str:
+    from lattice.names import entity_id
+
+    try:
+        return entity_id(text)
+    except ValueError as error:
+        raise failure("TRL-CLI-001", str(error)) from error
+
+
+async def _get(place: Where) -> list[dict[str, Any]]:
+    from lattice.links import LinkDefinition
+    from trellis.hosts import asked
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        reply = await asked(lattice, "link", "get")
+        links = [LinkDefinition.model_validate(one) for one in reply.response or []]
+    return [link.model_dump(mode="json") for link in sorted(links, key=lambda k: (k.source_id, k.covers(), k.name))]
+
+
+async def _ask(place: Where, verb: str, body: dict[str, Any]) -> str:
+    from trellis.hosts import asked
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        return (await asked(lattice, "link", verb, body=body)).message
