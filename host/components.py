@@ -11,8 +11,10 @@ import structlog
 
 import actors.wasi  # noqa: F401  (registers what the host serves to guests)
 from actors import Actor, Component, Engine, Limits
+from actors.grants import Grants
 from host.config import HostConfig
 from host.configs import Configs
+from host.grants import granted, without_grants
 from host.images import component_file
 from host.links import Links
 from host.router import Local, Router
@@ -126,7 +128,7 @@ class Components:
         if request.allow_update and request.component_ref not in ("", running.reference):
             await self._replace(running, request.component_ref)
         if request.config != running.config_names:
-            running.actor.config = await self._values(running.id, request.config)
+            running.actor.config, running.actor.grants = await self._values(running.id, request.config)
             running.config_names = list(request.config)
         if request.count != running.count:
             running.count = request.count
@@ -138,11 +140,13 @@ class Components:
     async def _start(self, request: ScaleComponent, annotations: dict[str, str]) -> None:
         id = request.component_id
         component = await self._load(id, request.component_ref, strict=annotations.get(STRICT_LINKS) == "true")
+        config, grants = await self._values(id, request.config)
         actor = Actor(
             id,
             component,
             imports=self._router.imports,
-            config=await self._values(id, request.config),
+            config=config,
+            grants=grants,
             limits=self._limits(request),
             on_line=partial(_wrote, id),
         )
@@ -217,6 +221,7 @@ class Components:
             component,
             imports=self._router.imports,
             config=old.config,
+            grants=old.grants,
             limits=old.limits,
             on_line=old.on_line,
         )
@@ -261,21 +266,17 @@ class Components:
 
     # -- configuration and limits
 
-    async def _values(self, id: EntityId, names: list[str]) -> dict[str, str]:
-        """What `wasi:config` answers: the named configurations, and where the component runs."""
+    async def _values(self, id: EntityId, names: list[str]) -> tuple[dict[str, str], Grants]:
+        """What `wasi:config` answers (the named configurations, and where the component runs), and the grants in it."""
         plain = [n for n in names if not n.startswith("SECRET_")]
         values = await self._configs.merged(plain)
-        return {
-            **values,
-            "trellis.actor": id,
-            "trellis.host": self._host_name,
-            "trellis.host.id": self._host,
-        }
+        own = {"trellis.actor": id, "trellis.host": self._host_name, "trellis.host.id": self._host}
+        return {**without_grants(values), **own}, granted(values, self._config.allowed)
 
     def _config_changed(self, name: str) -> None:
         async def refresh(running: Running) -> None:
             try:
-                running.actor.config = await self._values(running.id, running.config_names)
+                running.actor.config, running.actor.grants = await self._values(running.id, running.config_names)
             except (BadInput, LatticeError) as error:
                 log.warning("component.config_kept", component=running.id, config=name, error=failure(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from host.grants import Allowed
 from lattice.nats_transport import NatsOptions
 
 
@@ -27,5 +28,7 @@ class HostConfig:
     """For work in hand when the host stops."""
     max_memory: int = 256 * 1024 * 1024
     """Bytes of linear memory per instance, and the ceiling for what a component's limits may ask."""
+    allowed: Allowed = field(default_factory=Allowed)
+    """What components may be granted beyond their links; nothing, unless the host is started with more."""
     max_instances: int = 1000
     """Concurrent instances that "unbounded" means, per component."""
