@@ -32,6 +32,7 @@ BUILTINS = {
     "http-server": "providers.http.server:HttpServer",
     "keyvalue-memory": "providers.keyvalue.memory:MemoryKeyValue",
     "keyvalue-nats": "providers.keyvalue.nats:NatsKeyValue",
+    "keyvalue-redis": "providers.keyvalue.redis:RedisKeyValue",
 }
 """Ours, by name: where the class is. Imported when asked for."""
 
@@ -39,7 +40,12 @@ ALIASES = {
     "httpserver": "http-server",
     "kv-memory": "keyvalue-memory",
     "kv-nats": "keyvalue-nats",
+    "kv-redis": "keyvalue-redis",
+    "kvredis": "keyvalue-redis",
 }
+
+EXTRAS = {"redis": "redis"}
+"""Client libraries that not everybody has, by module: the extra of ours that brings them."""
 
 _IMAGE = re.compile(r"^(?:oci://)?(?:ghcr\.io/wasmcloud|wasmcloud\.azurecr\.io)/(?P<name>[a-z0-9-]+)(?:[:@].*)?$")
 
@@ -95,7 +101,19 @@ def _unknown(ref: str, name: str) -> BadInput:
 
 def _attribute(place: str) -> Factory:
     module, _, name = place.partition(":")
-    found: Factory = getattr(importlib.import_module(module), name)
+    try:
+        found: Factory = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get(error.name or "")
+        if extra is None:
+            raise
+        raise BadInput(
+            Finding(
+                "TRL-PRV-009",
+                f"{name} needs the Python package {error.name}, which is not installed here",
+                fix=f"pip install 'trellis-lattice[{extra}]'",
+            )
+        ) from error
     return found
 
 

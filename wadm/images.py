@@ -10,7 +10,15 @@ import difflib
 from pathlib import Path as FilePath
 from urllib.parse import unquote, urlsplit
 
-BUILTINS = ("http-server", "http-client", "keyvalue-memory", "keyvalue-nats", "messaging-nats", "blobstore-fs")
+BUILTINS = (
+    "http-server",
+    "http-client",
+    "keyvalue-memory",
+    "keyvalue-nats",
+    "keyvalue-redis",
+    "messaging-nats",
+    "blobstore-fs",
+)
 _FILES = (".wasm", ".wat", ".py", ".par", ".par.gz")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from providers.keyvalue.store import KeyValue, number
+from providers.keyvalue.store import KeyValue, Store, number, page_of
 from providers.link import Link
 
 
@@ -17,7 +17,7 @@ class MemoryLink(BaseModel):
     """What the link's default bucket is called; links with the same name share it."""
 
 
-class MemoryStore:
+class MemoryStore(Store):
     """A dict as a Store."""
 
     def __init__(self) -> None:
@@ -32,8 +32,8 @@ class MemoryStore:
     async def delete(self, key: str) -> None:
         self.values.pop(key, None)
 
-    async def keys(self) -> list[str]:
-        return list(self.values)
+    async def page(self, cursor: int, most: int) -> tuple[list[str], int | None]:
+        return page_of(list(self.values), cursor, most)
 
     async def increment(self, key: str, delta: int) -> int:
         result = number(self.values.get(key), delta)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from lattice import BadInput, Finding, LatticeError, WitError
 from lattice.nats_transport import NatsOptions, connect
 from lattice.transport import Bucket, NoBucket, Transport, WrongRevision
-from providers.keyvalue.store import KeyValue, number
+from providers.keyvalue.store import KeyValue, Store, number, page_of
 from providers.link import Link, LinkId
 
 ATTEMPTS = 200
@@ -93,7 +93,7 @@ def unescaped(name: str) -> str:
         return name
 
 
-class NatsStore:
+class NatsStore(Store):
     """A JetStream bucket as a Store."""
 
     def __init__(self, bucket: Bucket) -> None:
@@ -110,8 +110,8 @@ class NatsStore:
     async def delete(self, key: str) -> None:
         await self.bucket.delete(escaped(key))
 
-    async def keys(self) -> list[str]:
-        return [unescaped(name) for name in await self.bucket.keys()]
+    async def page(self, cursor: int, most: int) -> tuple[list[str], int | None]:
+        return page_of([unescaped(name) for name in await self.bucket.keys()], cursor, most)
 
     async def increment(self, key: str, delta: int) -> int:
         """By compare and swap: other hosts count too. Callers of this provider queue, so as not to race each other."""

@@ -20,9 +20,10 @@ Errors are answers: WitError("no-such-store"), WitError("access-denied"), WitErr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from lattice import DeadlineExceeded, Denied, LatticeError, WitError
 from providers.link import Link
@@ -45,24 +46,50 @@ class NotANumber(Exception):
     """`increment` found something else than the decimal digits of a u64."""
 
 
-class Store(Protocol):
-    """One bucket. Any string is a key. May raise LatticeError when the back end does not answer."""
+class Store(ABC):
+    """One bucket. Any string is a key. May raise LatticeError when the back end does not answer.
 
+    What is not abstract here works on every back end; override it where the back end has something better.
+    """
+
+    @abstractmethod
     async def get(self, key: str) -> bytes | None: ...
 
+    @abstractmethod
     async def set(self, key: str, value: bytes) -> None: ...
 
+    @abstractmethod
     async def delete(self, key: str) -> None:
         """Deleting what is not there does nothing."""
 
-    async def keys(self) -> list[str]:
-        """All of them, in any order."""
+    @abstractmethod
+    async def page(self, cursor: int, most: int) -> tuple[list[str], int | None]:
+        """About `most` of the keys, and the cursor of the next page: None after the last, 0 begins."""
 
+    @abstractmethod
     async def increment(self, key: str, delta: int) -> int:
         """Add to the number at `key` (0 when there is none) so that no addition is lost; the new number.
 
         The number is kept as decimal text. Raises NotANumber, and leaves the value, when it is none or grows too big.
         """
+
+    async def exists(self, key: str) -> bool:
+        return await self.get(key) is not None
+
+    async def get_many(self, keys: list[str]) -> list[bytes | None]:
+        return await _together([self.get(key) for key in keys])
+
+    async def set_many(self, values: Mapping[str, bytes]) -> None:
+        await _together([self.set(key, value) for key, value in values.items()])
+
+    async def delete_many(self, keys: list[str]) -> None:
+        await _together([self.delete(key) for key in keys])
+
+
+def page_of(keys: list[str], cursor: int, most: int) -> tuple[list[str], int | None]:
+    """A page for back ends that know all their keys: in order, and `cursor` is how many were listed before."""
+    end = cursor + most
+    return sorted(keys)[cursor:end], end if end < len(keys) else None
 
 
 class KeyValue(Provider):
@@ -103,16 +130,14 @@ class KeyValue(Provider):
     @export(f"{STORE}#exists")
     async def exists(self, link: Link[Any], bucket: str, key: str) -> bool:
         with _answers():
-            return await (await self.open(link, bucket)).get(key) is not None
+            return await (await self.open(link, bucket)).exists(key)
 
     @export(f"{STORE}#list-keys")
     async def list_keys(self, link: Link[Any], bucket: str, cursor: int | None = None) -> dict[str, Any]:
-        """In order, PAGE at a time; `cursor` is how many were listed before."""
+        """PAGE keys at a time, or about as many; their order is the back end's."""
         with _answers():
-            keys = sorted(await (await self.open(link, bucket)).keys())
-        begin = cursor or 0
-        end = begin + PAGE
-        return {"keys": keys[begin:end], "cursor": end if end < len(keys) else None}
+            keys, after = await (await self.open(link, bucket)).page(cursor or 0, PAGE)
+        return {"keys": keys, "cursor": after}
 
     @export(f"{ATOMICS}#increment")
     async def increment(self, link: Link[Any], bucket: str, key: str, delta: int) -> int:
@@ -122,22 +147,19 @@ class KeyValue(Provider):
     @export(f"{BATCH}#get-many")
     async def get_many(self, link: Link[Any], bucket: str, keys: list[str]) -> list[list[Any] | None]:
         with _answers():
-            store = await self.open(link, bucket)
-            values = await _together([store.get(key) for key in keys])
+            values = await (await self.open(link, bucket)).get_many(keys)
         return [None if value is None else [key, value] for key, value in zip(keys, values, strict=True)]
 
     @export(f"{BATCH}#set-many")
     async def set_many(self, link: Link[Any], bucket: str, pairs: list[tuple[str, bytes]]) -> None:
         """Not all or nothing: as the WIT has it, some may be set when it fails. The last of equal keys wins."""
         with _answers():
-            store = await self.open(link, bucket)
-            await _together([store.set(key, value) for key, value in dict(pairs).items()])
+            await (await self.open(link, bucket)).set_many(dict(pairs))
 
     @export(f"{BATCH}#delete-many")
     async def delete_many(self, link: Link[Any], bucket: str, keys: list[str]) -> None:
         with _answers():
-            store = await self.open(link, bucket)
-            await _together([store.delete(key) for key in dict.fromkeys(keys)])
+            await (await self.open(link, bucket)).delete_many(list(dict.fromkeys(keys)))
 
 
 def number(value: bytes | None, delta: int) -> int:

@@ -17,7 +17,9 @@ from providers.keyvalue import nats as keyvalue_nats
 from providers.keyvalue import store as keyvalue_store
 from providers.keyvalue.memory import MemoryKeyValue
 from providers.keyvalue.nats import NatsKeyValue, escaped, unescaped
+from providers.keyvalue.store import KeyValue, page_of
 from providers.link import LinkRecord, link_between
+from providers.load import resolve
 from providers.testing import PROVIDER, Running, running
 
 KEYVALUE = "wasi:keyvalue/store,atomics,batch"
@@ -35,13 +37,29 @@ def bucket(lattice_name: str) -> str:
     return f"kv-{lattice_name}"
 
 
-@pytest.fixture(params=["memory", "nats over memory", pytest.param("nats", marks=pytest.mark.nats)])
+@pytest.fixture(
+    params=[
+        "memory",
+        "nats over memory",
+        pytest.param("nats", marks=pytest.mark.nats),
+        pytest.param("redis", marks=pytest.mark.redis),
+    ]
+)
 async def kv(request: pytest.FixtureRequest, bucket: str) -> AsyncIterator[Running]:
     transport: Transport = MemoryBroker().connect()
-    if request.param == "nats":
-        transport = await connect(request.getfixturevalue("nats_url"))
-    provider = MemoryKeyValue() if request.param == "memory" else NatsKeyValue(transport)
-    async with running(provider, [link(bucket=bucket, enable_bucket_auto_create="true")]) as started:
+    config: dict[str, str] = {}
+    provider: KeyValue
+    match request.param:
+        case "memory":
+            provider = MemoryKeyValue()
+        case "redis":
+            config = {"URL": request.getfixturevalue("redis_server").url}
+            provider = resolve("builtin:keyvalue-redis")()
+        case _:
+            if request.param == "nats":
+                transport = await connect(request.getfixturevalue("nats_url"))
+            provider = NatsKeyValue(transport)
+    async with running(provider, [link(bucket=bucket, enable_bucket_auto_create="true")], config=config) as started:
         yield started
     await transport.close()
 
@@ -77,16 +95,34 @@ async def test_any_string_is_a_key(kv: Running, key: str):
 
 
 async def test_keys_are_listed_page_by_page(kv: Running, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(keyvalue_store, "PAGE", 3)
-    await kv.call(SET_MANY, "default", [[f"k{n}", b""] for n in range(7)])
-    found, cursor = [], None
+    monkeypatch.setattr(keyvalue_store, "PAGE", 30)
+    await kv.call(SET_MANY, "default", [[f"k{n}", b""] for n in range(200)])
+    pages, cursor = [], None
     while True:
         page = await kv.call(LIST, "default", cursor)
-        found.append(page["keys"])
+        pages.append(page["keys"])
         cursor = page["cursor"]
         if cursor is None:
             break
-    assert found == [["k0", "k1", "k2"], ["k3", "k4", "k5"], ["k6"]]
+    assert len(pages) > 2
+    assert sorted(key for page in pages for key in page) == sorted(f"k{n}" for n in range(200))
+
+
+async def test_an_empty_bucket_has_one_empty_page(kv: Running):
+    assert await kv.call(LIST, "default", None) == {"keys": [], "cursor": None}
+
+
+@pytest.mark.parametrize(("cursor", "page"), [(0, (["a", "b"], 2)), (2, (["c"], None)), (9, ([], None))])
+def test_a_back_end_that_knows_all_its_keys_lists_them_in_order(cursor, page):
+    assert page_of(["c", "a", "b"], cursor, 2) == page
+
+
+async def test_numbers_go_up_to_the_end_of_a_u64(kv: Running):
+    assert await kv.call(INCREMENT, "default", "n", 2**63) == 2**63
+    assert await kv.call(INCREMENT, "default", "n", 2**63 - 1) == 2**64 - 1
+    with pytest.raises(WitError):
+        await kv.call(INCREMENT, "default", "n", 1)
+    assert await kv.call(INCREMENT, "default", "n", 0) == 2**64 - 1
 
 
 async def test_increment_begins_at_nothing_and_is_kept_as_text(kv: Running):
