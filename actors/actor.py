@@ -13,6 +13,7 @@ from actors.guest import Guest, OnLine, nothing_linked
 from actors.instance import Instance
 from actors.limits import Limits
 from actors.linker import Linker
+from actors.stdio import Stdio
 from lattice import EMPTY, EntityId, Handler, Invocation, Value
 from lattice.errors import DeadlineExceeded, UnknownFunction
 from lattice.invocation import Permits
@@ -22,6 +23,7 @@ class Actor:
     """Serves invocations, each in an instance of its own.
 
     `imports` is the Handler behind every import the host does not serve itself. `on_line` gets what guests print.
+    `stdio` takes the place of their standard streams: all guests of the actor share it.
     Raises BadInput when the component has imports that nothing can satisfy.
     """
 
@@ -37,6 +39,7 @@ class Actor:
         grants: Grants = NOTHING,
         limits: Limits | None = None,
         on_line: OnLine | None = None,
+        stdio: Stdio | None = None,
     ) -> None:
         self.id = id
         self.component = component
@@ -47,6 +50,7 @@ class Actor:
         self.grants = grants
         self.limits = limits = limits or Limits()
         self.on_line = on_line
+        self.stdio = stdio
         self.linker = Linker(component)
         self.exports = exports_of(component, self.linker)
         self.permits = Permits(limits.concurrent, limits.queue)
@@ -83,6 +87,7 @@ class Actor:
                 grants=self.grants,
                 invocation=invocation,
                 on_line=self.on_line,
+                stdio=self.stdio,
             )
             instance = Instance(self.linker, export, guest, self.limits, deadline, self._closed)
         except BaseException:

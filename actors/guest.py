@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from actors.grants import NOTHING, Grants
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
 from lattice.errors import NotLinked
 from lattice.names import DEFAULT_LINK
+
+if TYPE_CHECKING:
+    from actors.stdio import Stdio
 
 Kept = TypeVar("Kept")
 
@@ -80,6 +83,7 @@ class Guest:
         "on_end",
         "random",
         "stderr",
+        "stdio",
         "stdout",
     )
 
@@ -94,6 +98,7 @@ class Guest:
         grants: Grants = NOTHING,
         invocation: Invocation | None = None,
         on_line: OnLine | None = None,
+        stdio: Stdio | None = None,
         seed: int | None = None,
     ) -> None:
         self.actor = actor
@@ -105,6 +110,7 @@ class Guest:
         self.invocation = invocation
         self.stdout = Output("stdout", on_line, invocation)
         self.stderr = Output("stderr", on_line, invocation)
+        self.stdio = stdio
         self.links: dict[str, LinkName] = {}
         """Link names chosen by `wasmcloud:bus/lattice.set-link-name`, by interface without version."""
         self.failure: Exception | None = None

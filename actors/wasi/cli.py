@@ -1,13 +1,13 @@
-"""wasi:cli: environment, standard streams, exit. There is no terminal."""
+"""wasi:cli: environment, standard streams, exit. There is a terminal only where the guest was given one."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from actors.adapters import ADAPTERS
-from actors.guest import Guest
+from actors.guest import Guest, Output
 from actors.host_api import Resource, serves
-from actors.wasi.io import InputStream, OutputSink, OutputStream
+from actors.wasi.io import InputStream, OutputSink, OutputStream, Sink, Tee
 from lattice import Invocation, Trap, Value, WitError
 from lattice.streams import ByteStream
 
@@ -67,29 +67,38 @@ ADAPTERS["wasi:cli/run#run"] = run
 class Stdin:
     @staticmethod
     def get_stdin(guest: Guest) -> InputStream:
-        return InputStream(ByteStream.of(b""))
+        return InputStream(ByteStream.of(b"") if guest.stdio is None else guest.stdio.stdin)
 
 
 @serves("wasi:cli/stdout")
 class Stdout:
     @staticmethod
     def get_stdout(guest: Guest) -> OutputStream:
-        return OutputStream(OutputSink(guest.stdout))
+        return OutputStream(_sink(guest.stdout, None if guest.stdio is None else guest.stdio.stdout))
 
 
 @serves("wasi:cli/stderr")
 class Stderr:
     @staticmethod
     def get_stderr(guest: Guest) -> OutputStream:
-        return OutputStream(OutputSink(guest.stderr))
+        return OutputStream(_sink(guest.stderr, None if guest.stdio is None else guest.stdio.stderr))
+
+
+def _sink(output: Output, elsewhere: Sink | None) -> Sink:
+    """`output` keeps the end for errors, wherever else the bytes go."""
+    return OutputSink(output) if elsewhere is None else Tee(elsewhere, output)
+
+
+def _terminal(guest: Guest, stream: str) -> bool:
+    return guest.stdio is not None and stream in guest.stdio.terminals
 
 
 class TerminalInput(Resource, interface="wasi:cli/terminal-input", name="terminal-input"):
-    """`terminal-input`: no guest is given one."""
+    """`terminal-input`: only a sign that there is one."""
 
 
 class TerminalOutput(Resource, interface="wasi:cli/terminal-output", name="terminal-output"):
-    """`terminal-output`: no guest is given one."""
+    """`terminal-output`: only a sign that there is one."""
 
 
 @serves("wasi:cli/terminal-input", TerminalInput)
@@ -106,18 +115,18 @@ class TerminalOutputs:
 class TerminalStdin:
     @staticmethod
     def get_terminal_stdin(guest: Guest) -> TerminalInput | None:
-        return None
+        return TerminalInput() if _terminal(guest, "stdin") else None
 
 
 @serves("wasi:cli/terminal-stdout")
 class TerminalStdout:
     @staticmethod
     def get_terminal_stdout(guest: Guest) -> TerminalOutput | None:
-        return None
+        return TerminalOutput() if _terminal(guest, "stdout") else None
 
 
 @serves("wasi:cli/terminal-stderr")
 class TerminalStderr:
     @staticmethod
     def get_terminal_stderr(guest: Guest) -> TerminalOutput | None:
-        return None
+        return TerminalOutput() if _terminal(guest, "stderr") else None

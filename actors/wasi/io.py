@@ -279,5 +279,21 @@ class OutputSink:
         return nothing
 
 
+class Tee:
+    """A sink whose bytes are kept in `output`, too."""
+
+    __slots__ = ("_output", "_sink", "room", "watch")
+
+    def __init__(self, sink: Sink, output: Output) -> None:
+        self._sink = sink
+        self._output = output
+        self.room = sink.room
+        self.watch = sink.watch
+
+    def write(self, data: bytes) -> None:
+        self._output.write(data)
+        self._sink.write(data)
+
+
 def nothing() -> None:
     """Takes nothing back: the change has happened."""
