@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import nats
 import nats.errors
+import nkeys
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -44,6 +45,9 @@ class NatsOptions:
     nkey_seed: str | None = None
     creds_file: str | None = None
     ca_file: str | None = None
+    cert_file: str | None = None
+    """A certificate of our own, for a server that wants to see one; `key_file` unless the key is in the same file."""
+    key_file: str | None = None
     domain: str | None = None
     """The JetStream domain, for a server behind a leaf node."""
     name: str = "trellis"
@@ -78,24 +82,33 @@ def translated(error: BaseException, what: str) -> LatticeError:
 
 
 async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
-    """A connection that heals itself. Raises Unreachable (server not there) or Denied-like Unreachable (login)."""
+    """A connection that heals itself.
+
+    Raises Unreachable; its details say `because`: "login" or "tls", when a server is there but does not let us in.
+    """
     if isinstance(options, str):
         options = NatsOptions(options)
     extra: dict[str, Any] = {}
-    if options.ca_file:
-        extra["tls"] = ssl.create_default_context(cafile=options.ca_file)
+    if options.ca_file or options.cert_file:
+        extra["tls"] = _tls(options)
     if options.creds_file:
         if not Path(options.creds_file).is_file():
-            raise Unreachable(f"no such credentials file: {options.creds_file}")
+            raise Unreachable(f"no such credentials file: {options.creds_file}", because="login")
         extra["user_credentials"] = options.creds_file
     if options.nkey_seed:
+        try:
+            nkeys.from_seed(bytearray(options.nkey_seed.encode()))
+        except (nkeys.NkeysError, ValueError) as error:
+            raise Unreachable("the nkey's seed is not one", because="login") from error
         extra["nkeys_seed_str"] = options.nkey_seed
     client = Client()
     transport = NatsTransport(client, options)
-    refusals: list[str] = []
+    refusals: list[BaseException] = []
 
     async def on_error(error: Exception) -> None:
-        refusals.append(str(error) or type(error).__name__)
+        if not transport.ready:
+            refusals.append(error)
+            return  # `connect` tells
         log.warning("nats.error", error=str(error) or type(error).__name__)
 
     async def on_disconnect() -> None:
@@ -125,14 +138,37 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
                 pending_size=16 * 1024 * 1024,
                 **extra,
             )
-    except (nats.errors.Error, OSError, TimeoutError, ValueError) as error:
+    except (nats.errors.Error, nkeys.NkeysError, OSError, TimeoutError, ValueError) as error:
         try:
             await client.close()
-        except (nats.errors.Error, OSError):
-            pass
-        why = refusals[-1] if refusals else str(error) or type(error).__name__
-        raise Unreachable(f"no NATS server answers at {where}: {why}", url=where) from error
+        except (nats.errors.Error, OSError, AssertionError):
+            pass  # an assertion: it had not come as far as to a connection
+        raise _refused(where, [*refusals, error]) from error
+    transport.ready = True
     return transport
+
+
+def _tls(options: NatsOptions) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=options.ca_file)
+        if options.cert_file:
+            context.load_cert_chain(options.cert_file, options.key_file)
+    except OSError as error:  # ssl.SSLError is one
+        files = ", ".join(f for f in (options.ca_file, options.cert_file, options.key_file) if f)
+        raise Unreachable(f"the TLS files {files} cannot be used: {error}", because="tls") from error
+    return context
+
+
+def _refused(where: str, errors: list[BaseException]) -> Unreachable:
+    """Why there is no connection: what a server said, rather than that the time was over."""
+    for error in reversed(errors):
+        text = str(error).removeprefix("nats: ").strip("'\"") or type(error).__name__
+        if isinstance(error, ssl.SSLError):
+            return Unreachable(f"the TLS handshake with {where} failed: {text}", url=where, because="tls")
+        if isinstance(error, nkeys.NkeysError) or "authorization" in text.lower() or "authentication" in text.lower():
+            return Unreachable(f"{where} refuses the login: {text}", url=where, because="login")
+    why = next((str(e) or type(e).__name__ for e in reversed(errors) if not isinstance(e, TimeoutError)), "")
+    return Unreachable(f"no NATS server answers at {where}: {why or 'TimeoutError'}", url=where)
 
 
 class NatsSubscription:
@@ -165,6 +201,7 @@ class NatsTransport:
         self._options = options
         self._reconnected: list[Callable[[], None]] = []
         self._buckets: dict[str, NatsBucket] = {}
+        self.ready = False
         self.closing = False
 
     @property

@@ -7,7 +7,7 @@ host alone) and writes one line of JSON to its standard input, a `Start`:
 
     {"lattice": "default", "host_id": "N...", "provider_id": "shout",
      "nats": {"url": "nats://127.0.0.1:4222", "user": ..., "password": ..., "token": ..., "nkey_seed": ...,
-              "creds_file": ..., "ca_file": ..., "domain": ...},          only `url` is needed
+              "creds_file": ..., "ca_file": ..., "cert_file": ..., "key_file": ..., "domain": ...},  `url` is enough
      "config": {"name": "value"}, "links": [LinkRecord, ...],
      "grace": 10.0, "log_level": "info", "max_concurrent": 256}           these three may be left out
 
@@ -44,7 +44,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lattice import BadInput, EntityId, Finding, HostId, LatticeError, subjects
 from lattice.lattice import Lattice
@@ -71,11 +71,13 @@ class Nats(BaseModel):
 
     url: str = DEFAULT_URL
     user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    nkey_seed: str | None = None
+    password: str | None = Field(default=None, repr=False)
+    token: str | None = Field(default=None, repr=False)
+    nkey_seed: str | None = Field(default=None, repr=False)
     creds_file: str | None = None
     ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
     domain: str | None = None
 
 

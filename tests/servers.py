@@ -23,10 +23,11 @@ def nats_server() -> str:
 
 
 class Broker:
-    """A nats-server with JetStream, in a folder and on a port of its own."""
+    """A nats-server with JetStream, in a folder and on a port of its own. `config` is in nats-server's language."""
 
-    def __init__(self, folder: Path, port: int = -1) -> None:
+    def __init__(self, folder: Path, port: int = -1, config: str = "") -> None:
         self.folder = folder
+        self.config = config
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -37,10 +38,12 @@ class Broker:
     def start(self) -> None:
         for old in self.folder.glob("*.ports"):
             old.unlink()
+        file = self.folder / "nats.conf"
+        file.write_text(self.config)
         self.process = subprocess.Popen(
             [
                 *(nats_server(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "store")),
-                *("--ports_file_dir", str(self.folder), "-l", str(self.folder / "log")),
+                *("--ports_file_dir", str(self.folder), "-l", str(self.folder / "log"), "-c", str(file)),
             ]
         )
         until = time.monotonic() + 10
@@ -55,6 +58,13 @@ class Broker:
                 break
             time.sleep(0.01)
         pytest.fail(f"nats-server did not start: {(self.folder / 'log').read_text()}")
+
+    def kill(self) -> None:
+        """End it as a crash does. `start` begins again, on the same port and with the same data."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
 
     def stop(self) -> None:
         if self.process is not None:
@@ -93,6 +103,13 @@ class RedisServer:
                     return
             time.sleep(0.01)
         pytest.fail(f"redis-server did not start: {(self.folder / 'redis.log').read_text()}")
+
+    def kill(self) -> None:
+        """End it as a crash does. `start` begins again, on the same port and with the same data."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
 
     def stop(self) -> None:
         if self.process is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 
 from lattice.errors import Unreachable
 from lattice.lattice import Lattice
@@ -14,11 +15,27 @@ from trellis.options import Where
 
 @contextmanager
 def reaching(place: Where) -> Iterator[None]:
-    """Say where no NATS server answered, who named that place, and how to start one."""
+    """Say where no NATS server answered or which let nobody in, who named that place, and what helps."""
     try:
         yield
     except Unreachable as error:
         said = f" (from {place.said})" if place.said else ""
+        if error.details.get("because") == "login":
+            raise failure(
+                "TRL-NET-005",
+                f"the NATS server at {plain(place.nats)}{said} refuses the login",
+                why=error.message,
+                fix="say who you are:  --nats-user and $TRELLIS_NATS_PASSWORD, --nats-creds, --nats-nkey, or a token",
+                exit_code=UNREACHABLE,
+            ) from error
+        if error.details.get("because") == "tls":
+            raise failure(
+                "TRL-NET-006",
+                f"no TLS connection to the NATS server at {plain(place.nats)}{said}",
+                why=error.message,
+                fix="--nats-ca names the CA to trust; --nats-cert and --nats-key are for a server that asks for one",
+                exit_code=UNREACHABLE,
+            ) from error
         raise failure(
             "TRL-NET-001",
             f"no NATS server answers at {plain(place.nats)}{said}",
@@ -28,11 +45,39 @@ def reaching(place: Where) -> Iterator[None]:
         ) from error
 
 
+def nats_options(place: Where, name: str) -> NatsOptions:
+    """How a process called `name` connects to `place`. Raises Failure when the nkey's file cannot be used."""
+    login = place.login
+    return NatsOptions(
+        place.nats,
+        user=login.user,
+        password=login.password,
+        token=login.token,
+        nkey_seed=_seed(login.nkey) if login.nkey else None,
+        creds_file=login.creds,
+        ca_file=login.ca,
+        cert_file=login.cert,
+        key_file=login.key,
+        domain=login.domain,
+        name=name,
+    )
+
+
+def _seed(file: str) -> str:
+    try:
+        seed = next((line.strip() for line in Path(file).read_text().splitlines() if line.startswith("S")), "")
+    except (OSError, ValueError) as error:
+        raise failure("TRL-CLI-002", f"cannot read {file}: {error}") from error
+    if not seed:
+        raise failure("TRL-CLI-002", f"{file} holds no nkey seed", why="a line of it must begin with S, as in SUAB...")
+    return seed
+
+
 @asynccontextmanager
 async def connected(place: Where, name: str = "trellis") -> AsyncIterator[NatsTransport]:
     """A connection to the broker. Raises Failure when there is none."""
     with reaching(place):
-        transport = await connect(NatsOptions(place.nats, name=name))
+        transport = await connect(nats_options(place, name))
     try:
         yield transport
     finally:

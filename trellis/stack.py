@@ -16,6 +16,7 @@ from pathlib import Path
 from trellis.broker import Broker
 from trellis.child import Child
 from trellis.failures import NOT_CONVERGED, failure
+from trellis.options import Login, Where
 
 START = 30.0
 """Seconds that a host or the manager may take until it answers."""
@@ -41,9 +42,17 @@ class Stack:
     """
 
     def __init__(
-        self, hosts: Sequence[HostSpec], *, lattice: str = "default", nats: str | None = None, port: int | None = None
+        self,
+        hosts: Sequence[HostSpec],
+        *,
+        lattice: str = "default",
+        nats: str | None = None,
+        port: int | None = None,
+        login: Login | None = None,
     ) -> None:
         self.specs = tuple(hosts)
+        self.login = login or Login()
+        """For somebody else's broker; our own asks nobody."""
         self.lattice = lattice
         self.nats = nats
         self._port = port
@@ -59,6 +68,7 @@ class Stack:
         self.folder = Path(tempfile.mkdtemp(prefix="trellis-up-"))
         try:
             if self.nats is None:
+                self.login = Login()
                 self.broker = Broker(self._port, self.folder)
                 await self.broker.__aenter__()
                 self.nats = self.broker.url
@@ -97,8 +107,10 @@ class Stack:
     async def _start(self, name: str, log: str, *arguments: str) -> Child:
         assert self.nats is not None
         command = [sys.executable, "-P", "-m", "trellis", *arguments, "--lattice", self.lattice]
-        # the URL may hold a password, which a command line would show to everybody on this machine
-        child = await Child.start(name, command, self.folder / log, {"TRELLIS_NATS": self.nats})
+        # the URL may hold a password, and the login does, which a command line would show to everybody on this machine
+        child = await Child.start(
+            name, command, self.folder / log, {"TRELLIS_NATS": self.nats, **self.login.environment()}
+        )
         self._watch(child)
         return child
 
@@ -138,11 +150,10 @@ class Stack:
         from lattice.control import HostInfo
         from lattice.errors import DeadlineExceeded, Unreachable
         from lattice.lattice import Lattice
-        from lattice.nats_transport import NatsOptions, connect
         from trellis.planner import Planner
+        from trellis.session import connected
 
-        transport = await connect(NatsOptions(nats, name="trellis up"))
-        try:
+        async with connected(Where(nats, self.lattice, "--nats", self.login), "trellis up") as transport:
             lattice = Lattice(self.lattice, transport)
             missing = set(self.hosts)
             while missing:
@@ -155,8 +166,6 @@ class Stack:
                     return
                 except (Unreachable, DeadlineExceeded):
                     await asyncio.sleep(0.02)
-        finally:
-            await transport.close()
 
     async def _leave(self) -> None:
         try:

@@ -55,10 +55,9 @@ def parse_labels(labels: tuple[str, ...]) -> dict[str, str]:
 
 async def _host(place: Where, name: str | None, labels: dict[str, str]) -> None:
     from host import Host, HostConfig
-    from lattice.nats_transport import NatsOptions
-    from trellis.session import reaching
+    from trellis.session import nats_options, reaching
 
-    config = HostConfig(lattice=place.lattice, nats=NatsOptions(place.nats, name="host"), labels=labels, name=name)
+    config = HostConfig(lattice=place.lattice, nats=nats_options(place, "host"), labels=labels, name=name)
     host = Host(config)
     with told_to_stop(host.stop_soon):
         with reaching(place):

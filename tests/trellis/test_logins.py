@@ -1,0 +1,272 @@
+"""Logging in to NATS: every kind of credential against a real server, and what is said when it is the wrong one."""
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import nkeys
+import pytest
+from servers import Broker
+
+from host import Host, HostConfig
+from lattice import events
+from lattice.errors import Unreachable
+from lattice.lattice import Lattice
+from lattice.nats_transport import NatsOptions, connect
+from providers.runner import Start
+from trellis.options import LOGIN, Login, Where, variable
+
+pytestmark = pytest.mark.nats
+
+
+def seed(kind: int = nkeys.PREFIX_BYTE_USER) -> tuple[str, str]:
+    """An nkey: its seed, and the public key."""
+    made = nkeys.encode_seed(os.urandom(32), kind)
+    return made.decode(), nkeys.from_seed(bytearray(made)).public_key.decode()
+
+
+def jwt(issuer: tuple[str, str], subject: str, **claims) -> str:
+    """A NATS JWT that `issuer` signs."""
+
+    def part(value) -> str:
+        raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+        return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+    body = {"jti": os.urandom(8).hex(), "iat": 1_700_000_000, "iss": issuer[1], "name": "test", "sub": subject}
+    text = part({"typ": "JWT", "alg": "ed25519-nkey"}) + "." + part({**body, "nats": {"version": 2, **claims}})
+    return text + "." + part(nkeys.from_seed(bytearray(issuer[0].encode())).sign(text.encode()))
+
+
+def openssl(*arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+
+
+class Certificates:
+    """A CA, and a certificate by it for the server and for a client."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ca = folder / "ca.pem"
+        days = ("-days", "2", "-nodes", "-newkey", "rsa:2048")
+        openssl(
+            "req", "-x509", *days, "-keyout", str(folder / "ca.key"), "-out", str(self.ca), "-subj", "/CN=a test CA"
+        )
+        for name in ("server", "client"):
+            key, ask = str(folder / f"{name}.key"), str(folder / f"{name}.csr")
+            more = folder / f"{name}.ext"
+            more.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+            openssl("req", "-new", "-nodes", "-newkey", "rsa:2048", "-keyout", key, "-out", ask, "-subj", f"/CN={name}")
+            signing = ("-CA", str(self.ca), "-CAkey", str(folder / "ca.key"), "-CAcreateserial", "-days", "2")
+            out = str(folder / f"{name}.pem")
+            openssl("x509", "-req", "-in", ask, *signing, "-out", out, "-extfile", str(more))
+
+    def config(self, *, verify: bool) -> str:
+        files = {"cert_file": "server.pem", "key_file": "server.key", "ca_file": "ca.pem"}
+        lines = "\n".join(f'{key}: "{self.folder / name}"' for key, name in files.items())
+        return f"tls {{ {lines}\n verify: {json.dumps(verify)} }}"
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Starts a nats-server with a configuration."""
+    brokers = []
+
+    def start(config: str) -> str:
+        folder = tmp_path / f"broker-{len(brokers)}"
+        folder.mkdir()
+        brokers.append(Broker(folder, config=config))
+        brokers[-1].start()
+        return brokers[-1].url
+
+    yield start
+    for broker in brokers:
+        broker.stop()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make certificates with")
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+async def trellis(url: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TRELLIS_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "trellis", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**clean, "TRELLIS_NATS": url, **environment},
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def lets_in(url: str, flags: list[str], environment: dict[str, str]) -> None:
+    """Both ways of saying who one is open the door."""
+    for arguments, variables in ((flags, {}), ([], environment)):
+        code, out, err = await trellis(url, "host", "ls", *arguments, **variables)
+        assert code == 0, err
+        assert "no host answers" in out
+
+
+async def refuses(url: str, *flags: str, never: str = "") -> None:
+    code, out, err = await trellis(url, "host", "ls", *flags)
+    assert code == 3, (out, err)
+    assert "TRL-NET-005" in err and "refuses the login" in err
+    assert not never or never not in out + err
+
+
+async def test_user_and_password(served):
+    url = served('authorization { users: [{user: "ann", password: "pass-ann"}] }')
+    await lets_in(
+        url,
+        ["--nats-user", "ann", "--nats-password", "pass-ann"],
+        {"TRELLIS_NATS_USER": "ann", "TRELLIS_NATS_PASSWORD": "pass-ann"},
+    )
+    await refuses(url)
+    await refuses(url, "--nats-user", "ann", "--nats-password", "wrong-pass", never="wrong-pass")
+    for verb in (("host", "start"), ("wadm", "start"), ("up", "--nats", url), ("status",)):
+        code, _, err = await trellis(url, *verb)
+        assert code in (2, 3) and "refuses the login" in err, (verb, err)
+
+
+async def test_a_token(served):
+    url = served('authorization { token: "open-sesame" }')
+    await lets_in(url, ["--nats-token", "open-sesame"], {"TRELLIS_NATS_TOKEN": "open-sesame"})
+    await refuses(url, "--nats-token", "close-sesame", never="close-sesame")
+
+
+async def test_an_nkey(served, tmp_path):
+    secret, public = seed()
+    url = served(f"authorization {{ users: [{{nkey: {public}}}] }}")
+    file = tmp_path / "ann.nk"
+    file.write_text(f"# ann\n{secret}\n")
+    await lets_in(url, ["--nats-nkey", str(file)], {"TRELLIS_NATS_NKEY": str(file)})
+    other, _ = seed()
+    file.write_text(other)
+    await refuses(url, "--nats-nkey", str(file), never=other)
+    file.write_text("SUnonsense")
+    await refuses(url, "--nats-nkey", str(file))
+    file.write_text("nothing")
+    code, _, err = await trellis(url, "host", "ls", "--nats-nkey", str(file))
+    assert code == 1 and "holds no nkey seed" in err
+
+
+async def test_a_credentials_file(served, tmp_path):
+    operator = seed(nkeys.PREFIX_BYTE_OPERATOR)
+    account, system = seed(nkeys.PREFIX_BYTE_ACCOUNT), seed(nkeys.PREFIX_BYTE_ACCOUNT)
+    limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
+    preload = "".join(
+        f"{one[1]}: {jwt(operator, one[1], type='account', limits=limits)}\n" for one in (account, system)
+    )
+    url = served(
+        f"operator: {jwt(operator, operator[1], type='operator')}\nsystem_account: {system[1]}\n"
+        f"resolver: MEMORY\nresolver_preload: {{ {''.join(known)} }}\n"
+    )
+
+    def creds(user: tuple[str, str], signer: tuple[str, str]) -> str:
+        token = jwt(signer, user[1], type="user", subs=-1, data=-1, payload=-1)
+        return (
+            f"-----BEGIN NATS USER JWT-----\n{token}\n------END NATS USER JWT------\n\n"
+            f"-----BEGIN USER NKEY SEED-----\n{user[0]}\n------END USER NKEY SEED------\n"
+        )
+
+    file = tmp_path / "ann.creds"
+    file.write_text(creds(seed(), account))
+    await lets_in(url, ["--nats-creds", str(file)], {"TRELLIS_NATS_CREDS": str(file)})
+    file.write_text(creds(seed(), seed(nkeys.PREFIX_BYTE_ACCOUNT)))
+    await refuses(url, "--nats-creds", str(file))
+
+
+async def test_tls_with_a_ca_of_ones_own(served, certificates):
+    url = served(certificates.config(verify=False))
+    await lets_in(url, ["--nats-ca", str(certificates.ca)], {"TRELLIS_NATS_CA": str(certificates.ca)})
+    code, _, err = await trellis(url, "host", "ls")
+    assert code == 3 and "TRL-NET-006" in err and "certificate" in err and "--nats-ca" in err
+
+
+async def test_tls_with_a_certificate_for_the_client(served, certificates):
+    url = served(certificates.config(verify=True))
+    folder = certificates.folder
+    files = {"ca": "ca.pem", "cert": "client.pem", "key": "client.key"}
+    await lets_in(
+        url,
+        [word for name, file in files.items() for word in (f"--nats-{name}", str(folder / file))],
+        {variable(name): str(folder / file) for name, file in files.items()},
+    )
+    code, _, err = await trellis(url, "host", "ls", "--nats-ca", str(certificates.ca))
+    assert code == 3 and "TRL-NET-006" in err, err
+
+
+async def test_a_file_that_is_not_there_is_a_user_error(nats_url):
+    for name in ("creds", "nkey", "ca"):
+        code, _, err = await trellis(nats_url, "host", "ls", f"--nats-{name}", "/no/such/file")
+        assert code == 1 and "/no/such/file" in err
+
+
+async def test_a_provider_in_its_own_process_logs_in_as_its_host_does(served, tmp_path, lattice_name):
+    url = served('authorization { users: [{user: "ann", password: "pass-ann"}] }')
+    options = NatsOptions(url, user="ann", password="pass-ann")
+    config = HostConfig(lattice=lattice_name, nats=options, grace=1.0)
+    reference = tmp_path / "empty.py"
+    reference.write_text("from providers import Provider\n\n\nclass Empty(Provider):\n    pass\n")
+    heard: asyncio.Queue[events.Event] = asyncio.Queue()
+    async with Lattice(lattice_name, await connect(options)) as lattice, Host(config) as host:
+        await lattice.on_events(lambda source, event: heard.put_nowait(event))
+        await lattice.transport.flush()
+        body = {"provider_id": "empty", "provider_ref": reference.as_uri()}
+        assert (await lattice.control("provider", "start", host.id, body=body)).success
+        async with asyncio.timeout(20):
+            while not isinstance(await heard.get(), events.ProviderStarted):
+                pass
+
+
+async def test_an_up_on_somebody_elses_server_logs_in_with_all_its_processes(served, tmp_path):
+    url = served('authorization { users: [{user: "ann", password: "pass-ann"}] }')
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TRELLIS_")}
+    login = {"TRELLIS_NATS_USER": "ann", "TRELLIS_NATS_PASSWORD": "pass-ann"}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "trellis", "up", "--nats", url),
+        cwd=tmp_path,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**clean, **login},
+    )
+    try:
+        assert process.stdout is not None
+        said = b""
+        async with asyncio.timeout(40):
+            while b"logs" not in said:
+                line = await process.stdout.readline()
+                assert line, said
+                said += line
+        assert b"host-a" in said and b"pass-ann" not in said
+    finally:
+        process.terminate()
+        await asyncio.wait_for(process.communicate(), 30)
+
+
+def test_no_secret_shows_in_anything_that_prints_itself():
+    secrets = {name: f"secret-{name}" for name in LOGIN}
+    login = Login(**secrets)
+    options = NatsOptions("nats://u:secret-url@h:1", password="secret-password", nkey_seed="secret-nkey")
+    start = Start.model_validate({"host_id": "N", "provider_id": "p", "nats": asdict(options)})
+    for thing in (login, Where("nats://u:secret-url@h:1", "default", "", login), options):
+        assert "secret" not in repr(thing) and "secret" not in str(thing)
+    assert "secret-password" not in repr(start) and "secret-nkey" not in repr(start)
+    assert set(login.environment().values()) == set(secrets.values())
+
+
+async def test_a_refused_login_says_so_to_programs_too(served):
+    url = served('authorization { token: "open-sesame" }')
+    with pytest.raises(Unreachable, match="refuses the login") as caught:
+        await connect(NatsOptions(url, token="wrong"))
+    assert caught.value.details["because"] == "login" and "wrong" not in str(caught.value)
