@@ -164,9 +164,7 @@ async def test_a_credentials_file(served, tmp_path):
     operator = seed(nkeys.PREFIX_BYTE_OPERATOR)
     account, system = seed(nkeys.PREFIX_BYTE_ACCOUNT), seed(nkeys.PREFIX_BYTE_ACCOUNT)
     limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
-    preload = "".join(
-        f"{one[1]}: {jwt(operator, one[1], type='account', limits=limits)}\n" for one in (account, system)
-    )
+    known = [f"{one[1]}: {jwt(operator, one[1], type='account', limits=limits)}\n" for one in (account, system)]
     url = served(
         f"operator: {jwt(operator, operator[1], type='operator')}\nsystem_account: {system[1]}\n"
         f"resolver: MEMORY\nresolver_preload: {{ {''.join(known)} }}\n"
