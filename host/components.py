@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -15,7 +16,6 @@ from actors.grants import Grants
 from host.config import HostConfig
 from host.configs import Configs
 from host.grants import granted, without_grants
-from host.images import component_file
 from host.links import Links
 from host.router import Local, Router
 from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError, traced
@@ -30,6 +30,8 @@ STRICT_LINKS = "trellis.dev/strict-links"
 """Annotation of our own manager: its links are put before the component, so one that is missing stays missing."""
 
 Emit = Callable[[Event], Awaitable[None]]
+Fetch = Callable[[str], Awaitable[Path]]
+"""From an image reference to a file."""
 
 
 @dataclass(slots=True)
@@ -71,6 +73,7 @@ class Components:
         links: Links,
         configs: Configs,
         emit: Emit,
+        fetch: Fetch,
     ) -> None:
         self._config = config
         self._host = host
@@ -81,6 +84,7 @@ class Components:
         self._links = links
         self._configs = configs
         self._emit = emit
+        self._fetch = fetch
         self._turns: dict[EntityId, asyncio.Lock] = {}
         self.running: dict[EntityId, Running] = {}
         configs.on_change.append(self._config_changed)
@@ -167,7 +171,7 @@ class Components:
         log.info("component.started", component=id, image=request.component_ref, instances=request.count)
 
     async def _load(self, id: EntityId, reference: str, *, strict: bool) -> Component:
-        component = await self._engine.load(component_file(reference))
+        component = await self._engine.load(await self._fetch(reference))
         if strict:
             missing = [i for i in component.needs_links() if not self._links.linked(id, i)]
             if missing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from host.grants import Allowed
+from host.images import ImageSettings
 from lattice.nats_transport import NatsOptions
 
 
@@ -30,5 +31,7 @@ class HostConfig:
     """Bytes of linear memory per instance, and the ceiling for what a component's limits may ask."""
     allowed: Allowed = field(default_factory=Allowed)
     """What components may be granted beyond their links; nothing, unless the host is started with more."""
+    images: ImageSettings = field(default_factory=ImageSettings)
+    """Where component images may come from, and how they are fetched."""
     max_instances: int = 1000
     """Concurrent instances that "unbounded" means, per component."""

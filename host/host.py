@@ -15,11 +15,13 @@ from host.configs import Configs
 from host.control import Control
 from host.directory import Directory
 from host.identity import new_host_id, own_labels, own_version
+from host.images import Images
 from host.links import Links
 from host.router import Router
 from lattice import LatticeError, events, subjects
 from lattice.control import HostInfo, Inventory, uptime_human
 from lattice.events import Event
+from lattice.images import ImageStore
 from lattice.lattice import Lattice
 from lattice.names import HostId, friendly_name
 from lattice.nats_transport import connect
@@ -52,6 +54,7 @@ class Host:
     links: Links
     directory: Directory
     router: Router
+    images: Images
     components: Components
     capabilities: Capabilities
     control: Control
@@ -78,6 +81,9 @@ class Host:
         self.links = Links(await self.lattice.lattice_data(), self.configs)
         self.directory = Directory(self.id)
         self.router = Router(self.lattice, self.links, self.directory)
+        self.images = Images(
+            self.config.images, ImageStore(self.lattice.transport, self.lattice.name), lambda: self.registries
+        )
         self.components = Components(
             self.config,
             self.id,
@@ -88,6 +94,7 @@ class Host:
             self.links,
             self.configs,
             self.emit,
+            self.images.fetch,
         )
         self.capabilities = Capabilities(
             self.config, self.id, self.lattice, self.router, self.links, self.configs, self.emit
@@ -138,6 +145,7 @@ class Host:
             await self.lattice.flow.finish(1.0)
         except LatticeError as error:
             log.warning("host.goodbye_unsent", error=error.message)
+        await self.images.close()
         await self.lattice.close()
         self.engine.close()
         log.info("host.stopped", id=self.id)

@@ -32,6 +32,11 @@ def config_data(lattice: str) -> str:
     return f"CONFIGDATA_{lattice}"
 
 
+def images(lattice: str) -> str:
+    """Our own bucket: components that were deployed from somebody's disk."""
+    return f"TRELLIS_IMAGES_{lattice}"
+
+
 # -- ours: beside the standard subjects, never inside them
 
 

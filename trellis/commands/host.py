@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,19 +26,44 @@ def command() -> None:
 @lattice_options
 @click.option("--name", metavar="NAME", help="What people call this host.  [default: one is made up]")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label that manifests can ask for.")
+@click.option(
+    "--allow-latest",
+    is_flag=True,
+    envvar="TRELLIS_ALLOW_LATEST",
+    help="Take images with the tag `latest`, which may mean something else on every host.",
+)
+@click.option(
+    "--insecure-registry",
+    "insecure",
+    multiple=True,
+    metavar="HOST[:PORT]",
+    envvar="TRELLIS_INSECURE_REGISTRIES",
+    help="Fetch images from this server without TLS; give it repeatedly.",
+)
+@click.option(
+    "--registry-ca",
+    "registry_ca",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    envvar="TRELLIS_REGISTRY_CA",
+    help="Trust registries whose certificates this CA signed (PEM).",
+)
 @log_options
 def start(
     nats: str | None,
     lattice: str | None,
     name: str | None,
     labels: tuple[str, ...],
+    allow_latest: bool,
+    insecure: tuple[str, ...],
+    registry_ca: Path | None,
     log_format: Format,
     log_level: str,
 ) -> None:
     """Join a lattice, until SIGTERM or Ctrl-C."""
     labelled = parse_labels(labels)
     configure(log_format, log_level)
-    run_for_long(_host(where(nats, lattice), name, labelled))
+    run_for_long(_host(where(nats, lattice), name, labelled, allow_latest, insecure, registry_ca))
 
 
 def parse_labels(labels: tuple[str, ...]) -> dict[str, str]:
@@ -53,11 +79,22 @@ def parse_labels(labels: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-async def _host(place: Where, name: str | None, labels: dict[str, str]) -> None:
+async def _host(
+    place: Where,
+    name: str | None,
+    labels: dict[str, str],
+    allow_latest: bool,
+    insecure: tuple[str, ...],
+    registry_ca: Path | None,
+) -> None:
     from host import Host, HostConfig
+    from host.images import ImageSettings
     from trellis.session import nats_options, reaching
 
-    config = HostConfig(lattice=place.lattice, nats=nats_options(place, "host"), labels=labels, name=name)
+    images = ImageSettings(allow_latest=allow_latest, insecure=insecure, ca_file=registry_ca)
+    config = HostConfig(
+        lattice=place.lattice, nats=nats_options(place, "host"), labels=labels, name=name, images=images
+    )
     host = Host(config)
     with told_to_stop(host.stop_soon):
         with reaching(place):
