@@ -33,6 +33,7 @@ BUILTINS = {
     "keyvalue-memory": "providers.keyvalue.memory:MemoryKeyValue",
     "keyvalue-nats": "providers.keyvalue.nats:NatsKeyValue",
     "keyvalue-redis": "providers.keyvalue.redis:RedisKeyValue",
+    "messaging-nats": "providers.messaging.nats:MessagingNats",
 }
 """Ours, by name: where the class is. Imported when asked for."""
 

@@ -9,55 +9,31 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from lattice import BadInput, Finding, LatticeError, WitError
-from lattice.nats_transport import NatsOptions, connect
+from lattice.nats_transport import NatsOptions
 from lattice.transport import Bucket, NoBucket, Transport, WrongRevision
 from providers.keyvalue.store import KeyValue, Store, number, page_of
 from providers.link import Link, LinkId
+from providers.nats import Connections, NatsLogin
 
 ATTEMPTS = 200
 """How often an increment is tried against other writers before it gives up."""
 
 
-class NatsLink(BaseModel):
+class NatsLink(NatsLogin):
     """A link's target_config."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     bucket: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     enable_bucket_auto_create: bool = False
     cluster_uri: str | None = None
     """Another NATS server than the lattice's."""
     js_domain: str | None = None
-    client_seed: str | None = None
-    client_jwt: str | None = None
-    creds_file: str | None = None
-    """Ours: a NATS credentials file, which holds JWT and seed together."""
-    tls_ca_file: str | None = None
-
-    @model_validator(mode="after")
-    def _usable(self) -> NatsLink:
-        if self.client_jwt:
-            raise ValueError(
-                "client_jwt cannot be used by itself: put JWT and seed in a file and name it in creds_file"
-            )
-        return self
 
     def options(self) -> NatsOptions | None:
         """The connection it wants for itself; None: the lattice's own will do."""
-        own = (self.cluster_uri, self.js_domain, self.client_seed, self.creds_file, self.tls_ca_file)
-        if not any(own):
-            return None
-        return NatsOptions(
-            url=self.cluster_uri or NatsOptions().url,
-            nkey_seed=self.client_seed,
-            creds_file=self.creds_file,
-            ca_file=self.tls_ca_file,
-            domain=self.js_domain,
-            name="trellis keyvalue-nats",
-        )
+        return self.connection("trellis keyvalue-nats", self.cluster_uri, domain=self.js_domain)
 
 
 _SAFE = re.compile(r"^(?!\.)(?!.*\.\.)(?!.*\.$)(?!.*=[0-9A-F]{2})[-/_=.a-zA-Z0-9]+$")
@@ -137,13 +113,11 @@ class NatsKeyValue(KeyValue):
     link_config = NatsLink
 
     def __init__(self, transport: Transport | None = None) -> None:
-        self._given = transport
         self._stores: dict[LinkId, NatsStore] = {}
-        self._connections: dict[NatsOptions, Transport] = {}
-        self._connecting = asyncio.Lock()
+        self._connections = Connections(transport)
 
     async def link_added(self, link: Link[NatsLink]) -> None:
-        transport = await self._transport(link.config)
+        transport = await self._connections.of(self, link.config.options())
         try:
             bucket = await transport.bucket(link.config.bucket, create=link.config.enable_bucket_auto_create)
         except NoBucket:
@@ -167,8 +141,7 @@ class NatsKeyValue(KeyValue):
         self._stores.pop(link.id, None)
 
     async def stopped(self) -> None:
-        for transport in self._connections.values():
-            await transport.close()
+        await self._connections.close()
 
     async def open(self, link: Link[Any], name: str) -> NatsStore:
         meant = self.meant(link, name)
@@ -176,16 +149,3 @@ class NatsKeyValue(KeyValue):
         if store is None:
             raise WitError("no-such-store")
         return store
-
-    async def _transport(self, config: NatsLink) -> Transport:
-        options = config.options()
-        if options is None:
-            if self._given is not None:
-                return self._given
-            if self.lattice is None:
-                raise LatticeError('there is no lattice here; set "cluster_uri"')
-            return self.lattice.transport
-        async with self._connecting:
-            if options not in self._connections:
-                self._connections[options] = await connect(options)
-            return self._connections[options]

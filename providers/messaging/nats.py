@@ -1,0 +1,282 @@
+"""Messaging on NATS, with wasmCloud's configuration keys.
+
+| function                                   | arguments                    | result               |
+|--------------------------------------------|------------------------------|----------------------|
+| wasmcloud:messaging/consumer#publish       | broker-message               |                      |
+| wasmcloud:messaging/consumer#request       | subject, body, timeout-ms    | broker-message       |
+| wasmcloud:messaging/handler#handle-message | broker-message               | (called on the peer) |
+
+A broker-message is {"subject": str, "body": bytes, "reply-to": str or None}; errors are answers, a sentence each. The
+link from an actor is for `consumer`; the link to an actor is for `handler`, and its source_config has `subscriptions`.
+Delivery is core NATS's: at most once. A message that the actor fails at is logged and gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
+
+import structlog
+from pydantic import BeforeValidator, field_validator
+
+from lattice import BadInput, BadValue, Finding, Function, LatticeError, Value, WitError
+from lattice.invocation import child_of, trace_id
+from lattice.nats_transport import NatsOptions
+from lattice.transport import Message, Subscription, Transport
+from providers.link import Link, LinkId, serving
+from providers.nats import Connections, NatsLogin
+from providers.provider import Provider, export
+
+log = structlog.get_logger("providers")
+
+CONSUMER = "wasmcloud:messaging/consumer"
+HANDLER = "wasmcloud:messaging/handler"
+HANDLE_MESSAGE = Function(HANDLER, "handle-message")
+
+TOGETHER = 64
+"""Messages of one link that its actor has in hand at a time; more wait at the subscription."""
+
+RESERVED = frozenset(("$JS", "$KV", "$O", "$SYS", "trellis", "wadm", "wasmbus"))
+"""First words of subjects that are the lattice's own: on its connection, no actor speaks or listens there."""
+
+
+class Wish(NamedTuple):
+    """One subscription, as `subject` or `subject|queue`."""
+
+    subject: str
+    queue: str | None
+
+
+def _wishes(text: Any) -> Any:
+    """The comma list. Raises ValueError, naming the part that cannot be."""
+    if not isinstance(text, str):
+        return text
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        subject, bar, queue = part.partition("|")
+        if not _words(subject) or (bar and not _words(queue)):
+            raise ValueError(f"{part!r} is not a subject, nor subject|queue")
+        found.append(Wish(subject, queue or None))
+    return tuple(found)
+
+
+class MessagingLink(NatsLogin):
+    """A link's configuration: its target_config where actors publish, its source_config where they are called."""
+
+    subscriptions: Annotated[tuple[Wish, ...], BeforeValidator(_wishes)] = ()
+    cluster_uris: str | None = None
+    """Other NATS servers than the lattice's."""
+    custom_inbox_prefix: str | None = None
+    consumers: str | None = None
+
+    @field_validator("consumers", "custom_inbox_prefix")
+    @classmethod
+    def _none(cls, value: str | None) -> str | None:
+        """What wasmCloud's has and this one has not; saying so now beats messages that never come."""
+        if value and value.strip() != "[]":
+            raise ValueError("not supported by this provider")
+        return None
+
+    def options(self) -> NatsOptions | None:
+        """The connection it wants for itself; None: the lattice's own will do."""
+        return self.connection("trellis messaging-nats", self.cluster_uris)
+
+
+def _words(subject: str) -> list[str]:
+    """The parts between the dots; none when it cannot be a subject."""
+    words = subject.split(".")
+    usable = all(words) and not any(c.isspace() or c == "\0" for c in subject) and ">" not in words[:-1]
+    return words if usable else []
+
+
+class Route(NamedTuple):
+    """How a link reaches its broker. `private`: by a connection that is not the lattice's own."""
+
+    transport: Transport
+    private: bool
+
+    def refusal(self, subject: str) -> str | None:
+        """Why nobody may publish there, or None."""
+        words = _words(subject)
+        if not words or "*" in words or words[-1] == ">":
+            return f"{subject!r} is not a subject to publish to"
+        if not self.private and words[0] in RESERVED:
+            return f"{subject} is the lattice's own subject; actors may not publish there"
+        return None
+
+
+class Listener:
+    """One link's subscriptions, and its messages in hand."""
+
+    def __init__(self, link: Link[MessagingLink], route: Route) -> None:
+        self._link = link
+        self._route = route
+        self._permits = asyncio.Semaphore(TOGETHER)
+        self._subscriptions: list[Subscription] = []
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Raises LatticeError when the broker does not take a subscription; none is left behind then."""
+        try:
+            for wish in self._link.config.subscriptions:
+                subscribed = await self._route.transport.subscribe(wish.subject, self._arrived, queue=wish.queue)
+                self._subscriptions.append(subscribed)
+            await self._route.transport.flush()
+        except BaseException:
+            for subscription in self._subscriptions:
+                await subscription.unsubscribe()
+            raise
+
+    async def _arrived(self, message: Message) -> None:
+        if not self._route.private and _internal(message.subject):
+            return
+        await self._permits.acquire()
+        task = asyncio.create_task(self._handle(message), name=f"message for {self._link.peer}")
+        self._running.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._permits.release()
+
+    async def _handle(self, message: Message) -> None:
+        trace = child_of(_trace(message))
+        about = {"actor": self._link.peer, "subject": message.subject, "trace": trace_id(trace)}
+        value = {"subject": message.subject, "body": message.data, "reply-to": message.reply}
+        try:
+            await self._link.call(HANDLE_MESSAGE, value, trace=trace)
+        except WitError as error:
+            log.warning("message.refused", error=error.payload, **about)
+        except LatticeError as error:
+            log.warning("message.lost", error=error.message, **about)
+
+    async def stop(self) -> None:
+        """Take no more messages and finish those in hand. When this is cancelled, so are they."""
+        for subscription in self._subscriptions:
+            await subscription.drain()
+        try:
+            while self._running:
+                await asyncio.wait(self._running)
+        finally:
+            for task in self._running:
+                task.cancel()
+
+
+def _internal(subject: str) -> bool:
+    first = subject.partition(".")[0]
+    return first in RESERVED or first == "_INBOX"
+
+
+def _trace(message: Message) -> dict[str, str]:
+    """W3C trace context from the message's headers, as other publishers write it."""
+    headers = message.headers or {}
+    return {key: value for key, value in headers.items() if key in ("traceparent", "tracestate")}
+
+
+class MessagingNats(Provider):
+    """`builtin:messaging-nats`.
+
+    On the lattice's own connection, its own subjects are out of reach: an actor that may send messages must not
+    thereby be able to steer hosts.
+    """
+
+    link_config = MessagingLink
+
+    def __init__(self, transport: Transport | None = None) -> None:
+        self._routes: dict[LinkId, Route] = {}
+        self._listeners: dict[LinkId, Listener] = {}
+        self._connections = Connections(transport)
+
+    async def link_added(self, link: Link[MessagingLink]) -> None:
+        _fits(link)
+        options = link.config.options()
+        route = Route(await self._connections.of(self, options), options is not None)
+        if not link.incoming:
+            listener = Listener(link, route)
+            await listener.start()
+            self._listeners[link.id] = listener
+        self._routes[link.id] = route
+
+    async def link_removed(self, link: Link[Any]) -> None:
+        self._routes.pop(link.id, None)
+        listener = self._listeners.pop(link.id, None)
+        if listener is not None:
+            await listener.stop()
+
+    async def stopped(self) -> None:
+        await self._connections.close()
+
+    @export(f"{CONSUMER}#publish")
+    async def publish(self, link: Link[Any], message: Mapping[str, Value]) -> None:
+        """Returns when the message is on its way, whether or not anybody listens."""
+        try:
+            subject, body, reply = message["subject"], message["body"], message.get("reply-to")
+        except (TypeError, KeyError, AttributeError):
+            raise BadValue(f"{CONSUMER}#publish takes a record of subject, body and reply-to") from None
+        route = self._allowed(link, subject)
+        if reply is not None and not _words(reply):
+            raise WitError(f"{reply!r} is not a subject to reply to")
+        try:
+            await route.transport.publish(subject, bytes(body), reply=reply, headers=_headers())
+        except LatticeError as error:
+            raise WitError(error.message) from error
+
+    @export(f"{CONSUMER}#request")
+    async def request(self, link: Link[Any], subject: str, body: bytes, timeout_ms: int) -> dict[str, Value]:
+        """The first answer. The end of `timeout_ms` is an answer, too; the end of the caller's time ends the call."""
+        route = self._allowed(link, subject)
+        try:
+            answer = await route.transport.request(
+                subject, bytes(body), timeout=max(timeout_ms, 1) / 1000, headers=_headers()
+            )
+        except LatticeError as error:
+            raise WitError(error.message) from error
+        return {"subject": answer.subject, "body": answer.data, "reply-to": answer.reply}
+
+    def _allowed(self, link: Link[Any], subject: str) -> Route:
+        route = self._routes[link.id]
+        if (refusal := route.refusal(subject)) is not None:
+            log.warning("message.denied", actor=link.peer, subject=subject)
+            raise WitError(refusal)
+        return route
+
+
+def _headers() -> Mapping[str, str] | None:
+    """The trace of the call that is being answered, for whoever gets the message."""
+    call = serving.get()
+    return call.trace if call is not None and call.trace else None
+
+
+def _fits(link: Link[MessagingLink]) -> None:
+    """Raises BadInput for a link that would never carry a message."""
+    if link.incoming:
+        if HANDLER in link.interfaces:
+            raise BadInput(
+                Finding(
+                    "TRL-LNK-005",
+                    f"link {link.record}: this provider does not export {HANDLER}, it calls it",
+                    fix="link the provider to the component instead: put the trait on the provider",
+                )
+            )
+        return
+    config = link.config
+    if not config.subscriptions:
+        raise BadInput(
+            Finding(
+                "TRL-CFG-002",
+                f'link {link.record}: "subscriptions" is missing',
+                why="without one, the component would never be called",
+                fix='set "subscriptions" in source_config: subject or subject|queue, with commas between',
+            )
+        )
+    if config.options() is None:
+        for wish in config.subscriptions:
+            if _internal(wish.subject):
+                raise BadInput(
+                    Finding(
+                        "TRL-CFG-002",
+                        f'link {link.record}: "subscriptions" has {wish.subject}, which is a subject of the lattice',
+                        fix='choose another subject, or name the server in "cluster_uris"',
+                    )
+                )
