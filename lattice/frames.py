@@ -2,11 +2,14 @@
 
 Everything is one msgpack array, so that a call costs one message each way and no header parsing:
 
-    call     [1, function, source, link, milliseconds left | nil, trace | nil, [arg, ...]]
+    call     [1, function, source, link, milliseconds left | nil, trace | nil, [arg, ...], call id]
     ok       [0, value]
     err      [2, payload]                     the err side of a WIT result
     failure  [3, code, message, details]      a LatticeError
     large    [4, subject, bytes]              any of the above, too big for one message: pull it as a stream
+
+A caller that gives up tells the call's id to all who serve the target (`subjects.cancel`); whoever has it in hand
+stops.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ FAILURE: Final = 3
 LARGE: Final = 4
 
 
-def encode_call(call: Invocation, stream: Callable[[Any], Any]) -> bytes:
+def encode_call(call: Invocation, stream: Callable[[Any], Any], id: str = "") -> bytes:
     left = call.deadline - time.monotonic()
     return pack(
         [
@@ -39,18 +42,19 @@ def encode_call(call: Invocation, stream: Callable[[Any], Any]) -> bytes:
             None if math.isinf(left) else max(0, math.ceil(left * 1000)),
             dict(call.trace) if call.trace else None,
             list(call.args),
+            id,
         ],
         stream=stream,
     )
 
 
-def decode_call(frame: list[Any], target: EntityId) -> Invocation:
-    """Raises ProtocolError for a frame that is not a call."""
+def decode_call(frame: list[Any], target: EntityId) -> tuple[Invocation, str]:
+    """The call and its id ("": it cannot be cancelled). Raises ProtocolError for a frame that is not a call."""
     try:
-        kind, function, source, link, left, trace, args = frame
+        kind, function, source, link, left, trace, args, id = frame
         if kind != CALL:
             raise ValueError(f"frame kind {kind} is not a call")
-        return Invocation(
+        call = Invocation(
             target=target,
             function=Function.parse(function),
             args=tuple(args),
@@ -59,6 +63,7 @@ def decode_call(frame: list[Any], target: EntityId) -> Invocation:
             deadline=math.inf if left is None else time.monotonic() + left / 1000,
             trace=trace or EMPTY,
         )
+        return call, str(id)
     except (ValueError, TypeError) as error:
         raise ProtocolError(f"not an invocation: {error}") from error
 

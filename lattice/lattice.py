@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import math
 import random
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -45,6 +47,9 @@ class Lattice:
         self.name = name
         self.transport = transport
         self.flow = Flow(transport)
+        self._calls = secrets.token_urlsafe(9) + "."
+        self._numbers = itertools.count(1)
+        self._cancels: set[asyncio.Task[None]] = set()
 
     async def start(self) -> Lattice:
         await self.flow.start()
@@ -53,6 +58,8 @@ class Lattice:
     async def close(self) -> None:
         """Leave: streams end, then the connection is drained and closed."""
         await self.flow.stop()
+        if self._cancels:
+            await asyncio.wait(self._cancels, timeout=1.0)
         await self.transport.close()
 
     async def __aenter__(self) -> Lattice:
@@ -66,7 +73,8 @@ class Lattice:
     async def invoke(self, invocation: Invocation) -> Value:
         """Call `invocation.target` wherever it runs. A Handler.
 
-        Busy targets are tried again, with jitter, until the deadline. Raises WitError (an answer), Unreachable at
+        Busy targets are tried again, with jitter, until the deadline. Whoever stops waiting, at the deadline or because
+        the task is cancelled, stops the call on the other side, too. Raises WitError (an answer), Unreachable at
         once when nothing serves the target, DeadlineExceeded, and whatever LatticeError the target raised.
         """
         return await self._call(subjects.rpc(self.name, invocation.target), invocation)
@@ -83,11 +91,18 @@ class Lattice:
             left = invocation.remaining()
             if left <= 0:
                 raise DeadlineExceeded(f'no time left to call "{invocation.target}"')
-            frame = self._fit(frames.encode_call(invocation, self._stand_in))
+            id = f"{self._calls}{next(self._numbers)}"
+            frame = self._fit(frames.encode_call(invocation, self._stand_in, id))
             try:
                 answer = await self.transport.request(subject, frame, timeout=left)
-            except (Unreachable, DeadlineExceeded) as error:
+            except Unreachable as error:
                 raise _named(error, invocation) from error
+            except DeadlineExceeded as error:
+                self._abandon(invocation.target, id)
+                raise _named(error, invocation) from error
+            except asyncio.CancelledError:
+                self._abandon(invocation.target, id)
+                raise
             try:
                 return frames.decode_answer(await self._open(answer.data))
             except Busy:
@@ -96,6 +111,19 @@ class Lattice:
                 if not patient or wait >= invocation.remaining():
                     raise
                 await asyncio.sleep(wait)
+
+    def _abandon(self, target: EntityId, id: str) -> None:
+        """Let whoever has that call in hand stop; beside the caller, who is leaving."""
+
+        async def tell() -> None:
+            try:
+                await self.transport.publish(subjects.cancel(self.name, target), id.encode())
+            except LatticeError:
+                pass  # the broker is away: the call's own deadline ends it
+
+        task = asyncio.create_task(tell())
+        self._cancels.add(task)
+        task.add_done_callback(self._cancels.discard)
 
     def _stand_in(self, stream: ByteStream) -> Any:
         if stream.complete and stream.trailers is None and stream.buffered <= INLINE_BODY:
@@ -126,6 +154,8 @@ class Lattice:
         serving = Serving(self, entity, handler)
         shared = subjects.rpc(self.name, entity)
         serving.subscriptions.append(await self.transport.subscribe(shared, serving.arrived, queue=shared))
+        cancels = subjects.cancel(self.name, entity)
+        serving.cancels = await self.transport.subscribe(cancels, serving.cancelled)
         if host is not None:
             mine = subjects.rpc_at(self.name, entity, host)
             serving.subscriptions.append(await self.transport.subscribe(mine, serving.arrived))
@@ -191,20 +221,35 @@ class Serving:
         self.entity = entity
         self.handler = handler
         self.subscriptions: list[Subscription] = []
+        """To calls. `drain` ends them first."""
+        self.cancels: Subscription | None = None
         self._lattice = lattice
         self._running: set[asyncio.Task[None]] = set()
+        self._by_id: dict[str, asyncio.Task[None]] = {}
 
     def arrived(self, message: Message) -> None:
         task = asyncio.create_task(self._answer(message))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
+    def cancelled(self, message: Message) -> None:
+        """Stop that call, if it is in hand here: its caller has left, so it gets no answer."""
+        task = self._by_id.get(message.data.decode(errors="replace"))
+        if task is not None:
+            task.cancel()
+
     async def _answer(self, message: Message) -> None:
         lattice = self._lattice
         try:
             frame = await lattice._open(message.data)
-            call = frames.decode_call(frame, self.entity)
-            value = await self.handler(call)
+            call, id = frames.decode_call(frame, self.entity)
+            task = asyncio.current_task()
+            assert task is not None
+            self._by_id[id] = task
+            try:
+                value = await self.handler(call)
+            finally:
+                self._by_id.pop(id, None)
             reply = frames.encode_ok(value, lattice._stand_in)
         except (WitError, LatticeError) as error:
             reply = frames.encode_error(error)
@@ -227,8 +272,11 @@ class Serving:
                 task.cancel()
             if late:
                 await asyncio.wait(late)
-            return len(late)
-        return 0
+        else:
+            late = set()
+        if self.cancels is not None:
+            await self.cancels.unsubscribe()
+        return len(late)
 
 
 def _named(error: Unreachable | DeadlineExceeded, invocation: Invocation) -> LatticeError:

@@ -50,6 +50,11 @@ def rpc_at(lattice: str, entity: EntityId, host: HostId) -> str:
     return f"trellis.rpc.{lattice}.{entity}.{host}"
 
 
+def cancel(lattice: str, entity: EntityId) -> str:
+    """Ids of calls of `entity` that nobody waits for any more, to every host that serves it."""
+    return f"trellis.cancel.{lattice}.{entity}"
+
+
 def alive(lattice: str) -> str:
     """The light sign of life, beside the standard heartbeat: each host's id, every second."""
     return f"trellis.alive.{lattice}"

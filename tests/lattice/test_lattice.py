@@ -277,3 +277,64 @@ async def test_draining_lets_calls_in_hand_finish_and_takes_no_more(pair):
     leave.set()
     assert await first == "done"
     assert await draining == 0
+
+
+async def test_a_caller_that_is_cancelled_stops_the_handler_on_the_other_side(pair):
+    a, b = pair
+    entered, stopped = asyncio.Event(), asyncio.Event()
+
+    async def handler(invocation):
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    serving = await serve(b, handler)
+    calling = asyncio.create_task(a.invoke(call().within(20)))
+    await asyncio.wait_for(entered.wait(), 5)
+    calling.cancel()
+    await asyncio.wait_for(stopped.wait(), 5)
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    assert await serving.drain(5) == 0
+
+
+async def test_a_deadline_that_passes_stops_the_handler_on_the_other_side(pair):
+    a, b = pair
+    stopped = asyncio.Event()
+
+    async def handler(invocation):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    await serve(b, handler, host=HostId("NB"))
+    with pytest.raises(DeadlineExceeded, match="shouter"):
+        await a.invoke_at(HostId("NB"), call().within(0.1))
+    await asyncio.wait_for(stopped.wait(), 5)
+
+
+async def test_a_cancel_stops_no_other_call(pair):
+    a, b = pair
+    go = asyncio.Event()
+    entered = asyncio.Semaphore(0)
+
+    async def handler(invocation):
+        entered.release()
+        await go.wait()
+        return invocation.args[0]
+
+    await serve(b, handler)
+    calls = [asyncio.create_task(a.invoke(call(n).within(20))) for n in range(3)]
+    async with asyncio.timeout(5):
+        for _ in calls:
+            await entered.acquire()
+    calls[1].cancel()
+    for nonsense in (b"", b"\xff\xfe", b"no such call"):
+        await a.transport.publish(f"trellis.cancel.{a.name}.{TARGET}", nonsense)
+    await a.transport.flush()
+    go.set()
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    assert (done[0], done[2]) == (0, 2) and isinstance(done[1], asyncio.CancelledError)
