@@ -66,7 +66,7 @@ async def deployed(url: str, name: str) -> AsyncIterator[Site]:
         site.client = await site.lattice()  # type: ignore[attr-defined]
         await site.host("A")
         await site.host("B")
-        await stack.enter_async_context(Manager(await site.lattice(), discovery=0.2, tick=0.1, dead_after=1.0))
+        await stack.enter_async_context(Manager(await site.lattice(), discovery=0.2, tick=0.1, dead_after=2.5))
         put = await site.ask(f"wadm.api.{name}.model.put", SHOP)
         assert put["result"] == "created", put
         await site.ask(f"wadm.api.{name}.model.deploy.shop")
@@ -96,7 +96,7 @@ async def test_a_broker_that_restarts_costs_nothing(tmp_path: Path, lattice_name
             for host in site.hosts.values():
                 host.commands.clear()
             broker.stop()
-            await asyncio.sleep(1.5)  # longer than hosts may be silent
+            await asyncio.sleep(3.0)  # longer than hosts may be silent
             broker.start()
             await site.until("ready")
             assert site.counts() == {"A": 2, "B": 2}
