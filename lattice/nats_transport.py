@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -393,25 +394,46 @@ class NatsBucket:
             raise self._error(error, key) from error
 
     async def keys(self) -> list[str]:
-        try:
-            return list(await self._store.keys())
-        except js_errors.NoKeysError:
-            return []
-        except (nats.errors.Error, OSError) as error:
-            raise self._error(error, "*") from error
+        found: list[str] = []
+        async with aclosing(self._entries(headers_only=True)) as entries:
+            async for entry in entries:
+                if entry is None:
+                    break
+                if entry.value is not None:
+                    found.append(entry.key)
+        return found
 
-    async def watch(self) -> AsyncIterator[Entry | None]:
+    def watch(self) -> AsyncIterator[Entry | None]:
+        return self._entries()
+
+    async def _entries(self, *, headers_only: bool = False) -> AsyncGenerator[Entry | None, None]:
+        """nats-py's watcher, with an end of its first part that can be relied on.
+
+        Its own marker comes before all entries when the server was so quick that everything was on its way by the time
+        the client asked how much there is. What the server has delivered counts, too.
+        """
         try:
-            watcher = await self._store.watchall()
+            watcher = await self._store.watchall(meta_only=headers_only)
+            consumer = await watcher._sub.consumer_info()  # type: ignore[union-attr]
         except (nats.errors.Error, OSError) as error:
             raise self._error(error, "*") from error
+        delivered = 0 if consumer.delivered is None else consumer.delivered.consumer_seq
+        begun, complete = False, not (consumer.num_pending or delivered)
         try:
+            if complete:
+                yield None
             async for found in watcher:
                 if found is None:
+                    if begun and not complete:
+                        complete = True
+                        yield None
+                    continue
+                begun = True
+                gone = found.operation in (KV_DEL, KV_PURGE)
+                yield Entry(found.key, None if gone else found.value or b"", found.revision or 0)
+                if found.delta == 0 and not complete:
+                    complete = True
                     yield None
-                else:
-                    gone = found.operation in (KV_DEL, KV_PURGE)
-                    yield Entry(found.key, None if gone else found.value or b"", found.revision or 0)
         finally:
             try:
                 await watcher.stop()  # type: ignore[no-untyped-call]

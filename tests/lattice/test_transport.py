@@ -223,6 +223,23 @@ async def test_a_write_at_an_old_revision_is_refused(pair):
     assert await bucket.create("k", b"4") > second
 
 
+async def test_a_bucket_is_always_listed_whole(pair):
+    a, _, prefix = pair
+    bucket = await a.bucket(prefix.replace(".", "_"))
+    assert await bucket.keys() == []
+    wanted = {f"k{n}" for n in range(300)}
+    await asyncio.gather(*(bucket.put(key, b"") for key in wanted))
+    await bucket.put("gone", b"")
+    await bucket.delete("gone")
+    for _ in range(20):
+        assert set(await bucket.keys()) == wanted
+        async with contextlib.aclosing(bucket.watch()) as watch:
+            replayed = []
+            while (entry := await anext(watch)) is not None:
+                replayed.append(entry.key)
+        assert set(replayed) - {"gone"} == wanted
+
+
 async def test_a_watch_replays_then_follows(pair):
     a, b, prefix = pair
     bucket = await a.bucket(prefix.replace(".", "_"))
