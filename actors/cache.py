@@ -1,8 +1,9 @@
 """Compiled components on disk, so that Cranelift runs once per component, engine configuration and CPU.
 
 An entry is native code that will be run unchecked: the directory belongs to us alone (0700), and a directory that
-others can write to is not used. Entries are written under another name and renamed, so a reader sees all or nothing,
-and end in a checksum, so one that a disk or a hand has damaged is compiled anew.
+others can write to is not used. Entries are written under another name and renamed, so a reader sees all or nothing.
+Behind the code they say where it came from, and they end in a checksum, so that one which a disk or a hand has damaged
+is compiled anew.
 
 Processes share the directory. Whoever compiles holds a lock on a file beside the entry, and the others wait for it;
 the lock goes with its process, so nobody waits for the dead, and for the stuck no longer than PATIENCE. The worst that
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import mmap
 import os
 import platform
@@ -51,6 +53,8 @@ _ABANDONED = 3600.0
 
 _SEAL = struct.Struct("<8sI")
 _MAGIC = b"trellis1"
+_ABOUT = struct.Struct("<4sI")
+_ABOUT_MAGIC = b"from"
 
 
 def default_directory() -> Path:
@@ -90,6 +94,32 @@ class Entry:
     size: int  # bytes
     used: float  # seconds since the epoch: when it was last written or loaded
 
+    def about(self) -> About:
+        """Where it came from, read from its file; all of it unknown when the file is gone or older than that."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(-_SEAL.size - _ABOUT.size, os.SEEK_END)
+                magic, length = _ABOUT.unpack(file.read(_ABOUT.size))
+                if magic != _ABOUT_MAGIC:
+                    return About()
+                file.seek(-_SEAL.size - _ABOUT.size - length, os.SEEK_END)
+                data = json.loads(file.read(length))
+                return About(str(data["source"]), str(data["wasmtime"]))
+        except (OSError, ValueError, KeyError, TypeError, struct.error):
+            return About()
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What the code of an entry was compiled from, and by which wasmtime; "" where that is not known."""
+
+    source: str = ""
+    wasmtime: str = ""
+
+    def tail(self) -> bytes:
+        data = json.dumps({"source": self.source, "wasmtime": self.wasmtime}).encode()
+        return data + _ABOUT.pack(_ABOUT_MAGIC, len(data))
+
 
 def entries(directory: Path | None = None) -> list[Entry]:
     """What is in the cache, the longest unused first. Without a directory: what is in the default one."""
@@ -124,6 +154,22 @@ def evict(max_bytes: int, directory: Path | None = None) -> list[Entry]:
         removed.append(entry)
     _sweep(folder)
     return removed
+
+
+def collect(max_bytes: int, directory: Path | None = None) -> list[Entry]:
+    """Remove what this wasmtime cannot load, and then `evict`. Returns all that was removed."""
+    folder = directory or default_directory()
+    current = version("wasmtime")
+    stale = []
+    for entry in entries(folder):
+        if entry.about().wasmtime != current:
+            try:
+                entry.path.unlink(missing_ok=True)
+            except OSError as error:
+                log.warning("cache.not_removed", path=str(entry.path), reason=str(error))
+                continue
+            stale.append(entry)
+    return [*stale, *evict(max_bytes, folder)]
 
 
 def _sweep(folder: Path) -> None:
@@ -184,17 +230,22 @@ class CompiledCache:
             os.utime(path)
         return path
 
-    def keep(self, digest: str, compiled: bytes | bytearray) -> None:
-        """Write an entry, and make room for it. A full disk is logged, not raised: code can be compiled again."""
+    def keep(self, digest: str, compiled: bytes | bytearray, source: str = "") -> None:
+        """Write an entry, and make room for it. A full disk is logged, not raised: code can be compiled again.
+
+        `source` is what people know the component as: a file's path.
+        """
         path = self.path(digest)
         if path is None:
             return
+        about = About(source, version("wasmtime")).tail()
         try:
             descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(compiled)
-                    file.write(_SEAL.pack(_MAGIC, zlib.crc32(compiled)))
+                    file.write(about)
+                    file.write(_SEAL.pack(_MAGIC, zlib.crc32(about, zlib.crc32(compiled))))
                     file.flush()
                     os.fsync(file.fileno())
                 Path(name).replace(path)

@@ -195,7 +195,7 @@ class Engine:
                 config = self.config
                 code = compile_apart(wasm, config.stack, config.optimize, config.fuel, config.compile_time)
                 if code is not None:
-                    self.cache.keep(digest, code)
+                    self.cache.keep(digest, code, name)
                     return self._cached(digest) or wc.Component.deserialize(self.wasmtime, code)
             component = wc.Component(self.wasmtime, wasm)
         except (WasmtimeError, ValueError) as error:
@@ -209,7 +209,7 @@ class Engine:
                 )
             ) from error
         if self.cache.directory is not None:
-            self.cache.keep(digest, component.serialize())
+            self.cache.keep(digest, component.serialize(), name)
         return component
 
     def close(self) -> None:

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
-from actors.cache import CompiledCache, entries, evict
+from actors.cache import About, CompiledCache, collect, entries, evict
 
 ONE, TWO, THREE = "1" * 64, "2" * 64, "3" * 64
 
@@ -146,6 +147,7 @@ def test_others_do_not_wait(cache: CompiledCache) -> None:
 
 HOLDER = """
 import sys, time
+from importlib.metadata import version
 from pathlib import Path
 from actors.cache import CompiledCache
 with CompiledCache(Path(sys.argv[1]), "engine").alone(sys.argv[2]):
@@ -184,3 +186,34 @@ def test_without_a_directory_nothing_is_kept_and_nobody_waits() -> None:
     assert cache.find(ONE) is None
     with cache.alone(ONE):
         pass
+
+
+def test_an_entry_says_what_it_was_compiled_from_and_by_which_wasmtime(cache: CompiledCache) -> None:
+    cache.keep(ONE, b"code", "actors/grüße.wasm")
+    (entry,) = entries(cache.directory)
+    assert entry.about() == About("actors/grüße.wasm", version("wasmtime"))
+    assert cache.find(ONE) == entry.path
+
+
+def test_an_entry_that_does_not_say_so_is_still_an_entry(cache: CompiledCache) -> None:
+    path = kept(cache, ONE)
+    (entry,) = entries(cache.directory)
+    for content in (b"", b"short", b"x" * 1000):
+        path.write_bytes(content)
+        assert entry.about() == About()
+    path.unlink()
+    assert entry.about() == About()
+
+
+def test_what_this_wasmtime_cannot_load_is_collected_before_anything_else(
+    cache: CompiledCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(cache, ONE, used=1000.0)
+    monkeypatch.setattr("actors.cache.version", lambda _: "1.0.0")
+    kept(CompiledCache(cache.directory, "engine"), TWO, used=3000.0)
+    monkeypatch.undo()
+    kept(cache, THREE, used=2000.0)
+    size = entries(cache.directory)[0].size
+    assert [e.digest for e in collect(2 * size, cache.directory)] == [TWO]
+    assert [e.digest for e in collect(size, cache.directory)] == [ONE]
+    assert digests(cache) == [THREE]
