@@ -7,18 +7,24 @@ reference. Hosts fetch them; a manifest only has to say what it means.
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path as FilePath
 from urllib.parse import unquote, urlsplit
 
-BUILTINS = (
-    "http-server",
-    "http-client",
-    "keyvalue-memory",
-    "keyvalue-nats",
-    "keyvalue-redis",
-    "messaging-nats",
-    "blobstore-fs",
-)
+BUILTINS = ("http-client", "http-server", "keyvalue-memory", "keyvalue-nats", "keyvalue-redis", "messaging-nats")
+"""The providers that hosts bring along, by name: a copy of what `providers/load.py` knows."""
+
+ALIASES = {
+    "httpclient": "http-client",
+    "httpserver": "http-server",
+    "kv-memory": "keyvalue-memory",
+    "kv-nats": "keyvalue-nats",
+    "kv-redis": "keyvalue-redis",
+    "kvredis": "keyvalue-redis",
+}
+
+_BUILTIN = re.compile(r"^(?:wasmcloud\+builtin://|builtin:(?://)?)(?P<name>.*)$")
+_FIRST_PARTY = re.compile(r"^(?:oci://)?(?:ghcr\.io/wasmcloud|wasmcloud\.azurecr\.io)/(?P<name>[a-z0-9-]+)(?:[:@].*)?$")
 _FILES = (".wasm", ".wat", ".py", ".par", ".par.gz")
 
 
@@ -53,6 +59,32 @@ def local_file(image: str) -> FilePath | None:
     if not image.startswith("file:///"):
         return None
     return FilePath(unquote(urlsplit(image).path))
+
+
+def answered_by(image: str) -> str | None:
+    """Which of our own providers runs when this image is asked for, as `builtin:NAME`; None for any other image."""
+    match = _BUILTIN.match(image) or _FIRST_PARTY.match(image)
+    name = ALIASES.get(match["name"], match["name"]) if match is not None else None
+    return f"builtin:{name}" if name in BUILTINS else None
+
+
+def native_problem(image: str) -> tuple[str, str] | None:
+    """(message, level) when `image`, a provider's, is an archive of native code, which no host of ours runs."""
+    if answered_by(image) is not None:
+        return None
+    path = file_path(image)
+    if path is not None and path.partition("#")[0].endswith((".par", ".par.gz")):
+        return f"`{image}` is an archive of native code, which hosts here do not run", "error"
+    first_party = _FIRST_PARTY.match(image)
+    if first_party is not None:
+        return f"no provider here answers wasmCloud's `{first_party['name']}`", "error"
+    if image.startswith("oci://") or (path is None and "/" in image and _SCHEME.match(image) is None):
+        return f"`{image}` is an archive of native code, if it is a provider; hosts here do not run those", "warning"
+    return None
+
+
+_SCHEME = re.compile(r"^[a-z][a-z0-9+]*:(?!\d)")
+"""`python:`, `builtin:`, `file:`; not the port in `localhost:5000/x`."""
 
 
 def builtin_problem(image: str, kind: str) -> tuple[str, str, str] | None:

@@ -19,6 +19,7 @@
 | TRL-MAN-013 | an unknown component type                       | TRL-MAN-028 | an outdated form (warning)            |
 | TRL-MAN-014 | an unknown trait (warning)                      | TRL-MAN-029 | an image that cannot be               |
 | TRL-MAN-015 | image and application, or neither               | TRL-MAN-030 | not a WIT name                        |
+|             |                                                 | TRL-MAN-031 | a provider of native code             |
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from pydantic.fields import FieldInfo
 
 from lattice import Finding
 from lattice.names import entity_id
-from wadm.images import builtin_problem
+from wadm.images import BUILTINS, builtin_problem, native_problem
 from wadm.manifest import (
     API_VERSION,
     COMPONENT_TYPES,
@@ -527,6 +528,16 @@ class _Checker:
             if problem is not None:
                 message, hint, level = problem
                 self.report("029", message, (*path, "image"), hint=hint, level=level)
+            native = native_problem(properties.image) if part.type == "capability" else None
+            if problem is None and native is not None:
+                self.report(
+                    "031",
+                    native[0],
+                    (*path, "image"),
+                    why="a provider here is Python: one of ours by name, or a class in a file or module",
+                    fix=f"use builtin:NAME ({', '.join(BUILTINS)}), or file://PATH.py for your own",
+                    level=native[1],
+                )
 
     def secrets(self, secrets: Sequence[Secret], path: Path, policies: Mapping[str, Policy]) -> None:
         for index, secret in enumerate(secrets):

@@ -373,3 +373,30 @@ def test_limits_that_cannot_be_are_found_at_their_place(limits: str, code: str, 
     (finding,) = with_limits(limits).errors
     assert finding.code == code and said in finding.message
     assert finding.place is not None and "x-limits" in finding.place.text
+
+
+@pytest.mark.parametrize(
+    ("image", "levels"),
+    [
+        ("ghcr.io/wasmcloud/http-server:0.28.0", []),
+        ("builtin:keyvalue-nats", []),
+        ("file:///opt/provider.py", []),
+        ("python:shop.providers:Sms", []),
+        ("file:///opt/http-server.par.gz", ["error"]),
+        ("ghcr.io/wasmcloud/unheard-of:1.0", ["error"]),
+        ("ghcr.io/acme/sms:1.0", ["warning"]),
+        ("localhost:5000/sms:1.0", ["warning"]),
+    ],
+)
+def test_a_provider_of_native_code_is_refused_where_that_is_certain(image: str, levels: list[str]) -> None:
+    text = f"""\
+apiVersion: core.oam.dev/v1beta1
+kind: Application
+metadata: {{name: shop}}
+spec:
+  components:
+    - name: p
+      type: capability
+      properties: {{image: "{image}"}}
+"""
+    assert [f.level for f in check(text).findings if f.code == "TRL-MAN-031"] == levels
