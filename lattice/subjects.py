@@ -71,5 +71,5 @@ def logs(lattice: str, host: HostId) -> str:
 
 
 def manager(lattice: str, verb: str) -> str:
-    """The deployment manager's own API beside wadm's: `explain`, `scale`, `status`."""
+    """The deployment manager's own API beside wadm's: `explain`, `history`, `plan`, `scale`, `status`."""
     return f"trellis.manager.{lattice}.{verb}"

@@ -4,6 +4,7 @@
     1    what was given cannot be used
     2    not converged: blocked, failed, or out of time
     3    the lattice cannot be reached
+    4    `plan --exit-code` found changes
     130  the user let go of a command that was waiting (Ctrl-C)
 
 Every error has a code; `docs/errors.md` lists them.
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 USER_ERROR = 1
 NOT_CONVERGED = 2
 UNREACHABLE = 3
+CHANGES = 4
 DETACHED = 130
 
 

@@ -39,8 +39,8 @@ class Planner:
     async def versions(self, app: str) -> dict[str, Any]:
         return await self._object("versions", app)
 
-    async def deploy(self, app: str, version: str) -> dict[str, Any]:
-        return await self._object("deploy", app, {"version": version})
+    async def deploy(self, app: str, version: str, note: str = "") -> dict[str, Any]:
+        return await self._object("deploy", app, {"version": version, **({"note": note} if note else {})})
 
     async def undeploy(self, app: str) -> dict[str, Any]:
         return await self._object("undeploy", app)
@@ -76,6 +76,21 @@ class Planner:
         """Record an override of the manifest's number; None takes it back. `success` and `message` say how it went."""
         return await self._ours("scale", {"app": app, "component": component, "instances": instances})
 
+    async def plan(
+        self, *, manifest: Mapping[str, Any] | None = None, app: str | None = None, version: str | None = None
+    ) -> dict[str, Any]:
+        """What deploying a manifest, or a stored version, would change (`wadm.answers`). Raises Failure."""
+        asked = {"manifest": manifest} if manifest is not None else {"app": app, "version": version}
+        return granted(await self._ours("plan", asked))
+
+    async def explain(self, app: str, thing: str | None) -> dict[str, Any]:
+        """Why a part of an app is as it is (`wadm.answers.Answers.explain`). Raises Failure."""
+        return granted(await self._ours("explain", {"app": app, "thing": thing}))
+
+    async def history(self, app: str) -> dict[str, Any]:
+        """Its stored versions and its deployments (`wadm.answers.Answers.history`). Raises Failure."""
+        return granted(await self._ours("history", {"app": app}))
+
     async def _ours(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
         answer = await self._ask(subjects.manager(self.lattice.name, verb), body)
         if not isinstance(answer, dict):
@@ -89,6 +104,20 @@ class Planner:
             return json.loads(answer.data)
         except ValueError as error:
             raise ProtocolError(f"not JSON on {subject}: {answer.data[:200]!r}") from error
+
+
+def granted(answer: dict[str, Any]) -> dict[str, Any]:
+    """The answer, if the manager could give one. Raises Failure with its sentence."""
+    if not answer.get("success"):
+        raise failure("TRL-APP-005", f"the manager refused: {answer.get('message', '')}")
+    return answer
+
+
+def granted_by_wadm(answer: dict[str, Any]) -> dict[str, Any]:
+    """The same for an answer of wadm's API."""
+    if answer.get("result") in ("error", "notfound"):
+        raise failure("TRL-APP-005", f"the manager refused: {answer.get('message', '')}")
+    return answer
 
 
 def unmanaged(lattice: Lattice, error: Unreachable | DeadlineExceeded) -> Failure:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import structlog
@@ -86,7 +87,7 @@ class Api:
             case ["versions", name]:
                 return await self.versions(name)
             case ["deploy", name]:
-                return await self.deploy(name, _version(body, "deploy"))
+                return await self.deploy(name, _version(body, "deploy"), _note(body))
             case ["undeploy", name]:
                 _version(body, "undeploy")
                 return await self.undeploy(name)
@@ -192,7 +193,7 @@ class Api:
 
     # -- deployments
 
-    async def deploy(self, name: str, asked: str | None) -> dict[str, Any]:
+    async def deploy(self, name: str, asked: str | None, note: str = "") -> dict[str, Any]:
         others = {n: s.deployed for n, s in (await self.store.all()).items() if n != name}
         stored = await self.store.get(name)
         if stored is None:
@@ -230,6 +231,8 @@ class Api:
         if changed:
             await self.store.drop_overrides(name)
         self.standing.changed(name, await self.store.change(name, decide))
+        if changed or note:
+            await self.store.note_deployed(name, version, _utc(), note)
         log.info("app.deployed", app=name, version=version)
         told = f"Successfully deployed application {name} {version}"
         return {"result": "acknowledged", "message": told, "name": name, "version": version}
@@ -260,7 +263,7 @@ class Api:
             return {"result": "noop", "message": told, "undeploy": True}
         if version is None:
             self.standing.changed(name, await self.store.change(name, lambda _: None))
-            await self.store.drop_overrides(name)
+            await self._forget(name)
             return {"result": "deleted", "message": f"Successfully deleted application {name}", "undeploy": True}
         if version not in stored.manifests:
             told = f"Application version {version} doesn't exist"
@@ -269,11 +272,15 @@ class Api:
         after = await self.store.change(name, lambda old: without(old, version) if old is not None else None)
         self.standing.changed(name, after)
         if after is None:
-            await self.store.drop_overrides(name)
+            await self._forget(name)
             told = f"Successfully deleted last version of application {name}"
             return {"result": "deleted", "message": told, "undeploy": True}
         told = f"Successfully deleted version {version} of application {name}"
         return {"result": "deleted", "message": told, "undeploy": undeploys}
+
+    async def _forget(self, name: str) -> None:
+        await self.store.drop_overrides(name)
+        await self.store.forget_deployments(name)
 
     async def missing_shared(self, manifest: Manifest) -> list[str]:
         """Names of this manifest's components that refer to something no shared, deployed application has."""
@@ -287,6 +294,16 @@ class Api:
             if owner is None or not owner.shared or owner.component(reference.component) is None:
                 missing.append(component.name)
         return missing
+
+
+def _note(body: bytes) -> str:
+    """Our addition to a deploy request: `note`, why it is deployed."""
+    note = json.loads(body).get("note") if body.strip() else None
+    return note if isinstance(note, str) else ""
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _version(body: bytes, what: str) -> str | None:

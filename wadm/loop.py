@@ -28,6 +28,7 @@ from lattice.events import Event
 from lattice.lattice import Lattice
 from lattice.links import ComponentRecord, LinkKey
 from lattice.transport import Bucket, Entry, Message, Subscription
+from wadm.answers import Answers
 from wadm.api import Api
 from wadm.commands import (
     Command,
@@ -158,6 +159,8 @@ class Manager:
                 await self._serve(f"{subjects.WADM_PREFIX}.{name}.>", api.answer, subjects.WADM_QUEUE)
                 await self._serve(subjects.manager(name, "status"), self._answer_status, "trellis_manager")
                 await self._serve(subjects.manager(name, "scale"), self._answer_scale, "trellis_manager")
+                for verb, answer in Answers(store, self).served().items():
+                    await self._serve(subjects.manager(name, verb), answer, "trellis_manager")
                 tasks.create_task(lease.run())
                 tasks.create_task(self._keep_state(state))
                 log.info("manager.started", lattice=name, apps=len(self.apps))
@@ -496,16 +499,20 @@ class Manager:
         await self._forget_what_is_gone()
 
     def _desired(self) -> Desired:
+        return together(self.parts().values(), self.put)
+
+    def parts(self) -> dict[str, Desired]:
+        """What each deployed application wants."""
         deployed = {name: stored.deployed for name, stored in self.apps.items()}
         shared = {name: m for name, m in deployed.items() if m is not None and m.shared}
-        parts = []
+        parts = {}
         for name, manifest in sorted(deployed.items()):
             if manifest is None:
                 continue
             override = self.overrides.get(name)
             counts = override.instances if override and override.version == self.apps[name].deployed_version else {}
-            parts.append(desired_from(manifest, counts, shared))
-        return together(parts, self.put)
+            parts[name] = desired_from(manifest, counts, shared)
+        return parts
 
     async def _note_what_will_be_put(self, plan: Plan) -> None:
         """Before anything is put on the lattice, the store says for whom: so that it can be taken away again."""

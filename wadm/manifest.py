@@ -10,7 +10,16 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 API_VERSION = "core.oam.dev/v1beta1"
@@ -38,7 +47,7 @@ def _text(value: Any) -> Any:
     return value
 
 
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 TextMap = dict[str, Text]
 
 
@@ -89,7 +98,7 @@ class Shared(Strict):
 
 
 _SIZE = re.compile(r"([1-9]\d*)(Ki|Mi|Gi|)")
-_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
 
 
 def _bytes(value: Any) -> int:
@@ -102,18 +111,30 @@ def _bytes(value: Any) -> int:
 
 def _milliseconds(value: Any) -> int:
     """`250ms`, `1.5s`, `2m`."""
-    match = _SPAN.fullmatch(value.strip()) if isinstance(value, str) else None
+    match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
     found = 0 if match is None else round(float(match[1]) * {"ms": 1, "s": 1000, "m": 60_000}[match[2]])
     if found <= 0:
         raise PydanticCustomError("span", "`{given}` is not a time; write 250ms, 5s or 2m", {"given": value})
     return found
 
 
+Size = Annotated[
+    int,
+    BeforeValidator(_bytes),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": "^[1-9][0-9]*(Ki|Mi|Gi)?$", "minimum": 1}),
+]
+Span = Annotated[
+    int,
+    BeforeValidator(_milliseconds),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?(ms|s|m)$"}),
+]
+
+
 class Limits(Strict):
     """Of each instance of a component. `memory` in bytes, `time` of one invocation in milliseconds, when given."""
 
-    memory: Annotated[int, BeforeValidator(_bytes)] | None = None
-    time: Annotated[int, BeforeValidator(_milliseconds)] | None = None
+    memory: Size | None = None
+    time: Span | None = None
 
     def on_the_wire(self) -> dict[str, str]:
         """`component_limits` of the control interface."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wadm.desired import Kind, Rule, Wanted
+from wadm.images import answered_by
 from wadm.observed import Observed
 from wadm.reasons import Reason, State
 from wadm.reconcile import AppStatus, ComponentStatus, LinkStatus
@@ -93,6 +94,7 @@ def _component(status: ComponentStatus) -> dict[str, Any]:
         "kind": str(status.kind),
         "id": status.id,
         "image": status.image,
+        "answered_by": None if answered_by(status.image) == status.image else answered_by(status.image),
         "state": str(status.state),
         "wanted": status.wanted,
         "running": status.running,

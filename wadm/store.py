@@ -2,7 +2,8 @@
 
 `wadm_manifests`: `{lattice}-{app}` holds every version and which one is deployed, `{lattice}` the list of names.
 `trellis_manager`: `{lattice}.override.{app}` holds recorded instance counts, `{lattice}.put.{app}` the links and
-configurations that were put for an application (they carry no owner on the lattice).
+configurations that were put for an application (they carry no owner on the lattice), `{lattice}.history.{app}` when
+which version was deployed, and `{lattice}.lease` which manager acts.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from wadm.manifest import VERSION, Manifest
 
 MANIFESTS = "wadm_manifests"
 NOTES = "trellis_manager"
+REMEMBERED = 100
+"""Deployments of one application."""
 
 _ATTEMPTS = 20
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -206,6 +209,31 @@ class Store:
     async def drop_overrides(self, app: str) -> None:
         await self.notes.delete(f"{self.lattice}.override.{app}")
 
+    async def deployments(self, app: str) -> list[dict[str, Any]]:
+        """Each deployment that is remembered, oldest first: `version`, `at` (UTC), `note`."""
+        entry = await self.notes.get(f"{self.lattice}.history.{app}")
+        return [] if entry is None or entry.value is None else decode_deployments(entry.value)
+
+    async def note_deployed(self, app: str, version: str, at: str, note: str) -> None:
+        """Remember a deployment; of more than REMEMBERED the oldest are forgotten."""
+        key = f"{self.lattice}.history.{app}"
+        for _ in range(_ATTEMPTS):
+            entry = await self.notes.get(key)
+            known = decode_deployments(entry.value) if entry is not None and entry.value is not None else []
+            data = json.dumps([*known, {"version": version, "at": at, "note": note}][-REMEMBERED:]).encode()
+            try:
+                if entry is None:
+                    await self.notes.create(key, data)
+                else:
+                    await self.notes.update(key, data, entry.revision)
+                return
+            except WrongRevision:
+                continue
+        raise StorageError(f"the history of {app} is being changed by too many others")
+
+    async def forget_deployments(self, app: str) -> None:
+        await self.notes.delete(f"{self.lattice}.history.{app}")
+
     async def note_put(self, app: str, leftovers: Leftovers) -> None:
         """Remember what was put for `app`; nothing at all forgets it."""
         key = f"{self.lattice}.put.{app}"
@@ -254,6 +282,16 @@ def decode_overrides(value: bytes) -> Overrides | None:
         return Overrides(str(data["version"]), {str(k): int(v) for k, v in data["instances"].items()})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def decode_deployments(value: bytes) -> list[dict[str, Any]]:
+    try:
+        return [
+            {"version": str(one["version"]), "at": str(one["at"]), "note": str(one.get("note") or "")}
+            for one in json.loads(value)
+        ]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return []
 
 
 def decode_put(value: bytes) -> Leftovers:

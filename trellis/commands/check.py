@@ -16,6 +16,7 @@ from trellis.running import run
 
 if TYPE_CHECKING:
     from trellis.preflight import Examined
+    from wadm.manifest import Manifest
 
 
 @click.command
@@ -27,16 +28,33 @@ def command(path: Path, output: str) -> int:
     FILE is a manifest, or a folder with an app.yaml.
     """
     checked = run(examined_manifest(path)).checked
+    answered = _answered(checked.manifest)
     if output == "json":
-        click.echo(json.dumps({"ok": checked.manifest is not None, "findings": [asdict(f) for f in checked.findings]}))
+        findings = [asdict(f) for f in checked.findings]
+        click.echo(json.dumps({"ok": checked.manifest is not None, "findings": findings, "answered_by": answered}))
     else:
         show(*checked.findings)
+        for name, ours in answered.items():
+            click.echo(f"`{name}` is answered by {ours}")
         errors, warnings = len(checked.errors), len(checked.warnings)
         if errors or warnings:
             click.echo(f"{_count(errors, 'error')}, {_count(warnings, 'warning')}")
         else:
             click.echo("no findings")
     return USER_ERROR if checked.errors else 0
+
+
+def _answered(manifest: Manifest | None) -> dict[str, str]:
+    """Which of our providers answers an image of wasmCloud's own, by component."""
+    from wadm.images import answered_by
+
+    found: dict[str, str] = {}
+    for component in manifest.spec.components if manifest is not None else ():
+        image = component.properties.image or ""
+        ours = answered_by(image) if component.capability else None
+        if ours is not None and ours != image:
+            found[component.name] = ours
+    return found
 
 
 async def examined_manifest(path: Path, say: Callable[[str, str, str], None] = lambda *_: None) -> Examined:

@@ -26,13 +26,23 @@ WIDTH = 100
 
 @click.command
 @click.argument("path", metavar="[FILE]", default=".", type=click.Path(path_type=Path))
+@click.option(
+    "-m", "--message", metavar="WHY", default="", help="Kept with the deployment; `trellis history` shows it."
+)
 @click.option("--no-wait", is_flag=True, help="Return when the manager has accepted it.")
 @click.option("--replace", is_flag=True, help="Take the place of what was deployed under the same version.")
 @timeout_option(TIMEOUT)
 @output_option
 @lattice_options
 def command(
-    path: Path, no_wait: bool, replace: bool, timeout: float, output: str, nats: str | None, lattice: str | None
+    path: Path,
+    message: str,
+    no_wait: bool,
+    replace: bool,
+    timeout: float,
+    output: str,
+    nats: str | None,
+    lattice: str | None,
 ) -> int:
     """Put an app on the lattice, and wait until all of it is ready.
 
@@ -41,7 +51,13 @@ def command(
     try:
         found = run(
             deploy(
-                where(nats, lattice), path, timeout=timeout, wait=not no_wait, replace=replace, quiet=output == "json"
+                where(nats, lattice),
+                path,
+                timeout=timeout,
+                wait=not no_wait,
+                replace=replace,
+                quiet=output == "json",
+                message=message,
             )
         )
     except KeyboardInterrupt:
@@ -81,9 +97,11 @@ async def deploy(
     wait: bool = True,
     replace: bool = False,
     quiet: bool = False,
+    message: str = "",
 ) -> dict[str, Any]:
     """Check, put, deploy, wait: what became of it. Raises Failure for whatever keeps it from being ready."""
     from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.carrying import carry
     from trellis.commands.check import examined_manifest
     from trellis.planner import Planner, unmanaged
     from trellis.project import urls
@@ -99,11 +117,12 @@ async def deploy(
         raise Failure(USER_ERROR)
     manifest = checked.manifest
     async with joined(place) as lattice:
+        await carry(lattice, examined, progress.say)
         planner = Planner(lattice)
         try:
             data = pinned(checked.data, examined)
             version, how = await _put(planner, manifest.name, manifest.version, data, replace)
-            await _deploy(planner, manifest.name, version)
+            await _deploy(planner, manifest.name, version, message)
             progress.say("accepted", manifest.name, f"{version} {how}".strip())
             if not wait:
                 return {"app": manifest.name, "version": version, "state": "progressing"}
@@ -144,14 +163,16 @@ async def _put(
     planner: Planner, app: str, version: str | None, data: Mapping[str, Any], replace: bool
 ) -> tuple[str, str]:
     """Store the manifest under its version: (version, what to say about it)."""
+    from trellis.planner import granted_by_wadm
+
     if version is None:
         latest = await planner.get(app)
         if latest["result"] == "success" and _same(latest["manifest"], data):
             return str(latest["manifest"]["metadata"]["annotations"]["version"]), "unchanged"
-        return str(_accepted(await planner.put(data))["current_version"]), ""
+        return str(granted_by_wadm(await planner.put(data))["current_version"]), ""
     known = await planner.get(app, version)
     if known["result"] != "success":
-        return str(_accepted(await planner.put(data))["current_version"]), ""
+        return str(granted_by_wadm(await planner.put(data))["current_version"]), ""
     if _same(known["manifest"], data):
         return version, "unchanged"
     if not replace:
@@ -162,23 +183,19 @@ async def _put(
             fix="give the manifest another `version`, or take its place with  trellis deploy --replace",
         )
     # a version cannot be overwritten; another one bridges the gap, so that nothing stops meanwhile
-    bridge = str(_accepted(await planner.put(_versioned(data, None)))["current_version"])
-    _accepted(await planner.deploy(app, bridge))
-    _accepted(await planner.delete(app, version))
-    _accepted(await planner.put(data))
-    _accepted(await planner.deploy(app, version))
-    _accepted(await planner.delete(app, bridge))
+    bridge = str(granted_by_wadm(await planner.put(_versioned(data, None)))["current_version"])
+    granted_by_wadm(await planner.deploy(app, bridge))
+    granted_by_wadm(await planner.delete(app, version))
+    granted_by_wadm(await planner.put(data))
+    granted_by_wadm(await planner.deploy(app, version))
+    granted_by_wadm(await planner.delete(app, bridge))
     return version, "replaced"
 
 
-async def _deploy(planner: Planner, app: str, version: str) -> None:
-    _accepted(await planner.deploy(app, version))
+async def _deploy(planner: Planner, app: str, version: str, message: str) -> None:
+    from trellis.planner import granted_by_wadm
 
-
-def _accepted(answer: dict[str, Any]) -> dict[str, Any]:
-    if answer.get("result") in ("error", "notfound"):
-        raise failure("TRL-APP-005", f"the manager refused: {answer.get('message', '')}")
-    return answer
+    granted_by_wadm(await planner.deploy(app, version, message))
 
 
 def _versioned(data: Mapping[str, Any], version: str | None) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
     rows = []
     for one in sorted(app["components"], key=lambda c: (c["kind"] != "component", c["name"])):
         override = "  (override)" if one["name"] in app["overrides"] else ""
-        rows.append([one["kind"], one["name"], state(one["state"]), placed(one) + override])
+        ours = f"  (answered by {one['answered_by']})" if one["answered_by"] else ""
+        rows.append([one["kind"], one["name"], state(one["state"]), placed(one) + override + ours])
     for link in app["links"]:
         name = f"{link['source']} -> {link['target']}"
         rows.append(["link", name, state(link["state"]), f"{interfaces(link)}  {_way(link)}"])
@@ -132,7 +133,7 @@ def _next(hosts: Sequence[Mapping[str, Any]], apps: Sequence[Mapping[str, Any]])
     for app in apps:
         if app["state"] in ("blocked", "failed", "degraded"):
             fix = next((reason["fix"] for reason in reasons(app) if reason["fix"]), "")
-            return fix or f"trellis status {app['name']} -w"
+            return fix or f"trellis why -a {app['name']}"
     for app in apps:
         if app["state"] == "progressing":
             return f"trellis status {app['name']} -w"

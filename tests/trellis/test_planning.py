@@ -1,0 +1,160 @@
+"""`plan`, `why`, `history`, `rollback` and `schema`, as processes on a real broker with hosts that run nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "wadm"))
+
+from simulated_host import SimulatedHost
+
+from lattice.lattice import Lattice
+from lattice.nats_transport import connect
+from wadm import Manager
+
+pytestmark = pytest.mark.nats
+
+SHOP = """\
+apiVersion: core.oam.dev/v1beta1
+kind: Application
+metadata: {name: shop, annotations: {version: v1}}
+spec:
+  components:
+    - name: api
+      type: component
+      properties: {image: "img:1"}
+      traits:
+        - {type: spreadscaler, properties: {instances: 2}}
+    - name: kv
+      type: capability
+      properties: {image: "ghcr.io/wasmcloud/keyvalue-nats:0.3.0"}
+"""
+
+LINKED = SHOP.replace("version: v1", "version: v2").replace("img:1", "img:2").replace(
+    "{instances: 2}}\n",
+    "{instances: 4}}\n"
+    "        - {type: link, properties: {target: kv, namespace: wasi, package: keyvalue, interfaces: [store]}}\n",
+)  # fmt: skip
+
+
+class Shell:
+    def __init__(self, folder: Path, url: str, lattice: str) -> None:
+        self.folder = folder
+        self.environment = {**os.environ, "TRELLIS_NATS": url, "TRELLIS_LATTICE": lattice}
+
+    def write(self, text: str) -> None:
+        (self.folder / "app.yaml").write_text(text)
+
+    async def run(self, *arguments: str, code: int = 0) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "trellis", *arguments),
+            cwd=self.folder,
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+        assert process.returncode == code, f"{arguments} exited with {process.returncode}:\n{out!r}\n{err!r}"
+        return out.decode() if code != 1 else err.decode()
+
+    async def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(await self.run(*arguments, "-o", "json", code=code))
+
+
+@pytest.fixture
+async def shell(tmp_path: Path, nats_url: str, lattice_name: str) -> AsyncIterator[Shell]:
+    async with AsyncExitStack() as stack:
+
+        async def lattice() -> Lattice:
+            return await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
+
+        for id, zone in (("A", "eu"), ("B", "us")):
+            await stack.enter_async_context(SimulatedHost(await lattice(), id, zone=zone))
+        await stack.enter_async_context(Manager(await lattice(), discovery=0.3, tick=0.2))
+        shell = Shell(tmp_path, nats_url, lattice_name)
+        shell.write(SHOP)
+        yield shell
+
+
+async def test_a_plan_shows_what_is_new_and_then_that_nothing_is(shell: Shell):
+    said = await shell.run("plan")
+    assert "shop: v1, not deployed yet" in said and "+ component api  img:1, 2 instances" in said
+    assert "(answered by builtin:keyvalue-nats)" in said
+    await shell.run("plan", "--exit-code", code=4)
+    await shell.run("deploy")
+    said = await shell.run("plan", "--exit-code")
+    assert "nothing would change" in said
+
+    shell.write(LINKED)
+    said = await shell.run("plan")
+    assert "shop: v1 -> v2" in said
+    assert "~ image  img:1 -> img:2" in said and "~ instances  2 instances -> 4 instances" in said
+    assert "+ uses wasi:keyvalue/store of kv  NEW CAPABILITY" in said
+    assert "host-A 2, host-B 2" in said
+    assert "direct on host-" in said and "a hop over the lattice from host-" in said
+    found = await shell.json("plan", "--exit-code", code=4)
+    assert {c["kind"] for c in found["changes"]} == {"image", "instances", "uses", "link"}
+
+
+async def test_a_plan_that_cannot_work_says_so_and_why_says_what_would_help(shell: Shell):
+    shell.write(SHOP.replace("{instances: 2}", "{instances: 2, spread: [{name: ap, requirements: {zone: ap}}]}"))
+    said = await shell.run("plan", code=2)
+    assert "TRL-PLC-001" in said
+    await shell.run("deploy", "--no-wait")
+    said = await shell.run("why", "api", code=2)
+    assert "api is not running because" in said and "no host satisfies  zone=ap" in said
+    assert "host-A  label zone=eu  heartbeat" in said
+    assert "1. label host-A with zone=ap:  trellis host label host-A zone=ap" in said
+    found = await shell.json("why", code=2)
+    assert [one["thing"] for one in found["things"]] == ["api"]
+    said = await shell.run("why", "kv")
+    assert "kv runs as wanted" in said
+    assert "`shop` has no `nothing`" in await shell.run("why", "nothing", "-a", "shop", code=1)
+
+
+async def test_rollback_brings_back_what_was_deployed_before_and_history_remembers(shell: Shell):
+    assert "no earlier version" in (await shell.run("deploy")) + await shell.run("rollback", code=1)
+    shell.write(LINKED)
+    await shell.run("deploy", "-m", "more of it")
+    said = await shell.run("rollback")
+    assert "- uses" not in said and "no longer uses wasi:keyvalue/store of kv" in said
+    assert "~ image  img:2 -> img:1" in said
+    assert "the image of api is what its tag means now: img:1" in said
+    assert "shop v1 is ready" in said
+    found = await shell.json("history")
+    assert [(v["version"], v["deployed"], v["note"]) for v in found["versions"]] == [
+        ("v1", True, "rolled back from v2"),
+        ("v2", False, "more of it"),
+    ]
+    assert [d["version"] for d in found["deployments"]] == ["v1", "v2", "v1"]
+    assert (await shell.json("rollback", "v2"))["version"] == "v2"
+    assert "has no version v9" in await shell.run("rollback", "v9", code=1)
+    said = await shell.run("history")
+    assert said.index("v2") < said.index("v1") and "deployed now" in said
+
+
+async def test_a_projects_schema_names_its_components(shell: Shell):
+    schema = json.loads(await shell.run("schema", "--project"))
+    assert schema["$defs"]["Link"]["properties"]["target"]["anyOf"][0] == {"enum": ["api", "kv"]}
+    assert "wrote" in await shell.run("schema", "--write", ".trellis/schema.json")
+    assert json.loads((shell.folder / ".trellis/schema.json").read_text())["$schema"]
+
+
+async def test_check_says_which_of_ours_answers_an_image(shell: Shell):
+    assert "`kv` is answered by builtin:keyvalue-nats" in await shell.run("check")
+    assert (await shell.json("check"))["answered_by"] == {"kv": "builtin:keyvalue-nats"}
+
+
+async def test_status_says_which_of_ours_answers_an_image(shell: Shell):
+    await shell.run("deploy")
+    assert "(answered by builtin:keyvalue-nats)" in await shell.run("status")

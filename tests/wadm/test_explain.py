@@ -1,0 +1,147 @@
+"""Why something is not ready, and changes that are known to help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from simulated_lattice import SimLattice, component, manifest_text
+
+from wadm.desired import Desired, desired_from, together
+from wadm.explain import Cause, Explanation, explain
+from wadm.reasons import State
+from wadm.reconcile import reconcile
+from wadm.validate import check
+
+EU = "{name: main, requirements: {zone: eu, net: fast}}"
+
+
+def app(name: str, *components: str) -> Desired:
+    checked = check(manifest_text(name, components))
+    assert checked.manifest is not None, "\n".join(f.render() for f in checked.findings)
+    return desired_from(checked.manifest)
+
+
+@pytest.fixture
+def two() -> SimLattice:
+    lattice = SimLattice()
+    lattice.add("A", zone="eu", net="slow")
+    lattice.add("B", zone="us", net="none")
+    lattice.beat()
+    return lattice
+
+
+def ask(lattice: SimLattice, thing: str | None, *parts: Desired) -> list[Explanation]:
+    apps = {name: part for part in parts for name in part.apps}
+    return explain(apps, {}, lattice.observed, lattice.now, next(iter(parts[0].apps)), thing)
+
+
+def told(cause: Cause) -> Iterator[str]:
+    yield cause.text
+    for below in cause.below:
+        yield from told(below)
+
+
+def commands(one: Explanation) -> list[str]:
+    return [remedy.command for remedy in one.remedies if remedy.command]
+
+
+def test_each_host_is_listed_with_the_constraint_it_fails(two: SimLattice):
+    (one,) = ask(two, None, app("shop", component("api", spread=EU)))
+    assert (one.thing, one.state, one.code) == ("api", "blocked", "TRL-PLC-001")
+    text = "\n".join(told(one.cause))
+    assert "api is not running because" in text
+    assert "no host satisfies  net=fast, zone=eu" in text
+    assert "host-A  label net=slow, zone=eu  heartbeat 0 s ago" in text
+    assert "host-B  label net=none, zone=us  heartbeat 0 s ago" in text
+
+
+def test_the_smallest_changes_come_first_and_each_helps_on_its_own(two: SimLattice):
+    (one,) = ask(two, "api", app("shop", component("api", spread=EU)))
+    assert commands(one)[0] == "trellis host label host-A net=fast"
+    texts = [remedy.text for remedy in one.remedies]
+    assert any("require net=slow instead of net=fast: host-A would fit" in text for text in texts)
+    assert not any("require zone=us" in text for text in texts), "no host has net=fast and zone=us"
+
+
+def test_following_a_label_remedy_makes_it_ready(two: SimLattice):
+    desired = app("shop", component("api", spread=EU))
+    (one,) = ask(two, "api", desired)
+    _, _, _, name, label = commands(one)[0].split()
+    host = next(h for h in two.hosts.values() if f"host-{h.id}" == name)
+    key, _, value = label.partition("=")
+    host.labels[key] = value
+    from wadm.observed import Seen
+
+    two.fact(Seen(host.inventory()))
+    two.settle(desired)
+    assert reconcile(together([desired]), two.observed, {}, two.now).apps["shop"].state is State.READY
+
+
+def test_a_host_that_fell_silent_is_worth_waiting_for(two: SimLattice):
+    desired = app("shop", component("api", spread="{name: eu, requirements: {zone: eu}}"))
+    two.hosts["A"].up = False  # type: ignore[index]
+    for _ in range(10):
+        two.now += 1
+        two.beat()
+    (one,) = ask(two, "api", desired)
+    assert "host-A  label zone=eu  GONE, last heartbeat 10 s ago" in "\n".join(told(one.cause))
+    assert one.remedies[0].text.startswith("wait for host-A, or start it again (silent for 10 s)")
+
+
+def test_a_provider_that_wants_more_hosts_than_there_are_may_want_fewer(two: SimLattice):
+    (one,) = ask(two, "p", app("shop", component("p", kind="capability", instances=4)))
+    assert one.code == "TRL-PLC-002"
+    assert [r.text for r in one.remedies] == ["want 2 of p instead of 4"], "one more host would not be enough"
+
+
+def test_without_any_host_one_has_to_be_started():
+    (one,) = ask(SimLattice(), "api", app("shop", component("api")))
+    assert (one.code, commands(one)) == ("TRL-PLC-003", ["trellis host start"])
+
+
+def test_a_configuration_that_nobody_put_is_named(two: SimLattice):
+    text = component("api", config="cfg").replace(", properties: {a: b}", "")
+    (one,) = ask(two, "api", app("shop", text))
+    assert one.code == "TRL-CFG-001"
+    assert [r.text for r in one.remedies] == ["put configuration cfg on the lattice, or give it `properties`"]
+
+
+def test_an_id_that_another_app_has_can_be_freed_or_changed(two: SimLattice):
+    mine, other = app("z", component("x", id="mine")), app("a", component("y", id="mine"))
+    (one,) = ask(two, None, mine, other)
+    assert one.code == "TRL-OWN-001"
+    assert [(r.text, r.command) for r in one.remedies] == [
+        ("undeploy a", "trellis undeploy a"),
+        ("give x another `id`", ""),
+    ]
+
+
+def test_a_hosts_own_sentence_is_the_cause(two: SimLattice):
+    desired = app("shop", component("api"))
+    two.broken["img:1"] = "TRL-IMG-001: no such file: /x.wasm"
+    two.round(desired)
+    (one,) = ask(two, "api", desired)
+    assert one.code == "TRL-IMG-001"
+    assert "no such file: /x.wasm" in "\n".join(told(one.cause))
+
+
+def test_what_is_ready_says_why_it_is_where_it_is(two: SimLattice):
+    desired = app("shop", component("api", instances=2, spread="{name: eu, requirements: {zone: eu}}"))
+    two.settle(desired)
+    assert ask(two, None, desired) == []
+    (one,) = ask(two, "api", desired)
+    assert one.remedies == ()
+    assert list(told(one.cause)) == [
+        "api runs as wanted",
+        "spread eu wants 2 on zone=eu",
+        "host-A  2  label zone=eu",
+    ]
+
+
+def test_a_ready_link_says_how_its_calls_travel(two: SimLattice):
+    desired = app("shop", component("api", instances=2, link="kv"), component("kv", kind="capability"))
+    two.settle(desired)
+    (one,) = ask(two, "api -> kv", desired)
+    ways = [cause.text for cause in one.cause.below]
+    assert len(ways) == 2 and ways[0].startswith("in process on host-") and ways[1].startswith("over the lattice from")

@@ -1,0 +1,56 @@
+"""`trellis history`"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from trellis.options import Where, lattice_options, output_option, where
+from trellis.running import run
+
+
+@click.command
+@click.argument("app", required=False)
+@output_option
+@lattice_options
+def command(app: str | None, output: str, nats: str | None, lattice: str | None) -> int:
+    """List an app's versions, newest first: which is deployed, when each last was, and why."""
+    found = run(_history(where(nats, lattice), app))
+    if output == "json":
+        click.echo(json.dumps(found, indent=1))
+    else:
+        for line in _lines(found):
+            click.echo(line)
+    return 0
+
+
+async def _history(place: Where, asked: str | None) -> dict[str, Any]:
+    from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.choosing import app_named
+    from trellis.planner import Planner, unmanaged
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        planner = Planner(lattice)
+        try:
+            apps = {one["name"]: one for one in (await planner.status())["apps"]}
+            found = await planner.history(app_named(asked, apps))
+        except (Unreachable, DeadlineExceeded) as error:
+            raise unmanaged(lattice, error) from error
+    return {key: found[key] for key in ("app", "versions", "deployments")}
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    from trellis.show import columns
+
+    yield click.style(found["app"], bold=True)
+    rows = []
+    for one in reversed(found["versions"]):
+        when = f"deployed {one['deployed_at']}" if one["deployed_at"] else "no deployment remembered"
+        now = click.style("deployed now", fg="green") if one["deployed"] else ""
+        rows.append([one["version"], when, now, one["note"] or one["description"] or ""])
+    yield from columns(rows, indent="  ")
+    yield f"next: trellis rollback -a {found['app']}" if len(rows) > 1 else "next: trellis status"

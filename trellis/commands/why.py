@@ -1,0 +1,100 @@
+"""`trellis why`"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from trellis.failures import NOT_CONVERGED, failure
+from trellis.options import Where, lattice_options, output_option, where
+from trellis.running import run
+
+
+@click.command
+@click.argument("thing", required=False)
+@click.option("-a", "--app", metavar="APP", help="The app.  [default: the one of the app.yaml here, or the only one]")
+@output_option
+@lattice_options
+def command(thing: str | None, app: str | None, output: str, nats: str | None, lattice: str | None) -> int:
+    """Say why a part of an app is as it is, and the smallest changes that would make it ready.
+
+    THING is a component, a provider or a link ("a -> b"); without it, everything that is not ready is explained. Exits
+    with 2 when something is not ready.
+    """
+    found = run(_why(where(nats, lattice), app, thing))
+    if output == "json":
+        click.echo(json.dumps(found, indent=1))
+    else:
+        for line in lines(found):
+            click.echo(line)
+    return NOT_CONVERGED if any(one["state"] != "ready" for one in found["things"]) else 0
+
+
+async def _why(place: Where, asked: str | None, thing: str | None) -> dict[str, Any]:
+    from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.choosing import app_named
+    from trellis.planner import Planner, unmanaged
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        planner = Planner(lattice)
+        try:
+            apps = {one["name"]: one for one in (await planner.status())["apps"]}
+            if asked is None and thing is not None:
+                asked = _only_app_with(thing, apps)
+            app = app_named(asked, apps)
+            if apps[app]["version"] is None:
+                raise failure(
+                    "TRL-APP-008", f"`{app}` is not deployed, so nothing of it runs", fix="deploy it:  trellis deploy"
+                )
+            if thing is not None and thing not in _things(apps[app]):
+                known = ", ".join(sorted(_things(apps[app])))
+                raise failure("TRL-APP-003", f"`{app}` has no `{thing}`", why=f"it has {known}", fix="name one of them")
+            return await planner.explain(app, thing)
+        except (Unreachable, DeadlineExceeded) as error:
+            raise unmanaged(lattice, error) from error
+
+
+def _things(app: Mapping[str, Any]) -> set[str]:
+    return {c["name"] for c in app["components"]} | {f"{k['source']} -> {k['target']}" for k in app["links"]}
+
+
+def _only_app_with(thing: str, apps: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The one app that has such a part; None when several have, or none."""
+    having = [name for name, app in apps.items() if app["version"] is not None and thing in _things(app)]
+    return having[0] if len(having) == 1 else None
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The trees, each with its remedies; the last line says what to do next."""
+    things = found["things"]
+    for index, one in enumerate(things):
+        if index:
+            yield ""
+        yield one["cause"]["text"] + (f"  [{one['code']}]" if one["code"] else "")
+        yield from _branches(one["cause"]["below"], " ")
+        if one["remedies"]:
+            yield "smallest changes that would help:"
+            for number, remedy in enumerate(one["remedies"], 1):
+                yield f"  {number}. {remedy['text']}" + (f":  {remedy['command']}" if remedy["command"] else "")
+    if not things:
+        yield f"everything of {found['app']} is ready"
+    yield f"next: {_next(found)}"
+
+
+def _branches(causes: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
+    for index, cause in enumerate(causes):
+        last = index == len(causes) - 1
+        yield f"{indent}{'└' if last else '├'} {cause['text']}"
+        yield from _branches(cause["below"], indent + ("   " if last else "│  "))
+
+
+def _next(found: Mapping[str, Any]) -> str:
+    for one in found["things"]:
+        command = next((r["command"] for r in one["remedies"] if r["command"]), "")
+        if command:
+            return str(command)
+    return f"trellis status {found['app']}"

@@ -1,0 +1,204 @@
+"""What the manager answers beside wadm's API: what a manifest would change, why things are as they are, what was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import structlog
+
+from lattice import LatticeError
+from lattice.transport import Message
+from wadm.commands import Pending
+from wadm.desired import Desired, Leftovers, desired_from
+from wadm.explain import Explanation, explain
+from wadm.manifest import Manifest
+from wadm.observed import Observed
+from wadm.preview import preview
+from wadm.store import Overrides, Store, Stored
+from wadm.validate import check
+
+log = structlog.get_logger("wadm")
+
+
+class World(Protocol):
+    """What the manager knows."""
+
+    observed: Observed
+    apps: dict[str, Stored]
+    overrides: dict[str, Overrides]
+    put: dict[str, Leftovers]
+    pending: Pending
+
+    def clock(self) -> float: ...
+
+    def parts(self) -> dict[str, Desired]:
+        """What each deployed application wants."""
+
+
+class Refusal(Exception):
+    """The request is answered with `success: false` and this sentence."""
+
+
+class Answers:
+    """Each method answers the body of one request with the body of its answer. They change nothing."""
+
+    def __init__(self, store: Store, world: World) -> None:
+        self.store = store
+        self.world = world
+
+    def served(self) -> Mapping[str, Callable[[Message], Awaitable[bytes]]]:
+        """Handlers by the last token of their subject."""
+        return {
+            "plan": lambda message: self._answered(message, self.plan),
+            "explain": lambda message: self._answered(message, self.explain),
+            "history": lambda message: self._answered(message, self.history),
+        }
+
+    async def _answered(
+        self, message: Message, method: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+    ) -> bytes:
+        try:
+            asked = json.loads(message.data) if message.data.strip() else {}
+            if not isinstance(asked, dict):
+                raise Refusal("the request must be a JSON object")
+            body = {"success": True, **await method(asked)}
+        except ValueError as error:
+            body = {"success": False, "message": f"the request must be a JSON object: {error}"}
+        except Refusal as error:
+            body = {"success": False, "message": str(error)}
+        except LatticeError as error:
+            body = {"success": False, "message": error.message}
+        except Exception as error:
+            log.exception("request.failed", subject=message.subject)
+            body = {"success": False, "message": f"internal error: {type(error).__name__}: {error}"}
+        return json.dumps(body).encode()
+
+    # -- plan
+
+    async def plan(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """`{"manifest": data}`, or `{"app": name, "version": stored version}`: what deploying it would do."""
+        data = asked.get("manifest")
+        if isinstance(data, dict):
+            checked = check(json.dumps(data), "manifest")
+            if checked.manifest is None:
+                raise Refusal("\n\n".join(f.render() for f in checked.errors))
+            new, version = checked.manifest, checked.manifest.version
+        else:
+            new, version = await self._stored_version(_text(asked, "app"), asked.get("version"))
+        stored = await self.store.get(new.name)
+        parts = self.world.parts()
+        old = stored.deployed if stored is not None else None
+        from_version = stored.deployed_version if stored is not None else None
+        same = old is not None and _unversioned(old) == _unversioned(new)
+        before = self._desired(old, from_version) if old is not None else Desired()
+        after = self._desired(new, from_version if same else None)
+        others = [part for name, part in parts.items() if name != new.name]
+        world = self.world
+        found = preview(before, after, others, world.put, world.observed, world.clock())
+        return {
+            "app": new.name,
+            "from": from_version,
+            "to": from_version if same and version is None else version,
+            "changed": bool(found.changes) or not same,
+            "changes": [asdict(change) for change in found.changes],
+            "placement": [
+                {
+                    "name": p.name,
+                    "kind": str(p.kind),
+                    "hosts": [{"name": host, "instances": number} for host, number in p.hosts],
+                    "answered_by": p.answered,
+                }
+                for p in found.placement
+            ],
+            "links": [asdict(way) for way in found.links],
+            "problems": [asdict(problem) for problem in found.problems],
+        }
+
+    async def _stored_version(self, app: str, version: Any) -> tuple[Manifest, str]:
+        stored = await self.store.get(app)
+        if stored is None:
+            raise Refusal(f"there is no application {app}")
+        wanted = stored.latest if version is None else str(version)
+        if wanted not in stored.manifests:
+            known = ", ".join(stored.manifests)
+            raise Refusal(f"application {app} has no version {wanted}; there are {known}")
+        manifest = stored.manifest(wanted)
+        if manifest is None:
+            raise Refusal(f"version {wanted} of application {app} cannot be read any more")
+        return manifest, wanted
+
+    def _desired(self, manifest: Manifest, version: str | None) -> Desired:
+        """With the overrides that are recorded on `version`."""
+        override = self.world.overrides.get(manifest.name)
+        counts = override.instances if override is not None and override.version == version else {}
+        deployed = {name: stored.deployed for name, stored in self.world.apps.items()}
+        shared = {name: m for name, m in deployed.items() if m is not None and m.shared}
+        return desired_from(manifest, counts, shared)
+
+    # -- why
+
+    async def explain(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """`{"app": name, "thing": component or "source -> target", or null for all that is not ready}`."""
+        app, thing = _text(asked, "app"), asked.get("thing")
+        parts = self.world.parts()
+        if app not in parts:
+            stored = app in self.world.apps
+            raise Refusal(f"application {app} is not deployed" if stored else f"there is no application {app}")
+        names = sorted({w.name for w in parts[app].wanted} | {f"{k.source} -> {k.target}" for k in parts[app].links})
+        wanted = None if thing is None else str(thing)
+        if wanted is not None and wanted not in names:
+            raise Refusal(f"application {app} has no {wanted}; it has {', '.join(names)}")
+        world = self.world
+        found = explain(parts, world.put, world.observed, world.clock(), app, wanted)
+        return {"app": app, "things": [_explanation(one) for one in found]}
+
+    # -- history
+
+    async def history(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """`{"app": name}`: its stored versions, oldest first, and every deployment that is remembered."""
+        app = _text(asked, "app")
+        stored = await self.store.get(app)
+        if stored is None:
+            raise Refusal(f"there is no application {app}")
+        deployments = await self.store.deployments(app)
+        last = {d["version"]: d for d in deployments}
+        return {
+            "app": app,
+            "versions": [
+                {
+                    "version": version,
+                    "deployed": version == stored.deployed_version,
+                    "description": _description(data),
+                    "deployed_at": last[version]["at"] if version in last else None,
+                    "note": last[version]["note"] if version in last else None,
+                }
+                for version, data in stored.manifests.items()
+            ],
+            "deployments": deployments,
+        }
+
+
+def _explanation(one: Explanation) -> dict[str, Any]:
+    return asdict(one)
+
+
+def _text(asked: Mapping[str, Any], key: str) -> str:
+    value = asked.get(key)
+    if not isinstance(value, str) or not value:
+        raise Refusal(f"the request names no {key}")
+    return value
+
+
+def _description(data: Mapping[str, Any]) -> str | None:
+    metadata = data.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    found = annotations.get("description") if isinstance(annotations, dict) else None
+    return found if isinstance(found, str) else None
+
+
+def _unversioned(manifest: Manifest) -> Manifest:
+    annotations = {k: v for k, v in manifest.metadata.annotations.items() if k != "version"}
+    return manifest.model_copy(update={"metadata": manifest.metadata.model_copy(update={"annotations": annotations})})
