@@ -29,6 +29,8 @@ VERBS: Mapping[str, str] = {
     "undeploy": "Take an app off the lattice.",
     "schema": "Print the JSON Schema of the manifest, for editors.",
     "inspect": "Show what a component imports and exports.",
+    "push": "Put a component into a registry.",
+    "pull": "Get a component from a registry.",
     "events": "Show what happens on the lattice, as it happens.",
     "link": "Show and change who answers what an actor imports.",
     "config": "Show and change named configurations.",

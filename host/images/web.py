@@ -135,5 +135,5 @@ def _way_out(error: BaseException, server: str) -> str:
     if isinstance(error, ClientConnectorCertificateError):
         return "give the certificate of its CA:  trellis host start --registry-ca FILE"
     if isinstance(error, ClientConnectorSSLError):
-        return f"if it speaks plain HTTP:  trellis host start --insecure-registry {server}"
+        return f"if it speaks plain HTTP:  trellis host start --insecure-registry {server}  (push and pull: --insecure)"
     return "look at its name, and at the network between here and there"

@@ -1,0 +1,95 @@
+"""A component deployed from one machine's disk runs on hosts that have never seen the file."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from host import Host, HostConfig
+from host.images import ImageSettings
+from lattice import EntityId, Function, Invocation, events
+from lattice.images import ImageStore
+from lattice.lattice import Lattice
+from lattice.nats_transport import NatsOptions, NatsTransport
+from trellis.carrying import carry
+from trellis.commands.check import examined_manifest
+from trellis.commands.deploy import pinned
+from trellis.failures import Failure
+from trellis.preflight import Examined
+
+ADDER = """(component
+  (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
+  (core instance $i (instantiate $m))
+  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
+  (instance $math (export "add" (func $add)))
+  (export "demo:math/ops@0.1.0" (instance $math)))"""
+
+MANIFEST = """
+apiVersion: core.oam.dev/v1beta1
+kind: Application
+metadata: {name: math}
+spec:
+  components:
+    - name: adder
+      type: component
+      properties: {image: ./adder.wat}
+"""
+
+
+@pytest.fixture
+async def examined(tmp_path: Path) -> Examined:
+    (tmp_path / "adder.wat").write_text(ADDER)
+    (tmp_path / "app.yaml").write_text(MANIFEST)
+    found = await examined_manifest(tmp_path / "app.yaml")
+    assert found.checked.data is not None, found.checked.findings
+    return found
+
+
+async def test_two_hosts_run_what_only_the_deployer_had(
+    nats: NatsTransport, nats_url: str, lattice_name: str, tmp_path: Path, examined: Examined
+):
+    lattice = Lattice(lattice_name, nats)
+    said: list[tuple[str, str]] = []
+    await carry(lattice, examined, lambda stage, name, text: said.append((stage, name)))
+    assert said == [("uploaded", "adder")]
+    await carry(lattice, examined, lambda stage, name, text: said.append((stage, name)))
+    assert len(said) == 1, "it was uploaded twice"
+    assert examined.checked.data is not None
+    reference = pinned(examined.checked.data, examined)["spec"]["components"][0]["properties"]["image"]
+    (tmp_path / "adder.wat").unlink()
+    for name in ("a", "b"):
+        images = ImageSettings(cache=tmp_path / f"cache-{name}")
+        config = HostConfig(lattice=lattice_name, nats=NatsOptions(nats_url), grace=1.0, images=images)
+        async with Host(config) as host:
+            body = {"component_id": f"adder-{name}", "component_ref": reference, "count": 1}
+            assert (await lattice.control("component", "scale", host.id, body=body)).success
+            await _running(host, f"adder-{name}")
+            call = Invocation(EntityId(f"adder-{name}"), Function.parse("demo:math/ops#add"), (40, 2)).within(5)
+            assert await lattice.invoke(call) == 42
+
+
+async def _running(host: Host, id: str) -> None:
+    """Wait until the host's event says so."""
+    done: asyncio.Future[events.Event] = asyncio.get_running_loop().create_future()
+
+    def seen(_: object, event: events.Event) -> None:
+        if isinstance(event, events.ComponentScaled) and event.component_id == id and not done.done():
+            done.set_result(event)
+
+    subscription = await host.lattice.on_events(seen)
+    if EntityId(id) not in host.components.running:
+        async with asyncio.timeout(20):
+            event = await done
+        assert not isinstance(event, events.ComponentScaleFailed), event
+    await subscription.unsubscribe()
+
+
+async def test_a_file_that_changes_while_it_is_deployed_is_not_carried(
+    nats: NatsTransport, lattice_name: str, tmp_path: Path, examined: Examined
+):
+    (tmp_path / "adder.wat").write_text("(component)")
+    with pytest.raises(Failure, match="TRL-IMG-007"):
+        await carry(Lattice(lattice_name, nats), examined, lambda *_: None)
+    assert await ImageStore(nats, lattice_name).all() == []
