@@ -2,11 +2,13 @@
 
 from actors.actor import Actor
 from actors.adapters import ADAPTERS, Adapter
+from actors.codec import GuestResource
 from actors.component import Component, ComponentDescription, FunctionDescription, InterfaceDescription
 from actors.engine import Engine, EngineConfig
 from actors.guest import Guest
 from actors.instance import Instance
 from actors.limits import Limits
+from actors.session import Session
 
 __all__ = [
     "ADAPTERS",
@@ -18,7 +20,9 @@ __all__ = [
     "EngineConfig",
     "FunctionDescription",
     "Guest",
+    "GuestResource",
     "Instance",
     "InterfaceDescription",
     "Limits",
+    "Session",
 ]

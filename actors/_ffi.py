@@ -73,6 +73,7 @@ store_limiter = _bind(_quick, "wasmtime_store_limiter", None, _P, c_int64, c_int
 set_epoch_deadline = _bind(_quick, "wasmtime_context_set_epoch_deadline", None, _P, c_uint64)
 # its return value is garbage: the C header says error, the function leaves the register alone
 yield_at_epoch = _bind(_quick, "wasmtime_context_epoch_deadline_async_yield_and_update", None, _P, c_uint64)
+set_fuel = _bind(_quick, "wasmtime_context_set_fuel", _P, _P, c_uint64)
 increment_epoch = _bind(_quick, "wasmtime_engine_increment_epoch", None, _P)
 
 # -- calls: one live future per store; arguments, results and the error slot stay alive until it is deleted
@@ -102,6 +103,8 @@ resource_rep = _bind(_quick, "wasmtime_component_resource_host_rep", c_uint32, _
 resource_owned = _bind(_quick, "wasmtime_component_resource_host_owned", c_bool, _P)
 resource_to_any = _bind(_quick, "wasmtime_component_resource_host_to_any", _P, _P, _P, _P)
 resource_from_any = _bind(_quick, "wasmtime_component_resource_any_to_host", _P, _P, _P, _P)
+any_clone = _bind(_quick, "wasmtime_component_resource_any_clone", _P, _P)
+any_delete = _bind(_quick, "wasmtime_component_resource_any_delete", None, _P)
 resource_type_new = _bind(_quick, "wasmtime_component_resource_type_new_host", _P, c_uint32)
 resource_type_delete = _bind(_quick, "wasmtime_component_resource_type_delete", None, _P)
 
@@ -229,6 +232,7 @@ NUMBER_AT: Final[dict[int, Callable[[int], Any]]] = {
 
 string_at = ctypes.string_at
 memset = ctypes.memset
+memmove = ctypes.memmove
 
 _memoryview: Any = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, ctypes.c_int)(
     ("PyMemoryView_FromMemory", ctypes.pythonapi)

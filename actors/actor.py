@@ -7,14 +7,15 @@ import time
 from collections.abc import Mapping
 
 from actors.component import Component, exported
-from actors.exports import exports_of
+from actors.exports import Export
 from actors.grants import NOTHING, Grants
 from actors.guest import Guest, OnLine, nothing_linked
 from actors.instance import Instance
 from actors.limits import Limits
 from actors.linker import Linker
+from actors.session import Session
 from actors.stdio import Stdio
-from lattice import EMPTY, EntityId, Handler, Invocation, Value
+from lattice import EMPTY, EntityId, Function, Handler, Invocation, Value
 from lattice.errors import DeadlineExceeded, UnknownFunction
 from lattice.invocation import Permits
 
@@ -52,7 +53,7 @@ class Actor:
         self.on_line = on_line
         self.stdio = stdio
         self.linker = Linker(component)
-        self.exports = exports_of(component, self.linker)
+        self.exports = self.linker.exports
         self.permits = Permits(limits.concurrent, limits.queue)
         self.running: set[Instance] = set()
         self._idle = asyncio.Event()
@@ -66,8 +67,8 @@ class Actor:
         first; Trap and LimitExceeded for what the guest does.
         """
         export = self.exports.get(invocation.function.key)
-        if export is None:
-            raise self._unknown(invocation)
+        if export is None or export.resource is not None:
+            raise self.unknown(invocation.function, export)
         now = time.monotonic()
         if invocation.deadline <= now:
             raise DeadlineExceeded(f"no time left to call {invocation.function}", function=export.title)
@@ -78,22 +79,10 @@ class Actor:
         else:
             await permits.acquire(deadline)
         try:
-            guest = Guest(
-                self.id,
-                imports=self.imports,
-                config=self.config,
-                environment=self.environment,
-                arguments=self.arguments,
-                grants=self.grants,
-                invocation=invocation,
-                on_line=self.on_line,
-                stdio=self.stdio,
-            )
-            instance = Instance(self.linker, export, guest, self.limits, deadline, self._closed)
+            instance = self.instance(export, invocation, deadline)
         except BaseException:
             permits.release()
             raise
-        self.running.add(instance)
         try:
             if export.adapter is None:
                 return await instance.call(*invocation.args)
@@ -102,16 +91,44 @@ class Actor:
             if not instance.detached:
                 instance.close()
 
+    def session(self) -> Session:
+        """One instance for a chain of calls: `async with actor.session() as session: await session.call(...)`."""
+        return Session(self)
+
+    def instance(self, export: Export, invocation: Invocation, deadline: float, *, kept: bool = False) -> Instance:
+        """A new instance, which holds a permit that was acquired for it until it is closed."""
+        guest = Guest(
+            self.id,
+            imports=self.imports,
+            config=self.config,
+            environment=self.environment,
+            arguments=self.arguments,
+            grants=self.grants,
+            invocation=invocation,
+            on_line=self.on_line,
+            stdio=self.stdio,
+        )
+        instance = Instance(self.linker, export, guest, self.limits, deadline, self._closed, kept=kept)
+        self.running.add(instance)
+        return instance
+
     def _closed(self, instance: Instance) -> None:
         self.running.discard(instance)
         self.permits.release()
         if not self.running:
             self._idle.set()
 
-    def _unknown(self, invocation: Invocation) -> UnknownFunction:
+    def unknown(self, function: Function, export: Export | None = None) -> UnknownFunction:
+        """The error for a function that is not exported, or not for calls that have an instance of their own."""
+        if export is not None and export.resource is not None:
+            return UnknownFunction(
+                f'{function} of "{self.id}" passes its own resource {export.resource.name}, which lives no longer than '
+                "its instance: it can be called in a session only",
+                resource=export.resource.name,
+            )
         names = exported(self.component.exports)
         listed = f"it exports {', '.join(names)}" if names else "it exports nothing"
-        return UnknownFunction(f'"{self.id}" does not export {invocation.function}; {listed}', exports=names)
+        return UnknownFunction(f'"{self.id}" does not export {function}; {listed}', exports=names)
 
     async def drain(self) -> None:
         """Wait for the calls in flight, those that go on after their answer included. Send no new ones."""

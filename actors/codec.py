@@ -19,13 +19,40 @@ from lattice.errors import WitError
 
 
 class Holder(Protocol):
-    """The side of an instance that resources need."""
+    """The side of an instance that resources need. `kept`: it lives on after a call, as a session's does."""
 
     context: int
+    kept: bool
+    given: list[GuestResource]
 
     def push(self, resource: Resource, *, lent: bool = False) -> int: ...
     def borrowed(self, rep: int) -> Resource: ...
     def taken(self, rep: int) -> Resource: ...
+
+
+class GuestResource:
+    """A resource of the guest's own, held from outside: valid in the session it comes from, until it is given back.
+
+    Pass it where the WIT says `own` and it is the guest's again; where it says `borrow`, it stays with its holder.
+    """
+
+    __slots__ = ("address", "holder", "kind")
+
+    def __init__(self, kind: types.ResourceId, holder: Holder, address: int) -> None:
+        self.kind = kind
+        self.holder = holder
+        self.address: int = _ffi.any_clone(address)
+
+    def __repr__(self) -> str:
+        return f"<{self.kind.name} of {self.kind.interface or 'the world'}>"
+
+    def leave(self) -> None:
+        """It is the guest's again."""
+        address, self.address = self.address, 0
+        if address:
+            _ffi.any_delete(address)
+
+    __del__ = leave
 
 
 Lift = Callable[[int, Any], Any]
@@ -474,8 +501,8 @@ def _result(kind: types.Result, build: Callable[[types.Type], Codec]) -> Codec:
 # -- resources
 
 
-def _handle(kind: types.Handle, host: Mapping[types.ResourceId, int]) -> Codec:
-    number = host.get(kind.resource)
+def _handle(kind: types.Handle, number: int) -> Codec:
+    """A resource that lives in the host."""
     name = kind.resource.name
     owned = kind.owned
 
@@ -492,14 +519,31 @@ def _handle(kind: types.Handle, host: Mapping[types.ResourceId, int]) -> Codec:
         word_at(address + 8).value = _ffi.any_resource(holder.context, owned, rep, number)
         byte_at(address).value = _ffi.RESOURCE
 
-    def refuse(*_: Any) -> Any:
-        raise Misfit(
-            f'the resource "{name}" of {kind.resource.interface or "the component"} cannot leave its component'
-        )
-
-    if number is None:
-        return Codec(refuse, refuse)
     return Codec(lift_own if owned else lift_borrow, lower)
+
+
+def _own_handle(kind: types.Handle) -> Codec:
+    """A resource that lives in the guest."""
+    name = f"{kind.resource.name} of {kind.resource.interface or 'the component'}"
+
+    def lift(address: int, holder: Holder) -> GuestResource:
+        if not holder.kept:
+            raise Misfit(f"a {name} lives no longer than its instance: call this in a session")
+        return GuestResource(kind.resource, holder, word_at(address + 8).value)
+
+    def lower(address: int, value: Any, holder: Holder) -> None:
+        if not isinstance(value, GuestResource) or value.kind != kind.resource:
+            raise Misfit(f"{_shown(value)} is not a {name}")
+        if value.holder is not holder:
+            raise Misfit(f"{value!r} is of another session")
+        if not value.address:
+            raise Misfit(f"{value!r} was given back to its guest")
+        word_at(address + 8).value = _ffi.any_clone(value.address)
+        byte_at(address).value = _ffi.RESOURCE
+        if kind.owned:
+            holder.given.append(value)
+
+    return Codec(lift, lower)
 
 
 # -- the door
@@ -511,6 +555,10 @@ class Codecs:
     def __init__(self, host: Mapping[types.ResourceId, int]) -> None:
         self._host = host
         self._built: dict[types.Type, Codec] = {}
+
+    def guests(self, kind: types.Handle) -> bool:
+        """Whether the resource lives in the guest."""
+        return kind.resource not in self._host
 
     def of(self, kind: types.Type) -> Codec:
         codec = self._built.get(kind)
@@ -541,7 +589,8 @@ class Codecs:
             case types.Result():
                 return _result(kind, self.of)
             case types.Handle():
-                return _handle(kind, self._host)
+                number = self._host.get(kind.resource)
+                return _own_handle(kind) if number is None else _handle(kind, number)
             case types.Unsupported(name=name):
                 raise ValueError(f"{name} values cannot cross between a component and the host")
 

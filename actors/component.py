@@ -95,6 +95,10 @@ class Component:
         scope = self.wasmtime.get_export_index(interface)
         return None if scope is None else self.wasmtime.get_export_index(name, scope)
 
+    async def on_demand(self) -> Component:
+        """The same component for instances outside of the engine's pool."""
+        return await self.engine.on_demand(self)
+
     def needs_links(self) -> list[str]:
         """The interfaces, without version, that an actor of this component must be linked for."""
         return [i.key for i in self.imports if i.functions and how_imported(i) == "linked"]

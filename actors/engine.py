@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,10 +40,11 @@ COMPILE_APART = 1024**2
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """How the engine is made. `pool` instances share preallocated memory and start faster; more than that are Busy.
+    """How the engine is made. `pool` instances share preallocated memory and start faster; 0 means no pool.
 
-    0 means no pool. Where the machine does not give the address space a pool reserves, instances are allocated on
-    demand.
+    Instances beyond that, and all of them where the machine does not give the address space a pool reserves, are
+    allocated on demand, each with mappings of its own: Linux allows a process about 12,000 of those at a time
+    (vm.max_map_count).
     """
 
     pool: int = 1000
@@ -59,10 +60,10 @@ class EngineConfig:
 
 
 class Ticker:
-    """Increments the engine's epoch while guests run. A daemon thread that sleeps when none does."""
+    """Increments the epoch of some engines while guests run. A daemon thread that sleeps when none does."""
 
-    def __init__(self, engine: int, seconds: float) -> None:
-        self._engine = engine
+    def __init__(self, seconds: float, *engines: int) -> None:
+        self.engines = engines
         self._seconds = seconds
         self._awake = threading.Event()
         self._stopped = False
@@ -90,7 +91,8 @@ class Ticker:
             time.sleep(self._seconds)
             if self.busy:
                 idle = 0
-                _ffi.increment_epoch(self._engine)
+                for engine in self.engines:
+                    _ffi.increment_epoch(engine)
                 continue
             idle += 1
             if idle < 50:
@@ -113,7 +115,7 @@ class Engine:
         _ffi.keep_large_buffers()
         self.wasmtime = self._make(config)
         self.address = _ffi.pointer(self.wasmtime)
-        self.ticker = Ticker(self.address, config.tick)
+        self.ticker = Ticker(config.tick, self.address)
         self.workers = ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="guest")
         """Where guests go that compute for long, so that the event loop and the other cores stay free."""
         self.compilers = ThreadPoolExecutor(max_workers=os.cpu_count() or 2, thread_name_prefix="compile")
@@ -124,6 +126,8 @@ class Engine:
             config.cache_limit,
         )
         self.closed = False
+        self._spare: Engine | None = None
+        self._sparing = threading.Lock()
         self._loading: dict[str, asyncio.Task[Component]] = {}
         self._loaded: weakref.WeakValueDictionary[str, Component] = weakref.WeakValueDictionary()
 
@@ -160,6 +164,24 @@ class Engine:
         component = await self._apart(self._ready, wasm, digest, name)
         self._loaded[digest] = component
         return component
+
+    async def on_demand(self, component: Component) -> Component:
+        """`component`, which this engine has loaded, once more for instances that find no room in the pool."""
+        return await self._apart(self._without_pool, component)
+
+    def _without_pool(self, component: Component) -> Component:
+        with self._sparing:
+            if self._spare is None:
+                self._spare = spare = Engine(replace(self.config, pool=0))
+                spare.ticker, spare.workers = self.ticker, self.workers
+                self.ticker.engines += (spare.address,)
+                log.info("engine.pool_full", instances=self.config.pool)
+            spare = self._spare
+        # code does not depend on where instances are allocated
+        compiled = spare._cached(component.digest)
+        if compiled is None:
+            compiled = wc.Component.deserialize(spare.wasmtime, component.wasmtime.serialize())
+        return Component(spare, compiled, component.digest, component.size, component.name)
 
     async def _apart(self, function: Callable[..., _T], *args: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self.compilers, function, *args)
@@ -215,6 +237,8 @@ class Engine:
     def close(self) -> None:
         """Stop the clock and the worker threads. Drain the actors first: a guest that still computes traps."""
         self.closed = True
+        if self._spare is not None:
+            self._spare.closed = True
         self.workers.shutdown(wait=True, cancel_futures=True)
         self.compilers.shutdown(wait=False, cancel_futures=True)
         self.ticker.stop()

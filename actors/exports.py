@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from actors import _ffi, types
 from actors._ffi import VAL, val_delete
 from actors.adapters import ADAPTERS
-from actors.codec import Misfit
+from actors.codec import Codecs, Misfit
 from actors.component import Component
 from actors.instance import ARGUMENTS
 from lattice.errors import BadValue
@@ -15,11 +15,13 @@ from lattice.names import Function
 
 if TYPE_CHECKING:
     from actors.instance import Instance
-    from actors.linker import Linker
 
 
 class Export:
-    """`address` is wasmtime's index of the function; `buffer()` is memory for one call of it."""
+    """`address` is wasmtime's index of the function; `buffer()` is memory for one call of it.
+
+    `resource` is a resource of the component's own that the function passes: it can be called in a session only.
+    """
 
     __slots__ = (
         "_index",
@@ -29,22 +31,34 @@ class Export:
         "answer",
         "buffer",
         "function",
+        "resource",
         "results",
         "signature",
         "title",
     )
 
-    def __init__(self, linker: Linker, interface: types.InterfaceType, name: str, signature: types.Signature) -> None:
+    def __init__(
+        self,
+        component: Component,
+        codecs: Codecs,
+        interface: types.InterfaceType,
+        name: str,
+        signature: types.Signature,
+    ) -> None:
         self.function = Function(interface.key, name, interface.version)
         self.title = self.function.key if interface.key else name
         self.signature = signature
-        index = linker.component.export_index(interface.name, name)
+        self.resource = next(
+            (kind.resource for kind in signature.types() if isinstance(kind, types.Handle) and codecs.guests(kind)),
+            None,
+        )
+        index = component.export_index(interface.name, name)
         if index is None:
-            raise LookupError(f"{linker.component!r} lists {self.title}, but has no index for it")
+            raise LookupError(f"{component!r} lists {self.title}, but has no index for it")
         self._index = index
         self.address = _ffi.pointer(index)
-        self._lowers = [(param, linker.codecs.of(kind).lower) for param, kind in signature.params]
-        self.answer = linker.codecs.answer(signature.result)
+        self._lowers = [(param, codecs.of(kind).lower) for param, kind in signature.params]
+        self.answer = codecs.answer(signature.result)
         self.results = 0 if signature.result is None else 1
         self.buffer = _ffi.buffer(ARGUMENTS + VAL * len(self._lowers))
         self.adapter = ADAPTERS.get(self.function.key)
@@ -69,13 +83,3 @@ class Export:
                 val_delete(written)
             raise BadValue(f"{self.title}: {misfit.under(name)}", function=self.title) from misfit
         return len(lowers)
-
-
-def exports_of(component: Component, linker: Linker) -> dict[str, Export]:
-    """By key, `namespace:package/interface#function`; a function of the world itself is `#function`."""
-    return {
-        (export := Export(linker, interface, name, signature)).function.key: export
-        for interface in component.exports
-        for name, signature in interface.functions.items()
-        if not name.startswith("[")
-    }

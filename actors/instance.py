@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors import _ffi
 from actors._ffi import VAL, future_delete, future_poll, val_delete, waiting, word_at
-from actors.codec import Answer, Misfit
+from actors.codec import Answer, GuestResource, Misfit
 from actors.guest import Guest
 from actors.host_api import Resource
 from actors.limits import Limits
@@ -41,6 +42,11 @@ INLINE_TICKS = 2
 """Epoch ticks a guest may use up on the event loop before it is polled in a worker thread."""
 STINT_TICKS = 10
 """Ticks in a worker thread before it stands in line again, so that many such guests share few threads."""
+
+NO_LIMIT = 2**64 - 1
+
+_POOL_FULL = re.compile(r"limit of \d+ .*reached", re.IGNORECASE)
+_NO_ROOM = re.compile(_POOL_FULL.pattern + r"|os error 12|Cannot allocate memory", re.IGNORECASE)
 
 # where things are in an instance's buffer
 _INSTANCE = 0
@@ -70,13 +76,16 @@ class Instance:
         "_next",
         "_store",
         "_table",
+        "_used",
         "address",
         "context",
         "deadline",
         "detached",
         "export",
         "failure",
+        "given",
         "guest",
+        "kept",
         "limits",
         "linker",
         "loop",
@@ -95,6 +104,8 @@ class Instance:
         limits: Limits,
         deadline: float = math.inf,
         on_close: Callable[[Instance], None] | None = None,
+        *,
+        kept: bool = False,
     ) -> None:
         self.linker = linker
         self.export = export
@@ -102,6 +113,9 @@ class Instance:
         self.limits = limits
         self.deadline = deadline
         self.on_close = on_close
+        self.kept = kept
+        """It serves more than one call, so that what the guest gives away can come back."""
+        self.given: list[GuestResource] = []
         self.detached = False
         self.failure: tuple[str, BaseException] | None = None
         self.pending: HostCall | None = None
@@ -112,9 +126,15 @@ class Instance:
         self._table: dict[int, Resource] = {}
         self._lent: set[int] | None = None
         self._next = 0
+        self._used = False
         self._buffer = export.buffer()
         self.address: int = _ffi.address_of(self._buffer)
-        store = self._store = _ffi.store_new(linker.component.engine.address, None, None)
+        self._open()
+
+    def _open(self) -> None:
+        limits = self.limits
+        engine = self.linker.component.engine
+        store = self._store = _ffi.store_new(engine.address, None, None)
         context = self.context = _ffi.store_context(store)
         LIVE[context] = self
         _ffi.store_limiter(
@@ -122,6 +142,8 @@ class Instance:
         )
         _ffi.set_epoch_deadline(context, 1)
         _ffi.yield_at_epoch(context, 1)
+        if engine.config.fuel:
+            _ffi.set_fuel(context, limits.fuel or NO_LIMIT)
 
     # -- resources: numbers for the guest, objects for the host
 
@@ -151,32 +173,26 @@ class Instance:
     # -- calls
 
     async def call(self, *args: Any) -> Any:
-        """Instantiate, call the export, and return its result. Once per instance.
+        """Instantiate, call the export, and return its result. Once per instance, unless it is a kept one.
 
         Raises WitError (the `err` side), BadValue, Trap, LimitExceeded, DeadlineExceeded or Busy. A cancellation stops
         the guest wherever it is.
         """
+        if not self._used:
+            self._used = True
+            await self._begin()
         export = self.export
         context = self.context
         address = self.address
-        error_slot = address + _ERROR
-        future = _ffi.instantiate_async(
-            self.linker.address, context, self.linker.component.address, address + _INSTANCE, error_slot
-        )
-        try:
-            if not self._poll(future):
-                await self._wait(future)
-        finally:
-            self._delete(future)
-        if error := word_at(error_slot).value:
-            raise self._trap(error, starting=True)
         if not _ffi.get_func(address + _INSTANCE, context, export.address, address + _FUNC):
             raise UnknownFunction(f'"{self.guest.actor}" has no function {export.title}')
         count = export.lower_into(address + ARGUMENTS, args, self)
+        while self.given:
+            self.given.pop().leave()
         result = address + _RESULT
         try:
             future = _ffi.call_async(
-                address + _FUNC, context, address + ARGUMENTS, count, result, export.results, error_slot
+                address + _FUNC, context, address + ARGUMENTS, count, result, export.results, address + _ERROR
             )
             try:
                 if not self._poll(future):
@@ -186,8 +202,8 @@ class Instance:
         finally:
             for at in range(address + ARGUMENTS, address + ARGUMENTS + count * VAL, VAL):
                 val_delete(at)
-        if error := word_at(error_slot).value:
-            raise self._trap(error)
+        if error := word_at(address + _ERROR).value:
+            raise self._trap(_ffi.take_message(error))
         lift = export.answer.lift
         if lift is None:
             return None
@@ -197,6 +213,45 @@ class Instance:
             raise Trap(f"{export.title}: {misfit}") from misfit
         finally:
             val_delete(result)
+
+    async def _begin(self) -> None:
+        """Instantiate: in the engine's pool, and outside of it when that is full."""
+        address = self.address
+        future = _ffi.instantiate_async(
+            self.linker.address, self.context, self.linker.component.address, address + _INSTANCE, address + _ERROR
+        )
+        try:
+            if not self._poll(future):
+                await self._wait(future)
+        finally:
+            self._delete(future)
+        error = word_at(address + _ERROR).value
+        if not error:
+            return
+        text = _ffi.take_message(error)
+        if self.linker.component.engine.pooled and _POOL_FULL.search(text):
+            await self._leave_pool()
+            await self._begin()
+            return
+        raise self._trap(text, starting=True)
+
+    async def _leave_pool(self) -> None:
+        linker = await self.linker.on_demand()
+        del LIVE[self.context]
+        _ffi.store_delete(self._store)
+        self.linker = linker
+        self.turn_to(linker.exports[self.export.function.key])
+        self._open()
+
+    def turn_to(self, export: Export) -> None:
+        """The next call is one of `export`."""
+        buffer = export.buffer()
+        address = _ffi.address_of(buffer)
+        _ffi.memmove(address, self.address + _INSTANCE, _ffi.INSTANCE)
+        self.export = export
+        self._buffer = buffer
+        self.address = address
+        self.failure = None
 
     async def call_until(self, answer: asyncio.Future[Any], *args: Any) -> Any:
         """Call the export, and return the result of `answer` as soon as it is there, be the guest done or not.
@@ -369,17 +424,15 @@ class Instance:
             self.pending = None
         waiting.discard(self.context)
 
-    def _trap(self, error: int, *, starting: bool = False) -> BaseException:
-        text = _ffi.take_message(error)
-        word_at(self.address + _ERROR).value = 0
+    def _trap(self, text: str, *, starting: bool = False) -> BaseException:
         if self.failure is not None:
             title, cause = self.failure
             trap = trap_of(self, title, cause, text)
             if trap is not cause:
                 trap.__cause__ = cause
             return trap
-        if starting and "limit of" in text and "reached" in text:
-            return Busy(f"the engine's pool is full: {text.splitlines()[0]}")
+        if starting and _NO_ROOM.search(text):
+            return Busy(f"there is no room for another instance: {text.splitlines()[0]}")
         return trap_of(self, None, None, text)
 
     def _overdue(self) -> LatticeError:

@@ -24,6 +24,7 @@ class Limits:
     instances: int = 1_000  # core instances inside the component
     tables: int = 1_000
     memories: int = 100
+    fuel: int | None = None  # Wasm instructions, roughly; needs an engine that counts them
 
     def __post_init__(self) -> None:
         for name in ("memory", "execution", "concurrent", "table_elements", "instances", "tables", "memories"):

@@ -14,6 +14,7 @@ from actors import _ffi, types
 from actors._ffi import DONE, DONE_ENV, FINISHED, VAL, continuation_at, new_error, waiting, word_at
 from actors.codec import Answer, Codecs, Lift
 from actors.component import Component, how_imported
+from actors.exports import Export
 from actors.host_api import SERVED, HostInterface, Resource, snake
 from actors.instance import LIVE, HostCall, Instance
 from lattice.errors import BadInput, Finding, Trap, WitError
@@ -24,10 +25,16 @@ HostFunction = Callable[..., Any]
 
 
 class Linker:
-    """A component with its imports bound. Lives as long as any instance made from it."""
+    """A component with its imports bound and its exports ready. Lives as long as any instance made from it.
+
+    `exports` has every function the component exports, by key: `namespace:package/interface#function`, and `#function`
+    for those of the world itself.
+    """
 
     def __init__(self, component: Component, served: Mapping[str, HostInterface] = SERVED) -> None:
         self.component = component
+        self._served_by_host = served
+        self._overflow: Linker | None = None
         refuse_unlinkable(component, served)
         self._numbers = _host_types(component, served)
         self.codecs = Codecs(self._numbers)
@@ -39,6 +46,19 @@ class Linker:
                 self._interface(root, interface, served)
         finally:
             _ffi.scope_delete(root)
+        self.exports = {
+            (export := Export(component, self.codecs, interface, name, signature)).function.key: export
+            for interface in component.exports
+            for name, signature in interface.functions.items()
+        }
+
+    async def on_demand(self) -> Linker:
+        """The same for instances outside of the engine's pool: made when the pool is full for the first time."""
+        if self._overflow is None:
+            component = await self.component.on_demand()
+            if self._overflow is None:  # others may have waited for it as well
+                self._overflow = Linker(component, self._served_by_host)
+        return self._overflow
 
     def __del__(self) -> None:
         if address := getattr(self, "address", 0):

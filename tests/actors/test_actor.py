@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -305,18 +306,38 @@ async def test_a_cancelled_call_gives_its_place_back(actor_of: MakeActor) -> Non
         assert not actor.running
 
 
-async def test_a_full_pool_is_busy(tmp_path: Any) -> None:
+@pytest.fixture
+def small_pool(tmp_path: Path) -> Iterator[Engine]:
     engine = Engine(EngineConfig(pool=2, cache=tmp_path))
     if not engine.pooled:
         pytest.skip("this machine does not give the address space for a pool")
-    actor = Actor(EntityId("subject"), await engine.load(ENTER.encode()))
-    calls = [asyncio.create_task(actor.handle(call("run"))) for _ in range(2)]
-    await until_inside(2)
-    with pytest.raises(Busy, match="pool is full"):
-        await actor.handle(call("run"))
-    Door.gate.set()
-    assert await asyncio.gather(*calls) == [1, 1]
+    yield engine
     engine.close()
+
+
+async def test_calls_that_find_the_pool_full_run_outside_of_it(small_pool: Engine) -> None:
+    actor = Actor(EntityId("subject"), await small_pool.load(ENTER.encode()))
+    for _ in range(2):
+        Door.gate.clear()
+        Door.inside = 0
+        calls = [asyncio.create_task(actor.handle(call("run"))) for _ in range(7)]
+        await until_inside(7)
+        pooled = sum(instance.linker is actor.linker for instance in actor.running)
+        assert (pooled, len(actor.running)) == (2, 7)
+        Door.gate.set()
+        assert await asyncio.gather(*calls) == [1] * 7
+    assert await actor.handle(call("run")) == 1
+
+
+async def test_a_spinning_guest_outside_of_the_pool_is_preempted_as_well(small_pool: Engine) -> None:
+    enter = Actor(EntityId("subject"), await small_pool.load(ENTER.encode()))
+    calls = [asyncio.create_task(enter.handle(call("run"))) for _ in range(2)]
+    await until_inside(2)
+    spinner = Actor(EntityId("spinner"), await small_pool.load(COMPUTE.encode()))
+    with pytest.raises(DeadlineExceeded):
+        await spinner.handle(call("spin", deadline=in_moment()))
+    Door.gate.set()
+    await asyncio.gather(*calls)
 
 
 # -- adapters

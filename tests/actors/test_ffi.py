@@ -49,7 +49,7 @@ async def test_an_engine_whose_pool_cannot_be_reserved_allocates_on_demand(
 
 
 async def test_the_clock_sleeps_while_no_guest_runs(wat_engine: Engine) -> None:
-    ticker = Ticker(wat_engine.address, 0.0001)
+    ticker = Ticker(0.0001, wat_engine.address)
     assert ticker.asleep
     ticker.wake()
     assert not ticker.asleep
