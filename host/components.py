@@ -15,6 +15,7 @@ from actors import Actor, Component, Engine, Limits
 from actors.grants import Grants
 from host.config import HostConfig
 from host.configs import Configs
+from host.egress import Egress
 from host.grants import granted, without_grants
 from host.links import Links
 from host.router import Local, Router
@@ -83,6 +84,7 @@ class Components:
         self._router = router
         self._links = links
         self._configs = configs
+        self._egress = Egress()
         self._emit = emit
         self._fetch = fetch
         self._turns: dict[EntityId, asyncio.Lock] = {}
@@ -148,7 +150,7 @@ class Components:
         actor = Actor(
             id,
             component,
-            imports=self._router.imports,
+            imports=self._egress.around(self._router.imports, lambda: actor.grants.http),
             config=config,
             grants=grants,
             limits=self._limits(request),
@@ -223,7 +225,7 @@ class Components:
         new = Actor(
             running.id,
             component,
-            imports=self._router.imports,
+            imports=self._egress.around(self._router.imports, lambda: new.grants.http),
             config=old.config,
             grants=old.grants,
             limits=old.limits,
@@ -259,6 +261,11 @@ class Components:
         await asyncio.gather(*(self._stop(running) for running in list(self.running.values())))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=self._config.grace)
+        try:
+            async with asyncio.timeout(self._config.grace):
+                await self._egress.close()
+        except TimeoutError:
+            log.warning("host.responses_broken_off")
 
     def _later(self, work: Awaitable[object]) -> None:
         async def run() -> None:

@@ -29,6 +29,7 @@ from providers.provider import Provider
 Factory = Callable[[], Provider]
 
 BUILTINS = {
+    "http-client": "providers.http.client:HttpClient",
     "http-server": "providers.http.server:HttpServer",
     "keyvalue-memory": "providers.keyvalue.memory:MemoryKeyValue",
     "keyvalue-nats": "providers.keyvalue.nats:NatsKeyValue",
@@ -38,6 +39,7 @@ BUILTINS = {
 """Ours, by name: where the class is. Imported when asked for."""
 
 ALIASES = {
+    "httpclient": "http-client",
     "httpserver": "http-server",
     "kv-memory": "keyvalue-memory",
     "kv-nats": "keyvalue-nats",

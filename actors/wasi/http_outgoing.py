@@ -40,7 +40,7 @@ async def _ask(guest: Guest, request: Request, timeouts: Timeouts | None) -> Res
     except (TimeoutError, DeadlineExceeded) as error:
         raise WitError("HTTP-response-timeout") from error
     except LatticeError as error:
-        raise WitError(_error_code(guest, error)) from error
+        raise WitError(_error_code(guest, error, request)) from error
 
 
 def _until_first_byte(timeouts: Timeouts | None) -> float | None:
@@ -49,13 +49,14 @@ def _until_first_byte(timeouts: Timeouts | None) -> float | None:
     return (timeouts["first-byte-timeout"] + (timeouts["connect-timeout"] or 0)) / NANOSECONDS
 
 
-def _error_code(guest: Guest, error: LatticeError) -> Value:
+def _error_code(guest: Guest, error: LatticeError, request: Request) -> Value:
     match error:
         case NotLinked():
-            denied(guest, OUTGOING.interface, OUTGOING.name, link_grant(OUTGOING.interface))
+            grant = f'{link_grant(OUTGOING.interface)}, or the http grant "{request["authority"]}"'
+            denied(guest, OUTGOING.interface, OUTGOING.name, grant)
             return "HTTP-request-denied"
         case Denied():
-            denied(guest, OUTGOING.interface, OUTGOING.name, error.message)
+            denied(guest, OUTGOING.interface, OUTGOING.name, error.details.get("grant", error.message))
             return "HTTP-request-denied"
         case Unreachable():
             return "destination-unavailable"

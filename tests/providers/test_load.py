@@ -16,6 +16,9 @@ HEAD = "from providers import Provider\n"
     ("ref", "name"),
     [
         ("builtin:http-server", "http-server"),
+        ("builtin:http-client", "http-client"),
+        ("wasmcloud+builtin://http-client", "http-client"),
+        ("ghcr.io/wasmcloud/http-client:0.13.1", "http-client"),
         ("wasmcloud+builtin://http-server", "http-server"),
         ("ghcr.io/wasmcloud/http-server:0.28.0", "http-server"),
         ("oci://ghcr.io/wasmcloud/keyvalue-nats:0.4.1", "keyvalue-nats"),
