@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
@@ -72,7 +73,7 @@ Answer = Callable[[web.Request], web.StreamResponse]
 
 
 @asynccontextmanager
-async def http_server(answer: Answer) -> AsyncIterator[str]:
+async def http_server(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """HOST:PORT of a server that answers every request with `answer`."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -82,7 +83,7 @@ async def http_server(answer: Answer) -> AsyncIterator[str]:
     app.router.add_route("*", "/{path:.*}", handle)
     runner = web.AppRunner(app)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     host, port = runner.addresses[0][:2]
     try:

@@ -183,7 +183,7 @@ class Registry:
                 sent["Authorization"] = self._authorization
             async with self._web.send(method, url, headers=sent, data=data) as response:
                 if response.status != 401 or attempt == 2 or not ours:
-                    if response.status >= 400 and not (missing and response.status == 404):
+                    if not 200 <= response.status < 300 and not (missing and response.status == 404):
                         raise await self._refused(response, method, what, push)
                     yield response
                     return
@@ -257,7 +257,7 @@ class Registry:
             )
         if response.status == 404 and not push:
             return failures.not_found(what, said, "look at its name and tag; to put one there:  trellis push")
-        if response.status in (429,) or response.status >= 500:
+        if response.status < 400 or response.status == 429 or response.status >= 500:
             return failures.unreachable(self.server, said, "try again later")
         fix = "if it does not know components yet:  trellis push --old-media-types" if method == "PUT" else ""
         return failures.refused(what, self.server, said, fix)

@@ -83,8 +83,13 @@ class Images:
         if task is None:
             task = asyncio.create_task(self._fetch(reference), name=f"fetch {reference}")
             self._fetching[reference] = task
-            task.add_done_callback(lambda _: self._fetching.pop(reference, None))
+            task.add_done_callback(lambda done: self._fetched(reference, done))
         return await asyncio.shield(task)
+
+    def _fetched(self, reference: str, done: asyncio.Task[Path]) -> None:
+        self._fetching.pop(reference, None)
+        if not done.cancelled():
+            done.exception()  # seen, also where everybody who waited for it has left
 
     async def _fetch(self, reference: str) -> Path:
         image = parse(reference)

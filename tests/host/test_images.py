@@ -5,24 +5,29 @@ import base64
 import hashlib
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+import trustme
 from aiohttp import web
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from registries import ADDER, PASSWORD, USER, DockerRegistry, SmallRegistry, digest, http_server, manifest_of
 
-from host.images import Images, ImageSettings
+from host import Host, HostConfig
+from host.images import Images, ImageSettings, credentials
 from host.images.cache import ImageCache
 from host.images.push import push
 from host.images.reference import FileImage, RegistryImage, WebImage, parse, registry_image
-from lattice import BadInput
+from lattice import BadInput, events
 from lattice.images import ImageStore
+from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
+from lattice.nats_transport import NatsOptions, connect
 
 MakeImages = Callable[..., Images]
 NONE = "0" * 64
@@ -486,6 +491,89 @@ async def test_a_broken_docker_configuration_counts_as_none(images: MakeImages, 
     assert await images(server, docker_config=file).fetch(f"{server}/x:1")
 
 
+@pytest.mark.parametrize("says", ["sleep 60", "yes", "echo nonsense", "echo '{}'", "exit 3"])
+async def test_a_credential_helper_that_hangs_or_raves_counts_as_none(
+    images: MakeImages, small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says: str
+):
+    registry, server = small
+    registry.put("x", "1", ADDER)
+    helper = tmp_path / "docker-credential-test"
+    helper.write_text(f"#!/bin/sh\nexec {says}\n" if says != "exit 3" else "#!/bin/sh\nexit 3\n")
+    helper.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(credentials, "HELPER_SECONDS", 0.5)
+    file = tmp_path / "config.json"
+    file.write_text('{"credsStore": "test"}')
+    assert await images(server, docker_config=file).fetch(f"{server}/x:1")
+
+
+async def test_a_registry_of_an_unknown_ca_is_believed_when_its_certificate_is_given(
+    images: MakeImages, small, tmp_path: Path
+):
+    registry, _ = small
+    registry.put("x", "1", ADDER)
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "no.pem").write_text("nothing")
+    async with http_server(registry, context) as server:
+        await failing(images(), f"{server}/x:1", "TRL-IMG-008", "--registry-ca")
+        await failing(images(ca_file=tmp_path / "no.pem"), f"{server}/x:1", "TRL-IMG-003", "no.pem")
+        assert (await images(ca_file=tmp_path / "ca.pem").fetch(f"{server}/x:1")).read_bytes() == ADDER
+
+
+async def test_nobody_is_led_from_tls_to_plain_http(images: MakeImages, small, tmp_path: Path):
+    registry, plain = small
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    away = web.Response(status=302, headers={"Location": f"http://{plain}/a.wasm"})
+    async with http_server(lambda _: away, context) as server:
+        await failing(images(ca_file=tmp_path / "ca.pem"), f"https://{server}/a", "TRL-IMG-008", "plain HTTP")
+    assert registry.requests == []
+
+
+@pytest.mark.parametrize("status", [200, 307, 400, 404, 405, 429, 500])
+async def test_a_registry_that_does_not_take_what_is_pushed_is_quoted(images: MakeImages, small, status: int):
+    registry, server = small
+    said = {"errors": [{"code": "MANIFEST_INVALID", "message": "no such type"}]}
+    registry.before = lambda r: None if r.method == "HEAD" else web.json_response(said, status=status)
+    image = registry_image(f"{server}/x:1")
+    one = images(server)
+    with pytest.raises(BadInput) as caught:
+        await push(await one.registry(image), image, ADDER)
+    code = caught.value.findings[0].code
+    assert code == ("TRL-IMG-010" if status in (400, 404, 405) else "TRL-IMG-008")
+    assert status == 200 or "no such type" in str(caught.value)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just(f"sha256:{NONE}"),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["mediaType", "config", "layers", "manifests", "digest", "size", "platform", "os"]),
+                inner,
+                max_size=5,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+async def test_any_json_for_a_manifest_ends_in_a_sentence(tmp_path: Path, manifest: Any):
+    registry = SmallRegistry()
+    registry.paths["/v2/x/manifests/1"] = json.dumps(manifest).encode()
+    async with http_server(registry) as server:
+        one = Images(ImageSettings(insecure=(server,), cache=tmp_path / "cache", docker_config=tmp_path / "none"))
+        with pytest.raises(BadInput):
+            await one.fetch(f"{server}/x:1")
+        await one.close()
+
+
 # -- a real registry
 
 
@@ -522,5 +610,39 @@ async def test_a_real_registry_with_a_login_turns_others_away(images: MakeImages
         await failing(images(docker.name), f"{docker.name}/x:1", "TRL-IMG-006", "no credentials")
         wrong = {docker.name: {"username": USER, "password": "guess"}}
         await failing(images(docker.name, given=lambda: wrong), f"{docker.name}/x:1", "TRL-IMG-006", "refused")
+    finally:
+        docker.stop()
+
+
+# -- hosts
+
+
+async def test_a_host_runs_an_image_of_a_registry_with_the_login_that_the_lattice_was_told(
+    images: MakeImages, nats_url: str, lattice_name: str, tmp_path: Path
+):
+    docker = DockerRegistry(tmp_path, login=True)
+    chosen = ImageSettings(insecure=(docker.name,), cache=tmp_path / "cache", docker_config=tmp_path / "none")
+    config = HostConfig(lattice=lattice_name, nats=NatsOptions(nats_url), grace=1.0, images=chosen)
+    image = registry_image(f"{docker.name}/empty:1")
+    try:
+        await push(await images(docker.name, given=login(docker)).registry(image), image, ADDER)
+        async with Lattice(lattice_name, await connect(nats_url)) as lattice, Host(config) as host:
+            told: asyncio.Queue[events.Event] = asyncio.Queue()
+            await lattice.on_events(lambda _, event: told.put_nowait(event))
+            await lattice.transport.flush()
+
+            async def scale() -> events.Event:
+                body = {"component_id": "empty", "component_ref": str(image), "count": 1}
+                assert (await lattice.control("component", "scale", host.id, body=body)).success
+                async with asyncio.timeout(20):
+                    while not isinstance(event := await told.get(), events.ComponentScaled):
+                        pass
+                return event
+
+            failed = await scale()
+            assert isinstance(failed, events.ComponentScaleFailed) and "TRL-IMG-006" in failed.error
+            await lattice.control_all("registry", "put", body=login(docker)(), most=1)
+            assert type(await scale()) is events.ComponentScaled
+            assert [c.image_ref for c in host.inventory().components] == [str(image)]
     finally:
         docker.stop()
