@@ -88,8 +88,13 @@ class HttpClient(Provider):
             self.spawn(pool.close(), name=f"last responses of {link}")
 
     async def config_changed(self, config: Any) -> None:
-        for link in tuple(self.links.values()):
-            await self.link_changed(link, link)
+        """All links get the new settings, or, when one cannot, none does."""
+        made = {link.id: self._made(self.settings, link.config) for link in self.links.values()}
+        for pool in made.values():
+            await pool.open()
+        old, self._pools = self._pools, made
+        for id, pool in old.items():
+            self.spawn(pool.close(), name=f"last responses of {id}")
 
     @export(OUTGOING.key)
     async def handle(

@@ -732,6 +732,13 @@ async def test_the_keys_of_wasmcloud_are_understood(authority):
             assert await code_of(provider.call(HANDLE, request(port, scheme="https"))) == "TLS-certificate-error"
 
 
+async def test_a_configuration_that_cannot_be_used_leaves_the_links_as_they_were():
+    async with serving(answering(OK)) as port, running(HttpClient()) as provider:
+        with pytest.raises(BadInput, match=r"nowhere\.pem"):
+            await provider.runtime.set_config({"ssl_certs_file": "/nowhere.pem"})
+        assert (await provider.call(HANDLE, request(port)))["status"] == 200
+
+
 @pytest.mark.parametrize("value", [None, {}, {"method": "GET"}, "GET /"])
 async def test_what_is_no_request_is_a_bad_value(value):
     async with running(HttpClient()) as provider:
