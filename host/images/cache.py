@@ -28,6 +28,9 @@ log = structlog.get_logger("host")
 LIMIT = 4 * 1024**3
 """Bytes of images that are kept."""
 
+TELL_EVERY = 5.0
+"""Seconds after which the log says again how far an image is."""
+
 _SUFFIX = ".image"
 _UNFINISHED = ".new-"
 _ABANDONED = 3600.0
@@ -47,6 +50,7 @@ class Incoming:
         self.size = 0
         self._what = what
         self._largest = largest
+        self._told = time.monotonic()
         self._hash = hashlib.sha256()
         self._file = os.fdopen(descriptor, "wb")
 
@@ -55,6 +59,9 @@ class Incoming:
         self.size += len(data)
         if self.size > self._largest:
             raise failures.too_large(self._what, self._largest)
+        if time.monotonic() - self._told > TELL_EVERY:
+            self._told = time.monotonic()
+            log.info("image.receiving", image=self._what, bytes=self.size)
         self._hash.update(data)
         self._file.write(data)
 

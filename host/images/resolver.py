@@ -124,6 +124,7 @@ class Images:
             return cached
         if self._store is not None:
             begun = time.monotonic()
+            log.info("image.fetching", image=str(image.path), digest=image.digest)
             async with self.cache.receive(str(image.path), self.settings.largest) as incoming:
                 try:
                     async for part in self._store.read(image.digest):
@@ -244,10 +245,15 @@ class Images:
 
 
 def component_bytes(path: Path, largest: int = LARGEST) -> bytes:
-    """The Wasm in a file, from its text form where it is that. Raises OSError; what cannot be read as text stays."""
+    """The Wasm in a file, from its text form where it is that; what cannot be read as text stays as it is.
+
+    Raises OSError, and BadInput for more than `largest` bytes.
+    """
     with path.open("rb") as file:
         data = file.read(largest + 1)
-    if data.startswith(media.MAGIC) or len(data) > largest:
+    if len(data) > largest:
+        raise failures.too_large(str(path), largest)
+    if data.startswith(media.MAGIC):
         return data
     try:
         return bytes(wat2wasm(data.decode()))
@@ -256,5 +262,5 @@ def component_bytes(path: Path, largest: int = LARGEST) -> bytes:
 
 
 def component_digest(path: Path, largest: int = LARGEST) -> str:
-    """The sha256 by which a component in this file is known. Raises OSError."""
+    """The sha256 by which a component in this file is known. Raises OSError and BadInput."""
     return hashlib.sha256(component_bytes(path, largest)).hexdigest()

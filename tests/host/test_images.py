@@ -155,6 +155,17 @@ async def test_a_file_of_another_machine_comes_from_the_lattice_and_is_kept(imag
     await transport.close()
 
 
+async def test_what_was_deployed_is_run_although_the_file_was_built_anew(images: MakeImages, tmp_path: Path):
+    transport = MemoryBroker().connect()
+    store = ImageStore(transport, "default")
+    await store.put(digest(ADDER), ADDER)
+    file = tmp_path / "a.wasm"
+    file.write_bytes(ADDER + b"\0\x01\0")
+    assert (await images(store=store).fetch(f"{file}#sha256:{digest(ADDER)}")).read_bytes() == ADDER
+    await failing(images(store=store, largest=4), f"{file}#sha256:{digest(ADDER)}", "TRL-IMG-005", str(file))
+    await transport.close()
+
+
 async def test_a_lattice_that_keeps_something_else_is_not_believed(images: MakeImages):
     transport = MemoryBroker().connect()
     store = ImageStore(transport, "default")
