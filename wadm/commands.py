@@ -129,11 +129,14 @@ class Sent:
 Pending: TypeAlias = Mapping[Key, Sent]
 
 
-def sent(pending: Pending, command: Command, now: float) -> dict[Key, Sent]:
-    """After sending `command`."""
-    old = pending.get(command.key)
-    tries = old.tries + 1 if old is not None and old.command == command else 1
-    return {**pending, command.key: Sent(command, now + DEADLINE, tries)}
+def sent(pending: Pending, *commands: Command, now: float) -> dict[Key, Sent]:
+    """After sending these."""
+    after = dict(pending)
+    for command in commands:
+        old = pending.get(command.key)
+        tries = old.tries + 1 if old is not None and old.command == command else 1
+        after[command.key] = Sent(command, now + DEADLINE, tries)
+    return after
 
 
 def settled(pending: Pending, key: Key, now: float) -> dict[Key, Sent]:

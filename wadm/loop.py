@@ -49,6 +49,7 @@ from wadm.commands import (
 )
 from wadm.desired import Desired, Leftovers, desired_from, together
 from wadm.lease import RENEW, Lease
+from wadm.manifest import Manifest
 from wadm.observed import (
     DEAD_AFTER,
     NOWHERE,
@@ -111,6 +112,8 @@ class Manager:
         self.pending: Pending = {}
         self.plan = Plan()
         self.desired = Desired()
+        self._manifests: dict[str, tuple[Stored, Manifest]] = {}
+        self._wants: dict[str, tuple[Manifest, Mapping[str, int], Mapping[str, Manifest], Desired]] = {}
         self._unplanned: set[str] = set()
         self._since: dict[str, tuple[str, str]] = {}
         self._told: dict[str, dict[str, Any]] = {}
@@ -491,8 +494,8 @@ class Manager:
         if not self.acting:  # perhaps since a moment ago
             await self._tell()
             return
+        self.pending = sent(self.pending, *plan.commands, now=now)
         for command in plan.commands:
-            self.pending = sent(self.pending, command, now)
             assert self._tasks is not None
             self._tasks.create_task(self._send(command))
         await self._tell()
@@ -502,17 +505,30 @@ class Manager:
         return together(self.parts().values(), self.put)
 
     def parts(self) -> dict[str, Desired]:
-        """What each deployed application wants."""
-        deployed = {name: stored.deployed for name, stored in self.apps.items()}
-        shared = {name: m for name, m in deployed.items() if m is not None and m.shared}
+        """What each deployed application wants. Read from its manifest only when that, or what it shares, changed."""
+        self._manifests = {
+            name: (stored, m)
+            for name, stored in sorted(self.apps.items())
+            if (m := self._manifest_of(name, stored)) is not None
+        }
+        shared = {name: m for name, (_, m) in self._manifests.items() if m.shared}
         parts = {}
-        for name, manifest in sorted(deployed.items()):
-            if manifest is None:
-                continue
+        for name, (stored, manifest) in self._manifests.items():
             override = self.overrides.get(name)
-            counts = override.instances if override and override.version == self.apps[name].deployed_version else {}
-            parts[name] = desired_from(manifest, counts, shared)
+            counts = override.instances if override and override.version == stored.deployed_version else {}
+            before = self._wants.get(name)
+            if before is not None and before[0] is manifest and before[1:3] == (counts, shared):
+                parts[name] = before[3]
+            else:
+                parts[name] = desired_from(manifest, counts, shared)
+                self._wants[name] = (manifest, counts, shared, parts[name])
+        self._wants = {name: self._wants[name] for name in parts}
         return parts
+
+    def _manifest_of(self, name: str, stored: Stored) -> Manifest | None:
+        """The deployed one."""
+        known = self._manifests.get(name)
+        return known[1] if known is not None and known[0] is stored else stored.deployed
 
     async def _note_what_will_be_put(self, plan: Plan) -> None:
         """Before anything is put on the lattice, the store says for whom: so that it can be taken away again."""

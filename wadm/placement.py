@@ -9,8 +9,10 @@ pile up on the first.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from lattice import HostId
 from wadm.desired import Kind, Rule, Spread, Wanted
@@ -27,22 +29,51 @@ class Placed:
     wanted: int
 
 
-def place(wanted: Wanted, hosts: Sequence[Host], current: Mapping[HostId, int], avoid: Collection[HostId]) -> Placed:
+class Eligible:
+    """The hosts of one round, in the order of their ids. What fits a requirement is looked for once."""
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self.hosts = hosts
+        self._fitting: dict[tuple[tuple[str, str], ...], dict[HostId, None]] = {}
+        self._overlap: dict[tuple[tuple[tuple[str, str], ...], ...], bool] = {}
+
+    def of(self, spread: Spread) -> Mapping[HostId, None]:
+        """The hosts that have what the spread requires."""
+        found = self._fitting.get(spread.requirements)
+        if found is None:
+            found = {h.id: None for h in self.hosts if spread.fits(h.labels)}
+            self._fitting[spread.requirements] = found
+        return found
+
+    def overlap(self, spreads: Sequence[Spread]) -> bool:
+        """Whether a host fits several of them."""
+        if len(spreads) < 2:
+            return False
+        key = tuple(s.requirements for s in spreads)
+        found = self._overlap.get(key)
+        if found is None:
+            every = [self.of(s) for s in spreads]
+            found = sum(map(len, every)) > len({h for fitting in every for h in fitting})
+            self._overlap[key] = found
+        return found
+
+
+def place(wanted: Wanted, hosts: Eligible, current: Mapping[HostId, int], avoid: Collection[HostId]) -> Placed:
     """Share `wanted` out over `hosts`, of which `current` run some already; `avoid` are not given more."""
     shares = wanted.counts()
-    fitting = {s.name: [h.id for h in hosts if s.fits(h.labels)] for s in wanted.spreads}
+    fitting = {s.name: hosts.of(s) for s in wanted.spreads}
     order = sorted(wanted.spreads, key=lambda s: (len(fitting[s.name]), s.name))
     rank = ranking(wanted.app)
     counts: dict[HostId, int] = {}
     names: dict[HostId, list[str]] = {}
     unmet: list[tuple[Spread, int]] = []
     total = 0
-    overlap = sum(len(f) for f in fitting.values()) > len({h for f in fitting.values() for h in f})
+    overlap = hosts.overlap(wanted.spreads)
     for spread in order:
         share, eligible = shares[spread.name], fitting[spread.name]
         if wanted.kind is Kind.PROVIDER:
             share = len(eligible) if wanted.rule is Rule.DAEMON else share
-            free = [h for h in eligible if h not in counts]
+            free = {h: None for h in eligible if h not in counts} if counts else eligible
             chosen = choose(share, free, current, avoid, rank)
             given = dict.fromkeys(chosen, 1)
             missing = share - len(chosen)
@@ -51,7 +82,7 @@ def place(wanted: Wanted, hosts: Sequence[Host], current: Mapping[HostId, int], 
             missing = 0
             share = sum(given.values())
         elif eligible:
-            here = {} if overlap else {h: current[h] for h in eligible if h in current}
+            here = {} if overlap else {h: n for h, n in current.items() if h in eligible}
             given = {h: n for h, n in level(share, eligible, here, avoid, rank).items() if n > 0}
             missing = 0
         else:
@@ -67,21 +98,30 @@ def place(wanted: Wanted, hosts: Sequence[Host], current: Mapping[HostId, int], 
     return Placed(counts, spreads, tuple(unmet), total)
 
 
-def ranking(app: str) -> Callable[[HostId], str]:
+def ranking(app: str) -> Callable[[HostId], int]:
     """The order in which an application takes equal hosts."""
-    return lambda host: hashlib.sha256(f"{app}\0{host}".encode()).hexdigest()
+    mine = _number(app)
+    return lambda host: (_number(host) ^ mine) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+
+
+@lru_cache(maxsize=1 << 16)
+def _number(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
 
 
 def choose(
     number: int,
-    hosts: Iterable[HostId],
+    hosts: Mapping[HostId, None],
     current: Mapping[HostId, int],
     avoid: Collection[HostId],
-    rank: Callable[[HostId], str],
+    rank: Callable[[HostId], int],
 ) -> list[HostId]:
     """`number` of `hosts`: those that run it first, then those not to be avoided."""
-    ordered = sorted(hosts, key=lambda h: (h not in current, h in avoid and h not in current, rank(h)))
-    return ordered[:number]
+    chosen = sorted((h for h in current if h in hosts), key=rank)[:number]
+    if len(chosen) < number:
+        others = (h for h in hosts if h not in current)
+        chosen += heapq.nsmallest(number - len(chosen), others, key=lambda h: (h in avoid, rank(h)))
+    return chosen
 
 
 def level(
@@ -89,17 +129,20 @@ def level(
     hosts: Iterable[HostId],
     current: Mapping[HostId, int],
     avoid: Collection[HostId],
-    rank: Callable[[HostId], str],
+    rank: Callable[[HostId], int],
 ) -> dict[HostId, int]:
-    """`number` over `hosts` (at least one), filling the emptiest first or emptying the fullest first."""
-    ordered = sorted(hosts, key=rank)
-    have = {h: current.get(h, 0) for h in ordered}
-    total = sum(have.values())
+    """`number` over `hosts` (at least one), filling the emptiest first or emptying the fullest first.
+
+    `current` are some of `hosts`; a host that gets none may be left out.
+    """
+    total = sum(current.values())
     if total == number:
-        return have
+        return dict(current)
     if total < number:
-        open_hosts = [h for h in ordered if h not in avoid] or ordered
-        low, high = 0, number
+        have = {h: current.get(h, 0) for h in hosts}
+        open_hosts = [h for h in have if h not in avoid] or list(have)
+        empty = sum(1 for h in open_hosts if have[h] == 0)
+        low, high = 0, number if empty <= number - total else 0
         while low < high:  # the highest water line that `number` reaches
             line = (low + high + 1) // 2
             if sum(max(0, line - have[h]) for h in open_hosts) <= number - total:
@@ -109,9 +152,10 @@ def level(
         for h in open_hosts:
             have[h] = max(have[h], low)
         left = number - sum(have.values())
-        for h in [h for h in open_hosts if have[h] == low][:left]:
+        for h in heapq.nsmallest(left, [h for h in open_hosts if have[h] == low], key=rank):
             have[h] += 1
         return have
+    have = dict(current)
     low, high = 0, max(have.values())
     while low < high:  # the lowest line that leaves at least `number`
         line = (low + high) // 2
@@ -121,7 +165,6 @@ def level(
             low = line + 1
     have = {h: min(low, n) for h, n in have.items()}
     excess = sum(have.values()) - number
-    full = [h for h in reversed(ordered) if have[h] == low]
-    for h in full[:excess]:
+    for h in heapq.nlargest(excess, [h for h in have if have[h] == low], key=rank):
         have[h] -= 1
     return have

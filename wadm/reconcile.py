@@ -20,6 +20,7 @@ from wadm.commands import (
     Command,
     DeleteConfig,
     DeleteLink,
+    Key,
     Pending,
     PutConfig,
     PutLink,
@@ -31,7 +32,7 @@ from wadm.commands import (
 )
 from wadm.desired import SETTINGS, Desired, Kind, Rule, Spread, Wanted, WantedLink
 from wadm.observed import NOWHERE, Failure, Host, Observed, Running
-from wadm.placement import Placed, place, ranking
+from wadm.placement import Eligible, Placed, place, ranking
 from wadm.reasons import (
     CODE_PREFIX,
     IN_THE_WAY,
@@ -143,6 +144,32 @@ class _Round:
         self.commands: list[Command] = []
         self.wake_at = math.inf
         self.ids = {w.id: w for w in desired.wanted}
+        self.by_id = {h.id: h for h in self.hosts}
+        self.eligible = Eligible(self.hosts)
+        self.components: dict[EntityId, dict[HostId, Running]] = {}
+        self.provided: dict[EntityId, dict[HostId, Running]] = {}
+        for host in self.hosts:
+            for id, running in host.components.items():
+                self.components.setdefault(id, {})[host.id] = running
+            for id, running in host.providers.items():
+                self.provided.setdefault(id, {})[host.id] = running
+        self.failures: dict[str, list[tuple[Host, Failure]]] = {}
+        for (at, id_), failure in sorted(observed.failures.items(), key=lambda item: item[0]):
+            if at in self.by_id:
+                self.failures.setdefault(id_, []).append((self.by_id[at], failure))
+        self.links_by_app: dict[str, list[WantedLink]] = {}
+        self.links_by_source: dict[tuple[str, ...], list[WantedLink]] = {}
+        for link in desired.links:
+            self.links_by_app.setdefault(link.app, []).append(link)
+            self.links_by_source.setdefault(_claim(link.link), []).append(link)
+        self.refused_links: dict[Key, list[tuple[Host, str]]] = {}
+        for (at, key), error in sorted(observed.refused_links.items(), key=lambda item: item[0]):
+            if at in self.by_id:
+                self.refused_links.setdefault(key, []).append((self.by_id[at], error))
+
+    def in_order(self, ids: Iterable[HostId]) -> list[Host]:
+        """Those hosts, in the order of their ids."""
+        return [self.by_id[id] for id in sorted(ids)]
 
     def plan(self) -> Plan:
         configs = {name: self.config(name, data) for name, data in sorted(self.desired.configs.items())}
@@ -156,12 +183,15 @@ class _Round:
         components = [self.component(w, configs, links) for w in self.desired.wanted]
         components += [self.claimed(claim.id, claim.app, claim.name, claim.by) for claim in self.desired.claims]
         statuses = {c.id: c for c in components}
+        by_app: dict[str, list[ComponentStatus]] = {}
+        for one in components:
+            by_app.setdefault(one.app, []).append(one)
         apps: dict[str, AppStatus] = {}
         for app in sorted(self.desired.apps):
-            mine = tuple(c for c in components if c.app == app)
+            mine = tuple(by_app.get(app, ()))
             linked = tuple(
                 self.link_status(link, links[str(link_key(link.link)) + app], statuses)
-                for link in self.desired.links_of(app)
+                for link in self.links_by_app.get(app, ())
             )
             apps[app] = AppStatus(worst([*(c.state for c in mine), *(s.state for s in linked)]), mine, linked)
         leaving |= self.leftover_configs(leaving, apps)
@@ -223,7 +253,7 @@ class _Round:
     def link(self, wanted: WantedLink, configs: Mapping[str, _Standing]) -> _Standing:
         link = wanted.link
         there = self.observed.links.get(link.source_id, ())
-        for rival in self.desired.links:
+        for rival in self.links_by_source[_claim(link)]:
             if rival.link.conflicts(link) and (rival.app, str(rival.link)) < (wanted.app, str(link)):
                 return _Standing(
                     State.BLOCKED,
@@ -241,10 +271,10 @@ class _Round:
             if standing.state is not State.READY:
                 return standing
         in_the_way = [old for old in there if old.conflicts(link)]
-        put_before = {old for leftovers in self.desired.leftovers.values() for old in leftovers.links}
         for old in in_the_way:
             owner = self.ids.get(link.source_id)
-            if old not in put_before and (owner is None or owner.app != wanted.app):
+            put_before = any(old in leftovers.links for leftovers in self.desired.leftovers.values())
+            if not put_before and (owner is None or owner.app != wanted.app):
                 return _Standing(
                     State.BLOCKED,
                     Reason(
@@ -268,13 +298,13 @@ class _Round:
         self, wanted: WantedLink, standing: _Standing, statuses: Mapping[EntityId, ComponentStatus]
     ) -> LinkStatus:
         def on(id: EntityId) -> list[HostId]:
-            return [h.id for h in self.hosts if id in h.components or id in h.providers]
+            return sorted({**self.components.get(id, {}), **self.provided.get(id, {})})
 
         if standing.state is State.READY:
             standing = self.refused_by_provider(wanted) or standing
 
         def apart(id: EntityId) -> bool:
-            return any(h.providers[id].apart for h in self.hosts if id in h.providers)
+            return any(running.apart for running in self.provided.get(id, {}).values())
 
         targets = set(on(wanted.link.target))
         sources = on(wanted.link.source_id)
@@ -289,13 +319,10 @@ class _Round:
 
     def refused_by_provider(self, wanted: WantedLink) -> _Standing | None:
         """What a provider says against a link that is on the lattice. It holds nothing back: others may use it."""
-        key = link_key(wanted.link)
-        for host in self.hosts:
-            error = self.observed.refused_links.get((host.id, key))
-            if error is not None:
-                code = terminal(error)
-                state = State.BLOCKED if code else State.PROGRESSING
-                return _Standing(state, Reason(code or RETRYING, f"On {host.called}: {_sentence(error)}"))
+        for host, error in self.refused_links.get(link_key(wanted.link), ()):
+            code = terminal(error)
+            state = State.BLOCKED if code else State.PROGRESSING
+            return _Standing(state, Reason(code or RETRYING, f"On {host.called}: {_sentence(error)}"))
         return None
 
     # -- what is not wanted any more
@@ -306,6 +333,8 @@ class _Round:
         found: set[str] = set()
         for app, leftovers in sorted(self.desired.leftovers.items()):
             ours = {link_key(link) for link in leftovers.links} - wanted
+            if not ours:
+                continue
             for old in self.observed.all_links():
                 if link_key(old) in ours:
                     self.send(DeleteLink(old))
@@ -363,13 +392,10 @@ class _Round:
         self, wanted: Wanted, configs: Mapping[str, _Standing], links: Mapping[str, _Standing]
     ) -> ComponentStatus:
         provider = wanted.kind is Kind.PROVIDER
-        running = {
-            host.id: (host.providers if provider else host.components)[wanted.id]
-            for host in self.hosts
-            if wanted.id in (host.providers if provider else host.components)
-        }
-        avoid = {h.id for h in self.hosts if self.waiting(h.id, wanted.id, wanted.image) is not None}
-        placed = place(wanted, self.hosts, {h: r.count for h, r in running.items()}, avoid)
+        running = (self.provided if provider else self.components).get(wanted.id, {})
+        failing = self.failures.get(wanted.id, ())
+        avoid = {h.id for h, _ in failing if self.waiting(h.id, wanted.id, wanted.image) is not None}
+        placed = place(wanted, self.eligible, {h: r.count for h, r in running.items()}, avoid)
         held = self.held_back(wanted, configs, links)
         if provider:
             self.providers(wanted, placed, running, held is not None)
@@ -384,7 +410,7 @@ class _Round:
         needed = [configs[c] for c in wanted.config if c in configs]
         needed += [
             links[str(link_key(link.link)) + link.app]
-            for link in self.desired.links_of(wanted.app)
+            for link in self.links_by_app.get(wanted.app, ())
             if wanted.id in (link.link.source_id, link.link.target)
         ]
         missing = [s for s in needed if s.state is not State.READY]
@@ -395,35 +421,33 @@ class _Round:
         target = placed.counts
         new_somewhere = any(r.image == wanted.image and h in target for h, r in running.items())
         updating = False
-        for host in self.hosts:
-            number, now_there = target.get(host.id, 0), running.get(host.id)
-            if number == 0 or held:
-                continue
-            marks = wanted.annotations(placed.spreads.get(host.id, ""))
+        settings = wanted.settings
+        for host in () if held else self.in_order(h for h, number in target.items() if number > 0):
+            number, now_there = target[host.id], running.get(host.id)
             too_early = self.waiting(host.id, wanted.id, wanted.image) is not None
             if now_there is None:
                 if not too_early:
-                    self.send(self.scale(wanted, host, wanted.image, number, marks))
+                    self.send(self.scale(wanted, host, wanted.image, number, self.marks(wanted, placed, host)))
                 continue
             if now_there.image != wanted.image and not too_early:
                 if new_somewhere or not updating:
-                    marks[SETTINGS] = now_there.settings or ""
+                    marks = {**self.marks(wanted, placed, host), SETTINGS: now_there.settings or ""}
                     self.send(UpdateComponent(host.id, wanted.id, wanted.image, marks))
                     updating = True
                 continue
             change = now_there.count < number or (
                 now_there.count == number
-                and (now_there.app != wanted.app or now_there.settings not in (None, wanted.settings))
+                and (now_there.app != wanted.app or now_there.settings not in (None, settings))
             )
             if change and self.waiting(host.id, wanted.id, now_there.image) is None:
-                self.send(self.scale(wanted, host, now_there.image, number, marks))
+                self.send(self.scale(wanted, host, now_there.image, number, self.marks(wanted, placed, host)))
         spare = sum(r.count for r in running.values()) - sum(target.values())
         have = sum(min(r.count, target.get(h, 0)) for h, r in running.items())
         complete = have >= sum(target.values())
-        for host in sorted(self.hosts, key=lambda h: (h.id in target, h.id)):
-            there = running.get(host.id)
+        for host in sorted(self.in_order(running), key=lambda h: h.id in target):
+            there = running[host.id]
             number = target.get(host.id, 0)
-            if there is None or there.count <= number:
+            if there.count <= number:
                 continue
             surplus = there.count - number
             if not complete and surplus > spare:
@@ -432,8 +456,11 @@ class _Round:
             if number == 0:
                 self.remove(host, wanted.id, there, provider=False)
             elif there.image == wanted.image or self.waiting(host.id, wanted.id, wanted.image) is not None:
-                marks = wanted.annotations(placed.spreads.get(host.id, ""))
-                self.send(self.scale(wanted, host, there.image, number, marks))
+                self.send(self.scale(wanted, host, there.image, number, self.marks(wanted, placed, host)))
+
+    @staticmethod
+    def marks(wanted: Wanted, placed: Placed, host: Host) -> dict[str, str]:
+        return wanted.annotations(placed.spreads.get(host.id, ""))
 
     @staticmethod
     def scale(wanted: Wanted, host: Host, image: str, number: int, marks: Mapping[str, str]) -> ScaleComponent:
@@ -443,14 +470,12 @@ class _Round:
     def providers(self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: bool) -> None:
         """Commands for a provider: start, then stop elsewhere; a new image or new settings host by host."""
         target = placed.counts
-        missing = [h for h in self.hosts if h.id in target and h.id not in running]
-        outdated = [
-            h for h in self.hosts if h.id in target and h.id in running and (not self.current(wanted, running[h.id]))
-        ]
+        missing = self.in_order(h for h in target if h not in running)
+        outdated = self.in_order(h for h in target if h in running and not self.current(wanted, running[h]))
         if not held:
             for host in missing:
                 if self.waiting(host.id, wanted.id, wanted.image) is None:
-                    marks = wanted.annotations(placed.spreads.get(host.id, ""))
+                    marks = self.marks(wanted, placed, host)
                     self.send(StartProvider(host.id, wanted.id, wanted.image, marks, wanted.config))
             if not missing:
                 for host in sorted(outdated, key=lambda h: ranking(wanted.app)(h.id))[:1]:
@@ -458,8 +483,8 @@ class _Round:
                         self.send(StopProvider(host.id, wanted.id))
         spare = len(running) - len(target)
         complete = not missing
-        for host in self.hosts:
-            if host.id in running and host.id not in target and (complete or spare > 0):
+        for host in self.in_order(h for h in running if h not in target):
+            if complete or spare > 0:
                 spare -= 1
                 self.send(StopProvider(host.id, wanted.id))
 
@@ -481,8 +506,7 @@ class _Round:
                 target.get(h.id, 0),
                 running[h.id].image if h.id in running else "",
             )
-            for h in self.hosts
-            if h.id in running or target.get(h.id, 0) > 0
+            for h in self.in_order({*running, *(h for h, number in target.items() if number > 0)})
         )
         count = sum(r.count for r in running.values())
         standing = self.standing(wanted, placed, running, held)
@@ -505,16 +529,10 @@ class _Round:
         target = placed.counts
         provider = wanted.kind is Kind.PROVIDER
         serving = bool(running)
-        short = [
-            h for h in self.hosts if h.id in target and (h.id not in running or running[h.id].count < target[h.id])
-        ]
-        old = [h for h in self.hosts if h.id in target and h.id in running and running[h.id].image != wanted.image]
+        short = self.in_order(h for h, n in target.items() if h not in running or running[h].count < n)
+        old = self.in_order(h for h in target if h in running and running[h].image != wanted.image)
         extra = [h for h, r in running.items() if r.count > target.get(h, 0)]
-        failed = [
-            (h, f)
-            for h in self.hosts
-            if (f := self.observed.failures.get((h.id, wanted.id))) is not None and f.image == wanted.image
-        ]
+        failed = [(h, f) for h, f in self.failures.get(wanted.id, ()) if f.image == wanted.image]
         if held is not None and (short or old):
             return held
         if held is not None and held.state is State.BLOCKED:
@@ -531,7 +549,7 @@ class _Round:
             return _Standing(State.DEGRADED if serving else State.BLOCKED, reason)
         if short or old or extra:
             return _Standing(State.PROGRESSING, _under_way(wanted, placed, running, old))
-        unwell = [h.called for h in self.hosts if provider and h.id in running and not running[h.id].healthy]
+        unwell = [h.called for h in self.in_order(h for h in running if provider and not running[h].healthy)]
         if unwell:
             return _Standing(
                 State.DEGRADED,
@@ -554,6 +572,11 @@ class _Round:
                 "start more hosts, or lower `instances`",
             )
         return Reason(NO_FIT, _no_fit(wanted, spread, self.hosts), _label_fix(spread))
+
+
+def _claim(link: LinkDefinition) -> tuple[str, ...]:
+    """What two links must have in common to be in each other's way."""
+    return (link.source_id, link.wit_namespace, link.wit_package, link.name)
 
 
 def same_link(old: LinkDefinition, new: LinkDefinition) -> bool:

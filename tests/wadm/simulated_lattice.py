@@ -124,7 +124,7 @@ class SimLattice:
         """Plan, send, and let every effect show before the next round."""
         plan = reconcile(self.merged(desired), self.observed, self.pending, self.now)
         for command in plan.commands:
-            self.pending = sent(self.pending, command, self.now)
+            self.pending = sent(self.pending, command, now=self.now)
             self.sent.append(command)
             self.apply(command)
             for id in {w.id for w in desired.wanted}:

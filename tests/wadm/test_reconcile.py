@@ -14,7 +14,7 @@ from lattice.events import HostStopped, LinkSet, LinkSetFailed
 from lattice.links import LinkDefinition
 from wadm.commands import DeleteLink, PutConfig, PutLink, ScaleComponent, StartProvider, StopProvider, UpdateComponent
 from wadm.desired import APPSPEC, MANAGED_BY, Desired, desired_from, together
-from wadm.observed import Forgiven
+from wadm.observed import Forgiven, Seen
 from wadm.reasons import State
 from wadm.reconcile import reconcile
 from wadm.validate import check
@@ -300,7 +300,7 @@ def test_a_missing_external_configuration_blocks_and_names_it(two: SimLattice) -
 
 def test_one_started_by_hand_is_taken_over(two: SimLattice) -> None:
     two.hosts["A"].components["shop-api"] = Thing("img:1", 1, {})  # type: ignore[index]
-    two.look()
+    two.fact(Seen(two.hosts["A"].inventory()))  # type: ignore[index]
     two.settle(wanted(app("shop", component("api", instances=1))))
     assert two.running("shop-api") == {"A": 1}
     assert two.hosts["A"].components["shop-api"].annotations[APPSPEC] == "shop"  # type: ignore[index]
@@ -316,7 +316,7 @@ def test_a_host_that_never_applies_a_command_is_not_flooded(two: SimLattice) -> 
             two.pending = two.pending | {}  # keep the type: a plain dict
             from wadm.commands import sent
 
-            two.pending = sent(two.pending, command, two.now)
+            two.pending = sent(two.pending, command, now=two.now)
         two.now += 1
         two.beat()
     assert commands == 3
