@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,15 @@ from host.images import ImageSettings
 from lattice import EntityId, Function, Invocation, events
 from lattice.images import ImageStore
 from lattice.lattice import Lattice
+from lattice.memory import MemoryBroker
 from lattice.nats_transport import NatsOptions, NatsTransport
 from trellis.carrying import carry
 from trellis.commands.check import examined_manifest
 from trellis.commands.deploy import pinned
 from trellis.failures import Failure
+from trellis.planner import Planner
 from trellis.preflight import Examined
+from wadm import Manager
 
 ADDER = """(component
   (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
@@ -93,3 +98,37 @@ async def test_a_file_that_changes_while_it_is_deployed_is_not_carried(
     with pytest.raises(Failure, match="TRL-IMG-007"):
         await carry(Lattice(lattice_name, nats), examined, lambda *_: None)
     assert await ImageStore(nats, lattice_name).all() == []
+
+
+async def test_old_images_go_unless_a_deployed_version_names_them(examined: Examined):
+    broker = MemoryBroker()
+    async with (
+        Lattice("default", broker.connect()) as planning,
+        Manager(planning, discovery=0.05, tick=0.05),
+        Lattice("default", broker.connect()) as lattice,
+    ):
+        store = ImageStore(lattice.transport, "default")
+        needed, unneeded = (hashlib.sha256(data).hexdigest() for data in (b"needed", b"unneeded"))
+        for digest, data in ((needed, b"needed"), (unneeded, b"unneeded")):
+            await store.put(digest, data)
+            record = {"name": "old.wasm", "size": len(data), "parts": 1, "used": 0.0}
+            await (await lattice.transport.bucket("TRELLIS_IMAGES_default")).put(digest, json.dumps(record).encode())
+        assert examined.checked.data is not None
+        other = json.loads(json.dumps(examined.checked.data))
+        other["metadata"]["name"] = "other"
+        other["spec"]["components"][0]["properties"]["image"] = f"file:///elsewhere/old.wasm#sha256:{needed}"
+        planner = Planner(lattice)
+        version = (await planner.put(other))["current_version"]
+        assert (await planner.deploy("other", version))["result"] == "acknowledged"
+        await carry(lattice, examined, lambda *_: None)
+        assert {image.digest for image in await store.all()} == {needed, examined.components["adder"].digest}
+
+
+async def test_without_a_manager_no_image_is_removed(nats: NatsTransport, lattice_name: str, examined: Examined):
+    store = ImageStore(nats, lattice_name)
+    old = hashlib.sha256(b"old").hexdigest()
+    await store.put(old, b"old")
+    record = {"size": 3, "parts": 1, "used": 0.0}
+    await (await nats.bucket(f"TRELLIS_IMAGES_{lattice_name}")).put(old, json.dumps(record).encode())
+    await carry(Lattice(lattice_name, nats), examined, lambda *_: None)
+    assert len(await store.all()) == 2
