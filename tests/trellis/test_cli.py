@@ -131,3 +131,15 @@ def test_without_a_command_the_help_is_shown_and_nothing_is_wrong():
         result = subprocess.run([sys.executable, "-m", "trellis", *command], capture_output=True, text=True)
         assert result.returncode == 0
         assert "Usage: trellis" in result.stdout and not result.stderr
+
+
+def test_what_a_host_may_grant_is_checked_before_it_starts(tmp_path):
+    for option, value, word in (
+        ("--allow-dir", str(tmp_path / "nowhere"), "is not a folder"),
+        ("--allow-net", "example.com", "names no port"),
+        ("--allow-http", "exa mple.com", "HOST:PORT"),
+    ):
+        result = subprocess.run(
+            [sys.executable, "-m", "trellis", "host", "start", option, value], capture_output=True, text=True
+        )
+        assert result.returncode == 1 and word in result.stderr, result.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from trellis.failures import NOT_CONVERGED, failure
 from trellis.logs import Format, configure, log_options
 from trellis.options import Where, lattice_options, output_option, timeout_option, where
 from trellis.running import run, run_for_long, told_to_stop
+
+if TYPE_CHECKING:
+    from host.grants import Allowed
 
 STOPPING = 30.0
 
@@ -48,6 +51,19 @@ def command() -> None:
     envvar="TRELLIS_REGISTRY_CA",
     help="Trust registries whose certificates this CA signed (PEM).",
 )
+@click.option(
+    "--allow-dir",
+    "directories",
+    multiple=True,
+    metavar="FOLDER[:rw]",
+    help="Components may be granted this folder, and what is below it, for reading (:rw: for writing too).",
+)
+@click.option(
+    "--allow-net", "network", multiple=True, metavar="HOST:PORT", help="Components may be granted sockets to there."
+)
+@click.option(
+    "--allow-http", "http", multiple=True, metavar="HOST[:PORT]", help="Components may be granted requests to there."
+)
 @log_options
 def start(
     nats: str | None,
@@ -57,13 +73,36 @@ def start(
     allow_latest: bool,
     insecure: tuple[str, ...],
     registry_ca: Path | None,
+    directories: tuple[str, ...],
+    network: tuple[str, ...],
+    http: tuple[str, ...],
     log_format: Format,
     log_level: str,
 ) -> None:
     """Join a lattice, until SIGTERM or Ctrl-C."""
     labelled = parse_labels(labels)
+    allowed = parse_allowed(directories, network, http)
     configure(log_format, log_level)
-    run_for_long(_host(where(nats, lattice), name, labelled, allow_latest, insecure, registry_ca))
+    run_for_long(_host(where(nats, lattice), name, labelled, allow_latest, insecure, registry_ca, allowed))
+
+
+def parse_allowed(directories: tuple[str, ...], network: tuple[str, ...], http: tuple[str, ...]) -> Allowed:
+    """What components may be granted at most. Raises Failure."""
+    from host.grants import Allowed
+    from lattice.allow import WEB_PORTS, AllowList
+
+    folders: list[tuple[Path, bool]] = []
+    for text in directories:
+        path = Path(text.removesuffix(":rw"))
+        if not path.is_dir():
+            raise failure("TRL-CLI-001", f"`{path}` is not a folder", fix="--allow-dir FOLDER or FOLDER:rw")
+        folders.append((path.resolve(), text.endswith(":rw")))
+    try:
+        AllowList.parse(network)
+        AllowList.parse(http, WEB_PORTS)
+    except ValueError as error:
+        raise failure("TRL-CLI-001", str(error), fix="trellis host start --help") from error
+    return Allowed(tuple(folders), network, http)
 
 
 def parse_labels(labels: tuple[str, ...]) -> dict[str, str]:
@@ -86,19 +125,28 @@ async def _host(
     allow_latest: bool,
     insecure: tuple[str, ...],
     registry_ca: Path | None,
+    allowed: Allowed,
 ) -> None:
+    import gc
+
     from host import Host, HostConfig
     from host.images import ImageSettings
     from trellis.session import nats_options, reaching
 
     images = ImageSettings(allow_latest=allow_latest, insecure=insecure, ca_file=registry_ca)
     config = HostConfig(
-        lattice=place.lattice, nats=nats_options(place, "host"), labels=labels, name=name, images=images
+        lattice=place.lattice,
+        nats=nats_options(place, "host"),
+        labels=labels,
+        name=name,
+        images=images,
+        allowed=allowed,
     )
     host = Host(config)
     with told_to_stop(host.stop_soon):
         with reaching(place):
             await host.start()
+        gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         try:
             await host.run()
         finally:
