@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import structlog
 
 from host.watching import follow
-from lattice import BadInput, Finding
+from lattice import BadInput, Finding, read_json
 from lattice.transport import Bucket, Entry
 
 log = structlog.get_logger("host")
@@ -76,7 +76,7 @@ class Configs:
 
 def _parse(entry: Entry) -> dict[str, str] | None:
     try:
-        values = json.loads(entry.value or b"null")
+        values = read_json(entry.value or b"null")
     except ValueError:
         values = None
     if not isinstance(values, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,7 +10,7 @@ import structlog
 from pydantic import BaseModel, ValidationError
 
 from host.links import LinkRefused
-from lattice import LatticeError, events, subjects
+from lattice import LatticeError, events, read_json, subjects
 from lattice import control as ctl
 from lattice.links import LinkDefinition, LinkKey
 from lattice.transport import Message, Subscription
@@ -303,7 +302,7 @@ def _decode(model: type[Model], body: bytes) -> Model:
 
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
-        values = json.loads(body)
+        values = read_json(body)
     except ValueError:
         return None
     return values if isinstance(values, dict) else None

@@ -225,7 +225,9 @@ class Host:
 
     async def _other_alive(self, message: Message) -> None:
         """Note it; ask a host that we had not heard of what it runs."""
-        other = HostId(message.data.decode(errors="replace"))
+        if not message.data.isalnum() or len(message.data) > 64:
+            return  # no host id: somebody else's noise
+        other = HostId(message.data.decode())
         if self.directory.alive(other):
             self.control.later(self._get_to_know(other))
 

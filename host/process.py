@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from lattice import EntityId, HostId, LatticeError, Trap, Unreachable, subjects
+from lattice import EntityId, HostId, LatticeError, Trap, Unreachable, read_json, subjects
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsTransport
 from lattice.transport import Message, Subscription
@@ -108,7 +108,7 @@ class ChildProvider:
     def _said_ready(self, message: Message) -> None:
         if not self._ready.done():
             try:
-                self._ready.set_result(json.loads(message.data))
+                self._ready.set_result(read_json(message.data))
             except ValueError:
                 self._ready.set_result({"ok": False, "error": "its ready message is not JSON"})
 
@@ -147,7 +147,7 @@ class ChildProvider:
     async def _ask(self, verb: str, body: dict[str, Any], timeout: float = ANSWER) -> dict[str, Any]:
         answer = await self._lattice.transport.request(self._subject(verb), json.dumps(body).encode(), timeout=timeout)
         try:
-            said = json.loads(answer.data)
+            said = read_json(answer.data)
         except ValueError:
             said = None
         if not isinstance(said, dict):

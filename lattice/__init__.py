@@ -20,7 +20,7 @@ from lattice.errors import (
 from lattice.invocation import EMPTY, Handler, Invocation, Middleware, deadline, limit, traced
 from lattice.names import UNRESOLVED, EntityId, Function, HostId, Interface, LinkName
 from lattice.streams import Body, ByteStream
-from lattice.values import Value
+from lattice.values import Value, read_json
 
 __all__ = [
     "EMPTY",
@@ -53,5 +53,6 @@ __all__ = [
     "WitError",
     "deadline",
     "limit",
+    "read_json",
     "traced",
 ]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lattice.control import Inventory
 from lattice.names import EntityId, HostId, LinkName
+from lattice.values import read_json
 
 TYPE_PREFIX = "com.wasmcloud.lattice."
 
@@ -186,7 +187,7 @@ def encode(event: Event, source: HostId, *, time: datetime | None = None) -> byt
 def decode(raw: bytes) -> tuple[HostId, Event] | None:
     """(source host, event), or None for an event type that we do not know. Raises ValueError for a broken one."""
     try:
-        envelope = json.loads(raw)
+        envelope = read_json(raw)
         kind = KINDS.get(str(envelope["type"]).removeprefix(TYPE_PREFIX))
         if kind is None:
             return None

@@ -101,7 +101,10 @@ class Flow:
             if message.reply:
                 await self.transport.publish(message.reply, b"p")
         else:
-            end.told(message)
+            try:
+                end.told(message)
+            except (struct.error, TypeError, ValueError, LatticeError) as error:
+                end.broken(ProtocolError(f"not a word of a stream: {error}"))
 
     async def there(self, peer: str) -> bool:
         """The process at the other end still lives."""
@@ -143,6 +146,11 @@ class _Outgoing:
                 self.credit += _U32.unpack_from(message.data, 1)[0]
             case b"q":
                 self.stopped = True
+        self.stream.nudge()
+
+    def broken(self, error: LatticeError) -> None:
+        """The reader talks nonsense: send it no more."""
+        self.stopped = True
         self.stream.nudge()
 
     async def run(self) -> None:
@@ -195,7 +203,7 @@ class _Incoming:
             return
         sequence = _U32.unpack_from(message.data, 1)[0]
         if sequence != self.expected:
-            self._fail(ProtocolError(f"a chunk of the stream was lost (expected {self.expected}, got {sequence})"))
+            self.broken(ProtocolError(f"a chunk of the stream was lost (expected {self.expected}, got {sequence})"))
             return
         self.expected += 1
         rest = message.data[5:]
@@ -209,11 +217,11 @@ class _Incoming:
                     self.over = True
                     self.stream.finish(None if trailers is None else [(k, v) for k, v in trailers])
                 case b"x":
-                    self._fail(from_wire(*unpack(rest)))
+                    self.broken(from_wire(*unpack(rest)))
         except StreamClosed:
             self.stream.nudge()  # our own reader left: run() says so to the sender
 
-    def _fail(self, error: LatticeError) -> None:
+    def broken(self, error: LatticeError) -> None:
         self.over = True
         self.stream.fail(error)
 
@@ -227,11 +235,11 @@ class _Incoming:
                     self.granted += free
                     await publish(self.sender, b"c" + _U32.pack(free))
                 elif await _quiet(stream) and not self.over and not await self.flow.there(self.sender):
-                    self._fail(Unreachable("the other end of the stream is gone"))
+                    self.broken(Unreachable("the other end of the stream is gone"))
             if not self.over:
                 await publish(self.sender, b"q")
         except LatticeError as error:
-            self._fail(error)
+            self.broken(error)
         finally:
             if not self.over:
-                self._fail(Unreachable("the stream's connection was closed"))
+                self.broken(Unreachable("the stream's connection was closed"))

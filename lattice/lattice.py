@@ -21,7 +21,7 @@ from lattice.events import Event
 from lattice.flow import Flow
 from lattice.invocation import Handler, Invocation
 from lattice.names import EntityId, HostId
-from lattice.streams import ByteStream
+from lattice.streams import ByteStream, StreamClosed
 from lattice.transport import Bucket, Message, Subscription, Transport
 from lattice.values import Value, pack, stream_mark
 
@@ -141,9 +141,15 @@ class Lattice:
 
     async def _open(self, data: bytes) -> list[Any]:
         frame = frames.open_frame(data, self.flow.pull)
-        if frame[0] == frames.LARGE:
-            whole = await self.flow.pull(frame[1]).read_all(frame[2])
-            frame = frames.open_frame(whole, self.flow.pull)
+        match frame:
+            case [frames.LARGE, str(subject), int(size)]:
+                try:
+                    whole = await self.flow.pull(subject).read_all(size)
+                except StreamClosed as broken:
+                    raise Unreachable(f"the rest of a large message did not come: {broken}") from broken
+                except ValueError as error:
+                    raise ProtocolError(f"a large message is not what it said: {error}") from error
+                return frames.open_frame(whole, self.flow.pull)
         return frame
 
     async def serve(self, entity: EntityId, handler: Handler, *, host: HostId | None = None) -> Serving:

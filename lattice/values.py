@@ -24,6 +24,7 @@ annotation says `tuple[...]` get a tuple either way.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -77,3 +78,11 @@ def unpack(data: bytes | memoryview, *, stream: Callable[[str], Any] | None = No
         raise
     except Exception as error:  # msgpack raises several unrelated classes, ValueError and UnicodeDecodeError too
         raise ProtocolError(f"not a msgpack value: {error}") from error
+
+
+def read_json(raw: bytes | str) -> Any:
+    """The JSON value in `raw`. Raises ValueError for whatever is not one, also when it is nested too deeply to read."""
+    try:
+        return json.loads(raw)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

@@ -40,10 +40,11 @@ class Broker:
             old.unlink()
         file = self.folder / "nats.conf"
         file.write_text(self.config)
+        chosen = ("-c", str(file)) if self.config else ()
         self.process = subprocess.Popen(
             [
                 *(nats_server(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "store")),
-                *("--ports_file_dir", str(self.folder), "-l", str(self.folder / "log"), "-c", str(file)),
+                *("--ports_file_dir", str(self.folder), "-l", str(self.folder / "log"), *chosen),
             ]
         )
         until = time.monotonic() + 10

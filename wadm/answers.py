@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from lattice import LatticeError
+from lattice import LatticeError, read_json
 from lattice.transport import Message
 from wadm.commands import Pending
 from wadm.desired import Desired, Leftovers, desired_from
@@ -61,7 +61,7 @@ class Answers:
         self, message: Message, method: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
     ) -> bytes:
         try:
-            asked = json.loads(message.data) if message.data.strip() else {}
+            asked = read_json(message.data) if message.data.strip() else {}
             if not isinstance(asked, dict):
                 raise Refusal("the request must be a JSON object")
             body = {"success": True, **await method(asked)}

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from lattice import LatticeError
+from lattice import LatticeError, read_json
 from lattice.transport import Message
 from wadm.desired import desired_from
 from wadm.manifest import Manifest
@@ -298,7 +298,7 @@ class Api:
 
 def _note(body: bytes) -> str:
     """Our addition to a deploy request: `note`, why it is deployed."""
-    note = json.loads(body).get("note") if body.strip() else None
+    note = read_json(body).get("note") if body.strip() else None
     return note if isinstance(note, str) else ""
 
 
@@ -311,7 +311,7 @@ def _version(body: bytes, what: str) -> str | None:
     if not body.strip():
         return None
     try:
-        data = json.loads(body)
+        data = read_json(body)
     except ValueError as error:
         raise Refusal(f"Unable to parse {what} application request: {error}") from error
     if not isinstance(data, dict):

@@ -21,7 +21,7 @@ from typing import Any, assert_never
 import structlog
 from pydantic import ValidationError
 
-from lattice import EntityId, HostId, LatticeError, Unreachable, subjects
+from lattice import EntityId, HostId, LatticeError, Unreachable, read_json, subjects
 from lattice import control as ctl
 from lattice.control import HostInfo, Inventory, Reply
 from lattice.events import Event
@@ -274,7 +274,7 @@ class Manager:
 
     def _refusal_told(self, message: Message) -> None:
         try:
-            told = json.loads(message.data)
+            told = read_json(message.data)
             if told["by"] == self.id:
                 return
             refused = Refused(HostId(told["host"]), str(told["id"]), str(told["image"]), str(told["error"]))
@@ -445,7 +445,7 @@ class Manager:
         data: dict[str, str] | None = None
         if entry.value is not None:
             try:
-                data = {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in json.loads(entry.value).items()}
+                data = {str(k): v if isinstance(v, str) else json.dumps(v) for k, v in read_json(entry.value).items()}
             except (ValueError, AttributeError) as error:
                 log.warning("config.undecodable", name=entry.key, error=str(error))
                 data = {}
@@ -697,7 +697,7 @@ class Manager:
 
     async def _answer_status(self, message: Message) -> bytes:
         try:
-            asked = json.loads(message.data) if message.data.strip() else {}
+            asked = read_json(message.data) if message.data.strip() else {}
             name = asked.get("app")
         except (ValueError, AttributeError):
             return _error('the request must be a JSON object: {"app": name or null}')
@@ -768,7 +768,7 @@ class Manager:
         """Record (or remove) an instance count on the deployed version."""
         assert self._store is not None
         try:
-            asked = json.loads(message.data)
+            asked = read_json(message.data)
             app, component, instances = str(asked["app"]), str(asked["component"]), asked["instances"]
         except (ValueError, KeyError, TypeError):
             return _error('the request must be {"app": name, "component": name, "instances": number or null}')
