@@ -16,8 +16,10 @@ from actors.linker import Linker
 from actors.session import Session
 from actors.stdio import Stdio
 from lattice import EMPTY, EntityId, Function, Handler, Invocation, Value
-from lattice.errors import DeadlineExceeded, UnknownFunction
+from lattice.errors import BadInput, DeadlineExceeded, Finding, UnknownFunction
 from lattice.invocation import Permits
+
+_FUEL = "make the engine with EngineConfig(fuel=True), or limit the time (`execution`)"
 
 
 class Actor:
@@ -25,7 +27,7 @@ class Actor:
 
     `imports` is the Handler behind every import the host does not serve itself. `on_line` gets what guests print.
     `stdio` takes the place of their standard streams: all guests of the actor share it.
-    Raises BadInput when the component has imports that nothing can satisfy.
+    Raises BadInput when the component has imports that nothing can satisfy, or limits that the engine cannot keep.
     """
 
     def __init__(
@@ -52,6 +54,10 @@ class Actor:
         self.limits = limits = limits or Limits()
         self.on_line = on_line
         self.stdio = stdio
+        if limits.fuel is not None and not component.engine.config.fuel:
+            raise BadInput(
+                Finding("TRL-LIM-001", f'"{id}" has a limit of fuel, which this engine does not count', fix=_FUEL)
+            )
         self.linker = Linker(component)
         self.exports = self.linker.exports
         self.permits = Permits(limits.concurrent, limits.queue)
@@ -107,6 +113,7 @@ class Actor:
             invocation=invocation,
             on_line=self.on_line,
             stdio=self.stdio,
+            limits=self.limits,
         )
         instance = Instance(self.linker, export, guest, self.limits, deadline, self._closed, kept=kept)
         self.running.add(instance)

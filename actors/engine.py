@@ -170,32 +170,39 @@ class Engine:
         return await self._apart(self._without_pool, component)
 
     def _without_pool(self, component: Component) -> Component:
-        with self._sparing:
-            if self._spare is None:
-                self._spare = spare = Engine(replace(self.config, pool=0))
-                spare.ticker, spare.workers = self.ticker, self.workers
-                self.ticker.engines += (spare.address,)
-                log.info("engine.pool_full", instances=self.config.pool)
-            spare = self._spare
+        spare = self._beside_pool()
         # code does not depend on where instances are allocated
         compiled = spare._cached(component.digest)
         if compiled is None:
             compiled = wc.Component.deserialize(spare.wasmtime, component.wasmtime.serialize())
         return Component(spare, compiled, component.digest, component.size, component.name)
 
+    def _beside_pool(self) -> Engine:
+        """An engine without a pool, made when first needed, that shares this one's clock and threads."""
+        with self._sparing:
+            if self._spare is None:
+                self._spare = Engine(replace(self.config, pool=0))
+                self._spare.ticker, self._spare.workers = self.ticker, self.workers
+                self.ticker.engines += (self._spare.address,)
+            return self._spare
+
     async def _apart(self, function: Callable[..., _T], *args: Any) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self.compilers, function, *args)
 
     def _ready(self, wasm: bytes, digest: str, name: str) -> Component:
         begun = time.perf_counter()
-        compiled = self._cached(digest)
         how = "cache"
-        if compiled is None:
-            with self.cache.alone(digest):
-                compiled = self._cached(digest)  # by another process, meanwhile
-                if compiled is None:
-                    how = "compiled"
-                    compiled = self._compile(wasm, digest, name)
+        try:
+            compiled = self._cached(digest)
+            if compiled is None:
+                with self.cache.alone(digest):
+                    compiled = self._cached(digest)  # by another process, meanwhile
+                    if compiled is None:
+                        how = "compiled"
+                        compiled = self._compile(wasm, digest, name)
+        except _TooLargeForPool:
+            log.info("component.not_pooled", source=name, digest=digest)
+            return self._beside_pool()._ready(wasm, digest, name)
         component = Component(self, compiled, digest, len(wasm), name)
         log.debug("component.loaded", source=name, digest=digest, how=how, seconds=time.perf_counter() - begun)
         return component
@@ -207,6 +214,8 @@ class Engine:
         try:
             return wc.Component.deserialize_file(self.wasmtime, str(path))
         except WasmtimeError as error:
+            if _TOO_LARGE in str(error):
+                raise _TooLargeForPool from error
             log.warning("cache.damaged", path=str(path), reason=str(error).splitlines()[0])
             self.cache.discard(digest)
             return None
@@ -221,12 +230,14 @@ class Engine:
                     return self._cached(digest) or wc.Component.deserialize(self.wasmtime, code)
             component = wc.Component(self.wasmtime, wasm)
         except (WasmtimeError, ValueError) as error:
+            if _TOO_LARGE in str(error):
+                raise _TooLargeForPool from error
             if beyond := _BEYOND.search(str(error)):
                 raise BadInput(newer_than_served(f"{name} uses {beyond[1]}")) from error
             raise BadInput(
                 Finding(
                     "TRL-IMG-002",
-                    f"{name} is not a valid component: {_first_lines(str(error))}",
+                    f"{name} is not a valid component: {_cause(str(error))}",
                     fix="build it again with a current toolchain; `wasm-tools validate` says more",
                 )
             ) from error
@@ -246,6 +257,13 @@ class Engine:
 
 _BEYOND = re.compile(r"(\S.*?) requires? the component model (?:async|error-context) feature")
 """How the validator says that a component is of WASI 0.3."""
+
+
+class _TooLargeForPool(Exception):
+    """The component's memories or tables exceed what an instance in the pool may have."""
+
+
+_TOO_LARGE = "pooling allocator"
 
 
 def pool_settings(config: EngineConfig) -> dict[str, int]:
@@ -328,6 +346,12 @@ def _read(source: bytes | Path, name: str, largest: int) -> tuple[bytes, str]:
             )
         )
     return data, hashlib.sha256(data).hexdigest()
+
+
+def _cause(text: str) -> str:
+    """What lies at the bottom of one of wasmtime's errors, as a part of a sentence."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "Caused by:"]
+    return re.sub(r"^\d+: ", "", lines[-1]) if lines else "unknown reason"
 
 
 def _first_lines(text: str, count: int = 4) -> str:

@@ -64,7 +64,7 @@ class Export:
         self.adapter = ADAPTERS.get(self.function.key)
 
     def lower_into(self, address: int, args: tuple[Any, ...], instance: Instance) -> int:
-        """Write the arguments and say how many. Raises BadValue, having freed what it wrote."""
+        """Write the arguments and say how many. Raises BadValue or LimitExceeded, having freed what it wrote."""
         lowers = self._lowers
         if len(args) != len(lowers):
             raise BadValue(
@@ -78,8 +78,10 @@ class Export:
                 name, lower = named
                 lower(at, value, instance)
                 at += VAL
-        except Misfit as misfit:
+        except BaseException as error:
             for written in range(address, at + VAL, VAL):
                 val_delete(written)
-            raise BadValue(f"{self.title}: {misfit.under(name)}", function=self.title) from misfit
+            if isinstance(error, Misfit):
+                raise BadValue(f"{self.title}: {error.under(name)}", function=self.title) from error
+            raise
         return len(lowers)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from actors.grants import NOTHING, Grants
+from actors.limits import Limits, exceeded, size_text
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
 from lattice.errors import NotLinked
 from lattice.names import DEFAULT_LINK
+from lattice.streams import Budget
 
 if TYPE_CHECKING:
     from actors.stdio import Stdio
@@ -19,6 +21,8 @@ Kept = TypeVar("Kept")
 OUTPUT_KEPT = 16 * 1024
 """Bytes of stdout and stderr, each, kept from the end for the error report of one invocation."""
 
+
+DEFAULT = Limits()
 
 OnLine: TypeAlias = Callable[[Invocation | None, str, str], None]
 """Told of each line a guest prints: (the invocation it serves, "stdout" or "stderr", the line)."""
@@ -32,16 +36,25 @@ async def nothing_linked(invocation: Invocation) -> Value:
 class Output:
     """What the guest writes to one of its standard streams: passed on line by line, its end kept for errors."""
 
-    __slots__ = ("_line", "invocation", "kept", "on_line", "stream")
+    __slots__ = ("_actor", "_left", "_limit", "_line", "invocation", "kept", "on_line", "stream")
 
-    def __init__(self, stream: str, on_line: OnLine | None, invocation: Invocation | None = None) -> None:
+    def __init__(
+        self, stream: str, on_line: OnLine | None, invocation: Invocation | None, actor: EntityId, limit: int
+    ) -> None:
         self.stream = stream
         self.on_line = on_line
         self.invocation = invocation
         self.kept = bytearray()
         self._line = bytearray()
+        self._actor = actor
+        self._limit = self._left = limit
 
     def write(self, data: bytes) -> None:
+        """Raises LimitExceeded when it is more than the guest may print."""
+        self._left -= len(data)
+        if self._left < 0:
+            what = f"printed more than {size_text(self._limit)} to {self.stream}"
+            raise exceeded(self._actor, "output", self._limit, what)
         self.kept += data
         if len(self.kept) > 2 * OUTPUT_KEPT:
             del self.kept[:-OUTPUT_KEPT]
@@ -66,6 +79,15 @@ class Output:
         return bytes(self.kept[-OUTPUT_KEPT:]).decode(errors="replace")
 
 
+class Buffered(Budget):
+    """What a guest has written and nobody has read, in all of its streams together: `guest.kept(Buffered)`."""
+
+    def __init__(self, guest: Guest) -> None:
+        actor, most = guest.actor, guest.limits.buffered
+        what = f"wrote more than {size_text(most)} into streams that nobody read"
+        super().__init__(most, lambda: exceeded(actor, "buffered", most, what))
+
+
 class Guest:
     """The host's side of one instance."""
 
@@ -79,6 +101,7 @@ class Guest:
         "grants",
         "imports",
         "invocation",
+        "limits",
         "links",
         "on_end",
         "random",
@@ -100,16 +123,18 @@ class Guest:
         on_line: OnLine | None = None,
         stdio: Stdio | None = None,
         seed: int | None = None,
+        limits: Limits = DEFAULT,
     ) -> None:
         self.actor = actor
+        self.limits = limits
         self.imports = imports
         self.config = config
         self.environment = environment
         self.arguments = arguments
         self.grants = grants
         self.invocation = invocation
-        self.stdout = Output("stdout", on_line, invocation)
-        self.stderr = Output("stderr", on_line, invocation)
+        self.stdout = Output("stdout", on_line, invocation, actor, limits.output)
+        self.stderr = Output("stderr", on_line, invocation, actor, limits.output)
         self.stdio = stdio
         self.links: dict[str, LinkName] = {}
         """Link names chosen by `wasmcloud:bus/lattice.set-link-name`, by interface without version."""

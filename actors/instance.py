@@ -26,7 +26,7 @@ from actors._ffi import VAL, future_delete, future_poll, val_delete, waiting, wo
 from actors.codec import Answer, GuestResource, Misfit
 from actors.guest import Guest
 from actors.host_api import Resource
-from actors.limits import Limits
+from actors.limits import Limits, exceeded
 from actors.steps import continued, start
 from actors.traps import trap_of
 from lattice.errors import Busy, DeadlineExceeded, LatticeError, Trap, UnknownFunction, WitError
@@ -148,9 +148,13 @@ class Instance:
     # -- resources: numbers for the guest, objects for the host
 
     def push(self, resource: Resource, *, lent: bool = False) -> int:
-        """A number for `resource`. One that is only lent is not dropped with the instance."""
+        """A number for `resource`. One that is only lent is not dropped with the instance. Raises LimitExceeded."""
         self._next = rep = self._next + 1
-        self._table[rep] = resource
+        table = self._table
+        if len(table) >= self.limits.handles:
+            most = self.limits.handles
+            raise exceeded(self.guest.actor, "handles", most, f"held more than {most} resources of the host at a time")
+        table[rep] = resource
         if lent:
             if self._lent is None:
                 self._lent = set()
@@ -436,9 +440,16 @@ class Instance:
         return trap_of(self, None, None, text)
 
     def _overdue(self) -> LatticeError:
-        error = DeadlineExceeded(
-            f'"{self.guest.actor}" did not finish {self.export.title} in time', function=self.export.title
-        )
+        title, limit = self.export.title, self.limits.execution
+        error = DeadlineExceeded(f'"{self.guest.actor}" did not finish {title} in time', function=title)
+        invocation = self.guest.invocation
+        if invocation is None or self.deadline < invocation.deadline:
+            error = DeadlineExceeded(
+                f'"{self.guest.actor}" did not finish {title} within its limit of {limit:g} s',
+                function=title,
+                limit="execution",
+                amount=limit,
+            )
         if output := self.guest.stderr.tail():
             error.details["output"] = output
         return error

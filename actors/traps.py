@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from actors.limits import out_of_memory, size_text
+from actors.limits import breach, exceeded, out_of_memory, size_text
 from lattice.errors import LatticeError, LimitExceeded, Trap
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ def trap_of(instance: Instance, title: str | None, cause: BaseException | None, 
             limit="memory",
             amount=limit,
         )
-    elif "call stack exhausted" in text:
-        error = Trap(f'"{actor}" ran out of stack in {instance.export.title}: it recursed too deeply')
+    elif found := breach(text, instance.limits, instance.linker.component.engine.config.stack):
+        limit_name, amount, what = found
+        error = exceeded(actor, limit_name, amount, f"{what} in {instance.export.title}")
     else:
         error = Trap(f'"{actor}" trapped in {instance.export.title}: {last_words(output) or reason}')
     if output:
@@ -53,18 +54,22 @@ def trap_of(instance: Instance, title: str | None, cause: BaseException | None, 
 
 
 _TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*(?P<said>\S.*)$", re.MULTILINE)
+_THROWN = re.compile(r"^(?P<said>\S[^\n]*)\nStack:\n\s+(?P<place>\S+@\S+:\d+:\d+)$", re.MULTILINE)
 _PANIC = re.compile(r"panicked at (?P<place>[^\n:]+:\d+(?::\d+)?):\n(?P<said>[^\n]+)")
 
 
 def last_words(output: str) -> str:
-    """What the guest's own runtime printed as the reason, where it is one we can read: a Python or a Rust guest.
+    """What the guest's own runtime printed as the reason, where it is one we can read: a Python, a Rust or a
+    JavaScript guest.
 
-    Wasm only knows that `unreachable` was executed, which is how both of them end.
+    Wasm only knows that `unreachable` was executed, which is how all of them end.
     """
     if tracebacks := list(_TRACEBACK.finditer(output)):
         return tracebacks[-1]["said"].strip()
     if panics := list(_PANIC.finditer(output)):
         return f"{panics[-1]['said'].strip()} (at {panics[-1]['place']})"
+    if thrown := list(_THROWN.finditer(output)):
+        return f"{thrown[-1]['said'].strip()} (at {thrown[-1]['place']})"
     return ""
 
 

@@ -94,7 +94,11 @@ class Permits:
             self.free -= 1
             return
         if len(self.waiting) >= self.queue:
-            raise Busy(f"{self.size} calls are running and {len(self.waiting)} wait; the line is full")
+            raise Busy(
+                f"{self.size} calls are running and {len(self.waiting)} wait; the line is full",
+                limit="concurrent",
+                amount=self.size,
+            )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiting.append(turn)
         left = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())

@@ -21,10 +21,33 @@ class StreamClosed(Exception):
     """The other end is gone, or broke. For a reader `cause` says why, when the writer said so."""
 
 
+class Budget:
+    """Bytes that several streams may hold together. `exceeded` makes the error for the writer that wants more."""
+
+    __slots__ = ("_exceeded", "limit", "used")
+
+    def __init__(self, limit: int, exceeded: Callable[[], Exception]) -> None:
+        self.limit = limit
+        self.used = 0
+        self._exceeded = exceeded
+
+    def take(self, size: int) -> None:
+        if self.used + size > self.limit:
+            raise self._exceeded()
+        self.used += size
+
+    def give(self, size: int) -> None:
+        self.used -= size
+
+
 class ByteStream:
-    """One body on its way. Not thread-safe: use both ends from one event loop."""
+    """One body on its way. Not thread-safe: use both ends from one event loop.
+
+    With a `budget`, what is buffered counts there, too, and a write that exceeds it raises the budget's error.
+    """
 
     __slots__ = (
+        "_budget",
         "_buffered",
         "_chunks",
         "_ended",
@@ -35,8 +58,9 @@ class ByteStream:
         "trailers",
     )
 
-    def __init__(self, capacity: int = 4 * CHUNK) -> None:
+    def __init__(self, capacity: int = 4 * CHUNK, budget: Budget | None = None) -> None:
         self.capacity = capacity
+        self._budget = budget
         self.trailers: Trailers | None = None
         self._chunks: deque[bytes] = deque()
         self._buffered = 0
@@ -100,6 +124,8 @@ class ByteStream:
         if self._ended:
             raise StreamClosed("the stream was finished already")
         if data:
+            if self._budget is not None:
+                self._budget.take(len(data))
             self._chunks.append(data)
             self._buffered += len(data)
             self.nudge()
@@ -162,6 +188,8 @@ class ByteStream:
             self._chunks.appendleft(chunk[size:])
             chunk = chunk[:size]
         self._buffered -= len(chunk)
+        if self._budget is not None:
+            self._budget.give(len(chunk))
         self.nudge()
         return chunk
 
@@ -192,6 +220,8 @@ class ByteStream:
         if not self._reader_gone:
             self._reader_gone = True
             self._chunks.clear()
+            if self._budget is not None:
+                self._budget.give(self._buffered)
             self._buffered = 0
             self.nudge()
 

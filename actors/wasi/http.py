@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from actors.guest import Guest
+from actors.guest import Buffered, Guest
 from actors.host_api import Resource, serves
 from actors.wasi.io import InputStream, IoError, OutputStream, Pollable, wake
 from lattice import Body, ByteStream, DeadlineExceeded, EntityId, LimitExceeded, Trap, Value, WitError
@@ -294,7 +294,7 @@ class OutgoingBody(Resource, interface="wasi:http/types", name="outgoing-body"):
     __slots__ = ("_expected", "_guest", "_size_error", "_streamed", "_written", "bytes_")
 
     def __init__(self, guest: Guest, headers: Headers, size_error: str) -> None:
-        self.bytes_ = ByteStream()
+        self.bytes_ = ByteStream(budget=guest.kept(Buffered))
         self._guest = guest
         self._expected = content_length(headers) if headers else None
         self._size_error = size_error

@@ -68,7 +68,7 @@ async def test_a_trap_says_what_happened_and_where(actor_of: MakeActor) -> None:
 
 async def test_recursion_without_end_is_a_trap_that_says_so(actor_of: MakeActor) -> None:
     actor = await actor_of(COMPUTE)
-    with pytest.raises(Trap, match="ran out of stack in recurse: it recursed too deeply") as caught:
+    with pytest.raises(Trap, match="recursed too deeply: it ran out of its 512 KiB of stack in recurse") as caught:
         await actor.handle(call("recurse"))
     assert len(caught.value.details["backtrace"]) <= 20
 
@@ -85,9 +85,11 @@ async def test_a_trap_carries_the_last_lines_the_guest_wrote(actor_of: MakeActor
 def test_the_reason_is_what_the_guests_own_runtime_printed() -> None:
     python = 'Traceback (most recent call last):\n  File "/0/app.py", line 4, in handle\nKeyError: "x"\n\nthread 1\n'
     rust = "thread 'main' (1) panicked at src/lib.rs:12:5:\nindex out of bounds\nnote: run with\n"
+    thrown = "sold out\nStack:\n  buy@guest.js:13:11\n  handle@guest.js:19:48\n\nRedirecting call to abort()\n"
     assert last_words(python) == 'KeyError: "x"'
     assert last_words(rust) == "index out of bounds (at src/lib.rs:12:5)"
     assert last_words(python + rust) == 'KeyError: "x"'
+    assert last_words(thrown) == "sold out (at buy@guest.js:13:11)"
     assert last_words("nothing to see") == ""
 
 
