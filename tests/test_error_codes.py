@@ -25,7 +25,6 @@ def test_every_finding_in_the_source_has_a_code_of_the_family():
     wrong = []
     for package in ("lattice", "actors", "providers", "host", "wadm", "trellis"):
         for path in (ROOT / package).rglob("*.py"):
-            for literal in re.findall(r'Finding\(\s*"([^"]+)"', path.read_text()):
-                if not CODE.fullmatch(literal):
-                    wrong.append(f"{path.relative_to(ROOT)}: {literal}")
+            literals = re.findall(r'Finding\(\s*"([^"]+)"', path.read_text())
+            wrong += [f"{path.relative_to(ROOT)}: {each}" for each in literals if not CODE.fullmatch(each)]
     assert not wrong
