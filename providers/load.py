@@ -29,6 +29,7 @@ from providers.provider import Provider
 Factory = Callable[[], Provider]
 
 BUILTINS = {
+    "blobstore-fs": "providers.blobstore.fs:FsBlobStore",
     "http-client": "providers.http.client:HttpClient",
     "http-server": "providers.http.server:HttpServer",
     "keyvalue-memory": "providers.keyvalue.memory:MemoryKeyValue",
