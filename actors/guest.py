@@ -55,9 +55,7 @@ class Output:
         if self._left < 0:
             what = f"printed more than {size_text(self._limit)} to {self.stream}"
             raise exceeded(self._actor, "output", self._limit, what)
-        self.kept += data
-        if len(self.kept) > 2 * OUTPUT_KEPT:
-            del self.kept[:-OUTPUT_KEPT]
+        self.keep(data)
         if self.on_line is None:
             return
         self._line += data
@@ -67,6 +65,12 @@ class Output:
         self._line = bytearray(rest)
         for line in lines:
             self.on_line(self.invocation, self.stream, line.decode(errors="replace"))
+
+    def keep(self, data: bytes) -> None:
+        """Keep the end of `data` for errors, and no more than that."""
+        self.kept += data
+        if len(self.kept) > 2 * OUTPUT_KEPT:
+            del self.kept[:-OUTPUT_KEPT]
 
     def flush(self) -> None:
         """Pass on a last line without a newline."""

@@ -40,6 +40,8 @@ def loads(text: str) -> Any:
     """`text` as JSON. Raises ValueError, also for what Python lets pass: NaN, and a key that is there twice."""
     try:
         return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg[:1].lower()}{error.msg[1:]} (character {error.pos + 1})") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

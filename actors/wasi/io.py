@@ -280,7 +280,7 @@ class OutputSink:
 
 
 class Tee:
-    """A sink whose bytes are kept in `output`, too."""
+    """A sink that leads elsewhere; `output` keeps the end for errors. What it takes is not the host's to limit."""
 
     __slots__ = ("_output", "_sink", "room", "watch")
 
@@ -291,7 +291,7 @@ class Tee:
         self.watch = sink.watch
 
     def write(self, data: bytes) -> None:
-        self._output.write(data)
+        self._output.keep(data)
         self._sink.write(data)
 
 

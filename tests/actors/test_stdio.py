@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from actors.guest import Output
 from actors.stdio import FileSink, FileSource, Stdio
-from actors.wasi.io import InputStream, OutputStream, Poll
-from lattice import WitError
+from actors.wasi.io import InputStream, OutputStream, Poll, Tee
+from lattice import EntityId, WitError
 
 
 @pytest.fixture
@@ -115,3 +116,14 @@ def test_only_a_terminal_is_called_one(pipe: tuple[int, int]):
     finally:
         os.close(controller)
         os.close(terminal)
+
+
+async def test_what_is_written_elsewhere_is_not_limited_and_its_end_is_kept(tmp_path: Path):
+    output = Output("stderr", None, None, EntityId("a"), limit=10)
+    with (tmp_path / "log").open("wb") as file:
+        stream = OutputStream(Tee(FileSink(file.fileno()), output))
+        for _ in range(10):
+            await stream.blocking_write_and_flush(b"x" * 4000)
+        await stream.blocking_write_and_flush(b"panicked")
+    assert (tmp_path / "log").stat().st_size == 40_008
+    assert output.tail().endswith("xpanicked")
