@@ -100,7 +100,10 @@ class Toolchains:
                     try:
                         run(npm, "ci", *quiet, cwd=Path(made))
                     except BuildFailed as error:
-                        raise Missing(f"npm cannot install jco: {str(error).strip().splitlines()[-1]}") from error
+                        said = [line for line in str(error).splitlines() if line.startswith("npm error")] or [
+                            "no reason given"
+                        ]
+                        raise Missing(f"npm cannot install jco: {said[0]}") from error
                     shutil.move(made, folder)
                     Path(made).mkdir()
         return folder / "node_modules" / ".bin" / "jco"
