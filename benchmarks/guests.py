@@ -1,6 +1,6 @@
 """The same guest in each language, side by side in one run: size, compile time, and a fresh instance per request.
 
-    python -P benchmarks/guests.py [--requests 50] [NAME=FILE.wasm ...]
+    python benchmarks/guests.py [--requests 50] [NAME=FILE.wasm ...]
 
 Builds nothing: measures the components that `pytest tests/guests` left in pytest's cache, or those named. `-P`, so that
 the benchmark `lattice.py` beside this file is not taken for the package.

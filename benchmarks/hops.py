@@ -1,6 +1,6 @@
 """What the lattice costs on top of NATS: calls between two processes, beside bare nats-py between the same two.
 
-    python benchmarks/lattice.py [--seconds 2] [--megabytes 100]
+    python benchmarks/hops.py [--seconds 2] [--megabytes 100]
 
 Needs a nats-server beside this Python or on PATH; everything runs on the loopback address.
 """
