@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 STANDARD = ("wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi:io/", "wasi:random/", "wasi:sockets/")
 """Packages that toolchains import whether a program uses them or not: what the host lacks of them traps when called."""
 
+SERVED_VERSION = "0.2."
+"""How versions of those packages begin that this host serves, whatever follows."""
+
 How = Literal["served", "stubbed", "linked", "refused"]
 """The host implements it / it traps when called / it needs a link / no link can carry it."""
+
+
+_ODD: dict[type, str] = {wc.ModuleType: "a core module", wc.ComponentType: "a component"}
+_ODD_INSIDE = _ODD | {wc.ComponentInstanceType: "an instance inside an interface"}
+
+_FEWER = "pass large values as a list of records, or as bytes"
 
 
 def newer_than_served(problem: str) -> Finding:
@@ -70,10 +79,36 @@ class Component:
         self.name = name
         seen = types.Introspection()
         kind = compiled.type
-        self.imports = _interfaces(engine, seen, kind.imports(engine.wasmtime), imported=True)
-        self.exports = _interfaces(engine, seen, kind.exports(engine.wasmtime), imported=False)
-        if findings := self._unsupported():
+        imported = kind.imports(engine.wasmtime)
+        try:
+            self.imports = _interfaces(engine, seen, imported, imported=True)
+            self.exports = _interfaces(engine, seen, kind.exports(engine.wasmtime), imported=False)
+        except types.TooManyTypes:
+            raise BadInput(
+                Finding("TRL-IMG-010", f"{self} has types of more than {types.MOST_TYPES} parts", fix=_FEWER)
+            ) from None
+        if findings := [*self._unsupported(), *self._not_interfaces(imported)]:
             raise BadInput(*findings)
+
+    def __str__(self) -> str:
+        return self.name or "the component"
+
+    def _not_interfaces(self, imported: Mapping[str, ComponentExtern]) -> list[Finding]:
+        """Imports that are neither interfaces nor functions."""
+        odd = {name: _ODD[type(extern.ty)] for name, extern in imported.items() if type(extern.ty) in _ODD}
+        for name, extern in imported.items():
+            if isinstance(extern.ty, wc.ComponentInstanceType):
+                inside = extern.ty.exports(self.engine.wasmtime)
+                odd |= {
+                    f"{name}/{part}": _ODD_INSIDE[type(it.ty)]
+                    for part, it in inside.items()
+                    if type(it.ty) in _ODD_INSIDE
+                }
+        why = "a host gives a component functions and resources, in interfaces"
+        return [
+            Finding("TRL-IMG-011", f"{self} imports {what}, {name}", why=why, fix="compose it with what it needs")
+            for name, what in odd.items()
+        ]
 
     def __repr__(self) -> str:
         return f"<Component {self.name} {self.digest[:12]}>"
@@ -84,7 +119,7 @@ class Component:
             for interface in interfaces:
                 for name, signature in interface.functions.items():
                     if used := signature.unsupported():
-                        where = f"{self.name or 'the component'} {side} {interface.name}#{name}"
+                        where = f"{self} {side} {interface.name}#{name}"
                         findings.append(newer_than_served(f"{where}, which uses {', '.join(used)}"))
         return findings
 
@@ -113,7 +148,15 @@ class Component:
         )
 
 
+def other_version(interface: types.InterfaceType) -> bool:
+    """Whether a standard interface is imported in a version that is not the one served."""
+    version = interface.version
+    return version is not None and interface.key.startswith(STANDARD) and not version.startswith(SERVED_VERSION)
+
+
 def how_imported(interface: types.InterfaceType, served: Mapping[str, HostInterface] = SERVED) -> How:
+    if other_version(interface):
+        return "refused"
     if interface.key in served:
         return "served"
     if interface.key.startswith(STANDARD):

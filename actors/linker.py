@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from actors import _ffi, types
 from actors._ffi import DONE, DONE_ENV, FINISHED, VAL, continuation_at, new_error, waiting, word_at
 from actors.codec import Answer, Codecs, Lift
-from actors.component import Component, how_imported
+from actors.component import SERVED_VERSION, Component, how_imported, other_version
 from actors.exports import Export
 from actors.host_api import SERVED, HostInterface, Resource, snake
 from actors.instance import LIVE, HostCall, Instance
@@ -120,15 +120,23 @@ class Linker:
 
 
 def refuse_unlinkable(component: Component, served: Mapping[str, HostInterface] = SERVED) -> None:
-    """Raises BadInput for imports that nothing can satisfy: unknown interfaces that pass resources."""
+    """Raises BadInput for imports that nothing can satisfy: unknown versions, and unknown resources."""
     findings = []
     for interface in component.imports:
-        if how_imported(interface, served) == "refused":
+        if other_version(interface):
+            findings.append(
+                Finding(
+                    "TRL-LNK-008",
+                    f"{component} imports {interface.name}; this host serves version {SERVED_VERSION}x of it",
+                    fix="build for WASI 0.2 (wasm32-wasip2)",
+                )
+            )
+        elif how_imported(interface, served) == "refused":
             names = sorted({resource.name for resource in interface.resources.values()}) or ["a resource"]
             findings.append(
                 Finding(
                     "TRL-LNK-004",
-                    f"{component.name or 'the component'} imports {interface.name or 'functions of the world'}, "
+                    f"{component} imports {interface.name or 'functions of the world'}, "
                     f"which passes resources ({', '.join(names)})",
                     why="this host does not implement that interface, and a resource cannot cross a link",
                     fix="use an interface with plain values, or one the host serves",

@@ -222,6 +222,14 @@ _PRIMITIVES: dict[type, str] = {
 _UNSUPPORTED: dict[type, str] = {wc.StreamType: "stream", wc.FutureType: "future", wc.ErrorContext: "error-context"}
 
 
+MOST_TYPES = 50_000
+"""Types inside types that are looked at in one component: real ones have a few thousand, all of WASI imported."""
+
+
+class TooManyTypes(Exception):
+    """Types that double with every level are small in Wasm, but not here."""
+
+
 class Introspection:
     """Reads wasmtime's type objects. One per component: it remembers which resource is which.
 
@@ -231,6 +239,7 @@ class Introspection:
 
     def __init__(self) -> None:
         self._resources: list[tuple[wc.ResourceType, ResourceId]] = []
+        self._left = MOST_TYPES
 
     def resource(self, found: wc.ResourceType, otherwise: ResourceId) -> ResourceId:
         for known, identity in self._resources:
@@ -248,6 +257,9 @@ class Introspection:
             return Signature((), Unsupported("a type this version of wasmtime-py does not know"))
 
     def type(self, kind: wc.ValType) -> Type:
+        self._left -= 1
+        if self._left < 0:
+            raise TooManyTypes
         cls = type(kind)
         if (primitive := _PRIMITIVES.get(cls)) is not None:
             return Primitive(primitive)
