@@ -13,6 +13,7 @@ from actors.guest import Guest, OnLine, nothing_linked
 from actors.instance import Instance
 from actors.limits import Limits
 from actors.linker import Linker
+from actors.secrets import NONE, Secrets, SecretValue
 from actors.session import Session
 from actors.stdio import Stdio
 from lattice import EMPTY, EntityId, Function, Handler, Invocation, Value
@@ -37,6 +38,7 @@ class Actor:
         *,
         imports: Handler = nothing_linked,
         config: Mapping[str, str] = EMPTY,
+        secrets: Mapping[str, SecretValue] = NONE,
         environment: Mapping[str, str] = EMPTY,
         arguments: tuple[str, ...] = (),
         grants: Grants = NOTHING,
@@ -48,6 +50,7 @@ class Actor:
         self.component = component
         self.imports = imports
         self.config = config
+        self.secrets = Secrets(secrets)
         self.environment = environment
         self.arguments = arguments
         self.grants = grants
@@ -107,6 +110,7 @@ class Actor:
             self.id,
             imports=self.imports,
             config=self.config,
+            secrets=self.secrets,
             environment=self.environment,
             arguments=self.arguments,
             grants=self.grants,

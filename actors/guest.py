@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from actors.grants import NOTHING, Grants
 from actors.limits import Limits, exceeded, size_text
+from actors.secrets import NONE, Secrets, SecretValue
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
 from lattice.errors import NotLinked
 from lattice.names import DEFAULT_LINK
@@ -109,6 +110,7 @@ class Guest:
         "links",
         "on_end",
         "random",
+        "secrets",
         "stderr",
         "stdio",
         "stdout",
@@ -120,6 +122,7 @@ class Guest:
         *,
         imports: Handler = nothing_linked,
         config: Mapping[str, str] = EMPTY,
+        secrets: Mapping[str, SecretValue] = NONE,
         environment: Mapping[str, str] = EMPTY,
         arguments: tuple[str, ...] = (),
         grants: Grants = NOTHING,
@@ -133,6 +136,7 @@ class Guest:
         self.limits = limits
         self.imports = imports
         self.config = config
+        self.secrets = secrets if isinstance(secrets, Secrets) else Secrets(secrets)
         self.environment = environment
         self.arguments = arguments
         self.grants = grants

@@ -18,6 +18,7 @@ from actors.wasi import (
     keyvalue,
     logging,
     random,
+    secrets,
     sockets,
 )
 from actors.wasi.cli import Exited
@@ -37,5 +38,6 @@ __all__ = [
     "keyvalue",
     "logging",
     "random",
+    "secrets",
     "sockets",
 ]

@@ -24,6 +24,7 @@ from collections.abc import Callable
 
 from actors.guest import Buffered, Guest
 from actors.host_api import Resource, serves
+from actors.limits import COPIED
 from actors.wasi.denials import denied, link_grant
 from actors.wasi.io import InputStream, IoError, OutputStream
 from lattice import (
@@ -60,8 +61,8 @@ WRITE_CONTAINER_DATA = Function(BLOBSTORE, "write-container-data")
 UNSENT = 16 * 1024 * 1024
 """Bytes that a guest may write into a value before `write-data` says where they go."""
 
-AT_ONCE = 64 * 1024 * 1024
-"""Bytes that `incoming-value-consume-sync` gives at most: they are in the host's memory, too."""
+AT_ONCE = COPIED // 32
+"""Bytes that `incoming-value-consume-sync` gives at most: on its way into the guest, each takes 32 of the host's."""
 
 NAMES = 10_000
 """Names asked for at a time."""

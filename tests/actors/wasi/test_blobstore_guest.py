@@ -14,7 +14,7 @@ import structlog
 
 from actors.actor import Actor
 from actors.limits import Limits
-from actors.wasi.blobstore import UNSENT
+from actors.wasi.blobstore import AT_ONCE, UNSENT
 from lattice import ByteStream, Denied, EntityId, Function, Handler, Invocation, Trap, Value, WitError
 from providers.blobstore.fs import FsBlobStore
 from providers.link import link_between
@@ -124,6 +124,15 @@ async def test_fifty_megabytes_pass_through_the_host_a_piece_at_a_time(attempt, 
         assert await attempt("big", imports=watched) == [50 * MEGABYTE, True]
     assert len(held) > 200
     assert max(held) < MEGABYTE
+
+
+async def test_what_is_too_large_for_one_list_is_an_error_before_it_is_a_trap(attempt, store, tmp_path):
+    (tmp_path / "box").mkdir()
+    (tmp_path / "box" / "largest").write_bytes(bytes(AT_ONCE))
+    (tmp_path / "box" / "larger").write_bytes(bytes(AT_ONCE + 1))
+    size, said = await attempt("at_once", imports=store)
+    assert size == AT_ONCE
+    assert "incoming-value-consume-async" in said
 
 
 async def test_a_guest_that_leaves_in_the_middle_of_reading_leaves_nothing_open(attempt, store, tmp_path):

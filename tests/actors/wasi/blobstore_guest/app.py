@@ -159,6 +159,17 @@ def try_unlinked_write() -> object:
         return refused(box.write_data, "a", OutgoingValue.new_outgoing_value())
 
 
+def try_at_once() -> object:
+    found = []
+    with blobstore.get_container("box") as box:
+        for name in ("largest", "larger"):
+            try:
+                found.append(len(read(box, name)))
+            except Err as error:
+                found.append(error.value)
+    return found
+
+
 def try_leave_reading() -> object:
     with blobstore.get_container("box") as box:
         stream = IncomingValue.incoming_value_consume_async(box.get_data("big", 0, EVERYTHING))

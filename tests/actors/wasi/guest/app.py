@@ -12,9 +12,10 @@ from pathlib import Path
 from componentize_py_types import Err, Ok
 from poll_loop import PollLoop, Sink, Stream, send
 from wit_world import exports
-from wit_world.imports import batch, lattice, logging
+from wit_world.imports import batch, lattice, logging, reveal
 from wit_world.imports import wasi_config_store as config
 from wit_world.imports import wasi_keyvalue_store as keyvalue
+from wit_world.imports import wasmcloud_secrets_store as secrets
 from wit_world.imports.types import (
     Fields,
     IncomingRequest,
@@ -114,6 +115,16 @@ def try_wall(request: IncomingRequest) -> object:
 
 def try_environment(request: IncomingRequest) -> object:
     return {"config": dict(config.get_all()), "environment": dict(os.environ)}
+
+
+def try_secrets(request: IncomingRequest) -> object:
+    with secrets.get("password") as password, secrets.get("key") as key:
+        text, data = reveal.reveal(password), reveal.reveal(key)
+    try:
+        secrets.get("nothing")
+    except Err as error:
+        missing = type(error.value).__name__
+    return [type(text).__name__, text.value, type(data).__name__, data.value.hex(), missing]
 
 
 def try_log(request: IncomingRequest) -> object:
