@@ -85,7 +85,7 @@ class Component:
             self.exports = _interfaces(engine, seen, kind.exports(engine.wasmtime), imported=False)
         except types.TooManyTypes:
             raise BadInput(
-                Finding("TRL-IMG-010", f"{self} has types of more than {types.MOST_TYPES} parts", fix=_FEWER)
+                Finding("TRL-IMG-012", f"{self} has types of more than {types.MOST_TYPES} parts", fix=_FEWER)
             ) from None
         if findings := [*self._unsupported(), *self._not_interfaces(imported)]:
             raise BadInput(*findings)
