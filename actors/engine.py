@@ -43,11 +43,12 @@ class EngineConfig:
     """How the engine is made. `pool` instances share preallocated memory and start faster; 0 means no pool.
 
     Instances beyond that, and all of them where the machine does not give the address space a pool reserves, are
-    allocated on demand, each with mappings of its own: Linux allows a process about 12,000 of those at a time
-    (vm.max_map_count).
+    allocated on demand. Those are limited as well, and more are Busy: each takes about five memory mappings, Linux
+    gives a process 65,530 (vm.max_map_count), and a process that has none left dies.
     """
 
     pool: int = 1000
+    on_demand: int = 10_000
     pool_memory: int = 4 * GIB  # bytes: the largest linear memory of an instance in the pool
     tick: float = 0.002  # seconds between the moments at which a running guest may be preempted
     stack: int = 512 * 1024  # bytes of a guest's stack that Wasm itself may use
@@ -126,6 +127,8 @@ class Engine:
             config.cache_limit,
         )
         self.closed = False
+        self.alive = 0
+        """Instances that have a place here, or are about to look for one."""
         self._spare: Engine | None = None
         self._sparing = threading.Lock()
         self._loading: dict[str, asyncio.Task[Component]] = {}

@@ -46,7 +46,7 @@ STINT_TICKS = 10
 NO_LIMIT = 2**64 - 1
 
 _POOL_FULL = re.compile(r"limit of \d+ .*reached", re.IGNORECASE)
-_NO_ROOM = re.compile(_POOL_FULL.pattern + r"|os error 12|Cannot allocate memory", re.IGNORECASE)
+_NO_ROOM = re.compile(r"Cannot allocate memory|os error 12")
 
 # where things are in an instance's buffer
 _INSTANCE = 0
@@ -134,6 +134,7 @@ class Instance:
     def _open(self) -> None:
         limits = self.limits
         engine = self.linker.component.engine
+        engine.alive += 1
         store = self._store = _ffi.store_new(engine.address, None, None)
         context = self.context = _ffi.store_context(store)
         LIVE[context] = self
@@ -183,8 +184,7 @@ class Instance:
         the guest wherever it is.
         """
         if not self._used:
-            self._used = True
-            await self._begin()
+            await self.begin()
         export = self.export
         context = self.context
         address = self.address
@@ -218,8 +218,15 @@ class Instance:
         finally:
             val_delete(result)
 
-    async def _begin(self) -> None:
-        """Instantiate: in the engine's pool, and outside of it when that is full."""
+    async def begin(self) -> None:
+        """Instantiate: in the engine's pool, and outside of it when that is full. `call` does it when nobody has."""
+        self._used = True
+        engine = self.linker.component.engine
+        if engine.pooled and engine.alive > engine.config.pool:
+            await self._leave_pool()
+            engine = self.linker.component.engine
+        if not engine.pooled and engine.alive > engine.config.on_demand:
+            raise Busy(f"{engine.config.on_demand} guests run in this process already", limit="on_demand")
         address = self.address
         future = _ffi.instantiate_async(
             self.linker.address, self.context, self.linker.component.address, address + _INSTANCE, address + _ERROR
@@ -235,17 +242,22 @@ class Instance:
         text = _ffi.take_message(error)
         if self.linker.component.engine.pooled and _POOL_FULL.search(text):
             await self._leave_pool()
-            await self._begin()
+            await self.begin()
             return
-        raise self._trap(text, starting=True)
+        raise self._trap(text)
 
     async def _leave_pool(self) -> None:
         linker = await self.linker.on_demand()
-        del LIVE[self.context]
-        _ffi.store_delete(self._store)
+        self._drop()
         self.linker = linker
         self.turn_to(linker.exports[self.export.function.key])
         self._open()
+
+    def _drop(self) -> None:
+        store, self._store = self._store, 0
+        self.linker.component.engine.alive -= 1
+        del LIVE[self.context]
+        _ffi.store_delete(store)
 
     def turn_to(self, export: Export) -> None:
         """The next call is one of `export`."""
@@ -428,15 +440,15 @@ class Instance:
             self.pending = None
         waiting.discard(self.context)
 
-    def _trap(self, text: str, *, starting: bool = False) -> BaseException:
+    def _trap(self, text: str) -> BaseException:
         if self.failure is not None:
             title, cause = self.failure
             trap = trap_of(self, title, cause, text)
             if trap is not cause:
                 trap.__cause__ = cause
             return trap
-        if starting and _NO_ROOM.search(text):
-            return Busy(f"there is no room for another instance: {text.splitlines()[0]}")
+        if _NO_ROOM.search(text):  # the engine's words, for an instance's memory or a guest's stack
+            return Busy(f"this machine has no room for another guest: {text.splitlines()[-1].strip()}")
         return trap_of(self, None, None, text)
 
     def _overdue(self) -> LatticeError:
@@ -456,11 +468,9 @@ class Instance:
 
     def close(self) -> None:
         """Drop the store, and every resource the guest still had. The second time does nothing."""
-        store, self._store = self._store, 0
-        if not store:
+        if not self._store:
             return
-        del LIVE[self.context]
-        _ffi.store_delete(store)
+        self._drop()
         try:
             if self._table:
                 lent = self._lent or ()

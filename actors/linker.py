@@ -6,6 +6,7 @@ shadows exactly. All callbacks find their instance by the store's context, so on
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NoReturn
@@ -34,7 +35,7 @@ class Linker:
     def __init__(self, component: Component, served: Mapping[str, HostInterface] = SERVED) -> None:
         self.component = component
         self._served_by_host = served
-        self._overflow: Linker | None = None
+        self._overflow: asyncio.Task[Linker] | None = None
         refuse_unlinkable(component, served)
         self._numbers = _host_types(component, served)
         self.codecs = Codecs(self._numbers)
@@ -55,10 +56,15 @@ class Linker:
     async def on_demand(self) -> Linker:
         """The same for instances outside of the engine's pool: made when the pool is full for the first time."""
         if self._overflow is None:
-            component = await self.component.on_demand()
-            if self._overflow is None:  # others may have waited for it as well
-                self._overflow = Linker(component, self._served_by_host)
-        return self._overflow
+            self._overflow = asyncio.create_task(self._beside(), name="link beside the pool")
+        return await asyncio.shield(self._overflow)
+
+    async def _beside(self) -> Linker:
+        try:
+            return Linker(await self.component.on_demand(), self._served_by_host)
+        except BaseException:
+            self._overflow = None
+            raise
 
     def __del__(self) -> None:
         if address := getattr(self, "address", 0):

@@ -331,6 +331,23 @@ async def test_calls_that_find_the_pool_full_run_outside_of_it(small_pool: Engin
     assert await actor.handle(call("run")) == 1
 
 
+async def test_what_fits_neither_in_the_pool_nor_beside_it_is_busy(tmp_path: Path) -> None:
+    for pool in (0, 1):
+        engine = Engine(EngineConfig(pool=pool, on_demand=2, cache=tmp_path))
+        actor = Actor(EntityId("subject"), await engine.load(ENTER.encode()))
+        Door.gate.clear()
+        Door.inside = 0
+        room = 2 + (1 if engine.pooled else 0)
+        calls = [asyncio.create_task(actor.handle(call("run"))) for _ in range(room)]
+        await until_inside(room)
+        with pytest.raises(Busy, match="2 guests run in this process already"):
+            await actor.handle(call("run"))
+        Door.gate.set()
+        assert await asyncio.gather(*calls) == [1] * room
+        assert await actor.handle(call("run")) == 1
+        engine.close()
+
+
 async def test_a_spinning_guest_outside_of_the_pool_is_preempted_as_well(small_pool: Engine) -> None:
     enter = Actor(EntityId("subject"), await small_pool.load(ENTER.encode()))
     calls = [asyncio.create_task(enter.handle(call("run"))) for _ in range(2)]
