@@ -21,6 +21,9 @@ Names map by kebab-case to snake_case (a trailing `_` is dropped when the WIT na
 A plain function is bound as a synchronous import (cheap); an `async def` may wait. A function whose WIT result is a
 `result` returns the ok value or raises WitError(payload). Any other exception traps the guest and is kept as the
 trap's cause. `dropped()` of a resource runs when the guest drops its own handle, or when the instance ends.
+
+Every public method of a resource can be called by guests: who writes a component's imports need not read our WIT. What
+only the host may call begins with an underscore, or is marked `@internal`.
 """
 
 from __future__ import annotations
@@ -33,6 +36,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 _numbers = itertools.count(1)
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+_INTERNAL: set[str] = set()
+"""Qualified names of methods that guests do not reach."""
 
 
 class Resource:
@@ -82,12 +88,24 @@ class HostInterface:
         return _own(resource, "new" if kind == "constructor" else snake(method))
 
 
+def _qualified(function: object) -> str:
+    return f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', '')}"
+
+
+def internal(method: _Method) -> _Method:
+    """Not a function of the WIT: guests do not reach it."""
+    _INTERNAL.add(_qualified(method))
+    return method
+
+
 def _own(cls: type, name: str) -> Callable[..., Any] | None:
     found = inspect.getattr_static(cls, name, None)
-    if found is None:
+    if found is None or name == "dropped":
         return None
     function = getattr(cls, name)
-    return function if callable(function) else None
+    if not callable(function) or _qualified(function) in _INTERNAL:
+        return None
+    return function  # type: ignore[no-any-return]
 
 
 _Class = TypeVar("_Class", bound=type)

@@ -23,7 +23,7 @@ import asyncio
 from collections.abc import Callable
 
 from actors.guest import Buffered, Guest
-from actors.host_api import Resource, serves
+from actors.host_api import Resource, internal, serves
 from actors.limits import COPIED
 from actors.wasi.denials import denied, link_grant
 from actors.wasi.io import InputStream, IoError, OutputStream
@@ -110,6 +110,7 @@ class OutgoingValue(Resource, interface="wasi:blobstore/types", name="outgoing-v
         if this._sending is not None:
             await this._sending
 
+    @internal
     async def send(self, id: dict[str, str]) -> None:
         """Begin to store it as `id`: once. Raises WitError when that fails at once, as it does without a link."""
         if self._sending is not None:
@@ -135,6 +136,7 @@ class OutgoingValue(Resource, interface="wasi:blobstore/types", name="outgoing-v
 
     # -- the sink
 
+    @internal
     def room(self) -> int:
         if self._bytes.reader_gone:
             raise WitError({"last-operation-failed": IoError(self._why())})
@@ -155,12 +157,14 @@ class OutgoingValue(Resource, interface="wasi:blobstore/types", name="outgoing-v
         said = error.payload if isinstance(error, WitError) else error
         return str(said) if said else "the store reads no more"
 
+    @internal
     def take(self, data: bytes) -> None:
         try:
             self._bytes.write_now(data)
         except StreamClosed:
             raise WitError({"last-operation-failed": IoError(self._why())}) from None
 
+    @internal
     def watch(self, waiter: asyncio.Future[None]) -> Callable[[], object]:
         return self._bytes.watch(waiter)
 
@@ -280,6 +284,7 @@ class Container(Resource, interface="wasi:blobstore/container", name="container"
         self._guest = guest
         self._name = name
 
+    @internal
     async def ask(self, function: Function, *args: Value) -> Value:
         """A function that takes the container's name first."""
         return await _ask(self._guest, function, self._name, *args)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from actors.guest import Buffered, Guest
-from actors.host_api import Resource, serves
+from actors.host_api import Resource, internal, serves
 from actors.wasi.io import InputStream, IoError, OutputStream, Pollable, wake
 from lattice import Body, ByteStream, DeadlineExceeded, EntityId, LimitExceeded, Trap, Value, WitError
 from lattice.http import Headers, Request, Response
@@ -322,11 +322,13 @@ class OutgoingBody(Resource, interface="wasi:http/types", name="outgoing-body"):
 
     # -- the sink
 
+    @internal
     def room(self) -> int:
         if self.bytes_.reader_gone:
             raise WitError("closed")
         return self.bytes_.room()
 
+    @internal
     def take(self, data: bytes) -> None:
         self._written += len(data)
         if self._expected is not None and self._written > self._expected:
@@ -391,10 +393,12 @@ class OutgoingResponse(Resource, interface="wasi:http/types", name="outgoing-res
         self._body = OutgoingBody(self._guest, self._headers, "HTTP-response-body-size")
         return self._body
 
+    @internal
     def complete(self) -> bool:
         """All of the body is there."""
         return self._body is None or self._body.bytes_.complete
 
+    @internal
     def value(self) -> Response:
         """The response as it travels; the body of one that wrote none is empty, of a complete one bytes."""
         body: Body = b"" if self._body is None else self._body.bytes_
@@ -525,6 +529,7 @@ class OutgoingRequest(Resource, interface="wasi:http/types", name="outgoing-requ
     def headers(self) -> Fields:
         return Fields(self._headers, mutable=False)
 
+    @internal
     def value(self) -> Request:
         """The request as it travels. A body that was taken is a stream: the guest may still write."""
         method, scheme = self._method, self._scheme

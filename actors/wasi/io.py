@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
 from actors.guest import Guest, Output
-from actors.host_api import Resource, serves
+from actors.host_api import Resource, internal, serves
 from lattice import Trap, Value, WitError
 from lattice.streams import CHUNK, StreamClosed
 
@@ -37,6 +37,7 @@ class IoError(Resource, interface="wasi:io/error", name="error"):
         self.error_code = error_code
 
     @classmethod
+    @internal
     def of(cls, closed: StreamClosed) -> IoError:
         return cls(str(closed))
 
@@ -162,10 +163,12 @@ class InputStream(Resource, interface="wasi:io/streams", name="input-stream"):
     def subscribe(self) -> Pollable:
         return Pollable(self.readable, self._source.watch)
 
+    @internal
     def readable(self) -> bool:
         """A read would not wait."""
         return self._over or self._source.readable()
 
+    @internal
     async def arrival(self) -> None:
         """Wait until a read would not wait."""
         while not self.readable():
@@ -224,6 +227,7 @@ class OutputStream(Resource, interface="wasi:io/streams", name="output-stream"):
     def subscribe(self) -> Pollable:
         return Pollable(self.writable, self._sink.watch)
 
+    @internal
     def writable(self) -> bool:
         """A `check-write` would permit something, or fail."""
         try:

@@ -7,7 +7,7 @@ before the guest is.
 from __future__ import annotations
 
 from actors.guest import Guest
-from actors.host_api import Resource, serves
+from actors.host_api import Resource, internal, serves
 from actors.secrets import SecretValue
 from lattice import Value, WitError
 
@@ -21,6 +21,7 @@ class Secret(Resource, interface="wasmcloud:secrets/store", name="secret"):
         self.name = name
         self._value = value
 
+    @internal
     def revealed(self) -> Value:
         """A `secret-value`."""
         return {"string": self._value} if isinstance(self._value, str) else {"bytes": self._value}

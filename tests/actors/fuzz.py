@@ -34,7 +34,7 @@ from lattice import BadInput, BadValue, EntityId, Invocation, LatticeError, WitE
 
 ME = EntityId("subject")
 LIMITS = Limits(execution=0.1, memory=2**24, concurrent=10)
-HELLO = Path(__file__).parents[2] / "benchmarks" / "hello_http.wat"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 TEXTS = [
     guests.COMPUTE,
@@ -48,7 +48,8 @@ TEXTS = [
     guests.echo("$person", {"color": '(enum "red" "green")', "person": '(record (field "a" $color) (field "b" u8))'}),
     guests.echo("$shape", {"shape": '(variant (case "a" f64) (case "b") (case "c" (tuple u32 string)))'}),
     guests.echo_beside("(result u8 (error string))"),
-    HELLO.read_text(),
+    (BENCHMARKS / "hello_http.wat").read_text(),
+    (BENCHMARKS / "echo_http.wat").read_text(),
 ]
 TOKEN = re.compile(r'"[^"]*"|[()]|[^\s()"]+')
 WORDS = [
@@ -143,6 +144,16 @@ GUESSES: list[Any] = [
 ]
 
 
+REQUEST = {
+    "method": "POST",
+    "path-with-query": "/",
+    "scheme": "http",
+    "authority": "localhost",
+    "headers": [("content-type", b"text/plain")],
+    "body": b"body",
+}
+
+
 async def attempt(engine: Engine, chance: random.Random, source: bytes) -> str:
     """Load it, and call all it exports with whatever fits, or does not."""
     try:
@@ -153,10 +164,12 @@ async def attempt(engine: Engine, chance: random.Random, source: bytes) -> str:
     for export in list(actor.exports.values())[:6]:
         for _ in range(2):
             arguments = [chance.choice(GUESSES) for _ in export.signature.params]
+            if export.adapter is not None:
+                arguments = [REQUEST]
             try:
+                await actor.handle(Invocation(ME, export.function, tuple(arguments)))
                 async with actor.session() as session:
                     await session.call(export.function, *arguments)
-                await actor.handle(Invocation(ME, export.function, tuple(arguments)))
                 outcome = "answered"
             except (LatticeError, WitError):
                 pass
