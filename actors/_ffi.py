@@ -63,23 +63,24 @@ def _bind(library: Any, name: str, result: Any, *arguments: Any) -> Callable[...
 
 
 _P = c_void_p
+"""For addresses, and for sizes and numbers as well: no type is converted faster, and all go in whole registers."""
 
 # -- stores
 
 store_new = _bind(_quick, "wasmtime_store_new", _P, _P, _P, _P)
 store_context = _bind(_quick, "wasmtime_store_context", _P, _P)
 store_delete = _bind(_waiting, "wasmtime_store_delete", None, _P)
-store_limiter = _bind(_quick, "wasmtime_store_limiter", None, _P, c_int64, c_int64, c_int64, c_int64, c_int64)
-set_epoch_deadline = _bind(_quick, "wasmtime_context_set_epoch_deadline", None, _P, c_uint64)
+store_limiter = _bind(_quick, "wasmtime_store_limiter", None, _P, _P, _P, _P, _P, _P)
+set_epoch_deadline = _bind(_quick, "wasmtime_context_set_epoch_deadline", None, _P, _P)
 # its return value is garbage: the C header says error, the function leaves the register alone
-yield_at_epoch = _bind(_quick, "wasmtime_context_epoch_deadline_async_yield_and_update", None, _P, c_uint64)
-set_fuel = _bind(_quick, "wasmtime_context_set_fuel", _P, _P, c_uint64)
+yield_at_epoch = _bind(_quick, "wasmtime_context_epoch_deadline_async_yield_and_update", None, _P, _P)
+set_fuel = _bind(_quick, "wasmtime_context_set_fuel", _P, _P, _P)
 increment_epoch = _bind(_quick, "wasmtime_engine_increment_epoch", None, _P)
 
 # -- calls: one live future per store; arguments, results and the error slot stay alive until it is deleted
 
 instantiate_async = _bind(_quick, "wasmtime_component_linker_instantiate_async", _P, _P, _P, _P, _P, _P)
-call_async = _bind(_quick, "wasmtime_component_func_call_async", _P, _P, _P, _P, c_size_t, _P, c_size_t, _P)
+call_async = _bind(_quick, "wasmtime_component_func_call_async", _P, _P, _P, _P, _P, _P, _P, _P)
 future_poll = _bind(_waiting, "wasmtime_call_future_poll", c_bool, _P)
 future_delete = _bind(_quick, "wasmtime_call_future_delete", None, _P)
 get_func = _bind(_quick, "wasmtime_component_instance_get_func", c_bool, _P, _P, _P, _P)
@@ -88,16 +89,16 @@ get_func = _bind(_quick, "wasmtime_component_instance_get_func", c_bool, _P, _P,
 
 val_new = _bind(_quick, "wasmtime_component_val_new", _P, _P)
 val_delete = _bind(_waiting, "wasmtime_component_val_delete", None, _P)
-list_new = _bind(_quick, "wasmtime_component_vallist_new_uninit", None, _P, c_size_t)
-tuple_new = _bind(_quick, "wasmtime_component_valtuple_new_uninit", None, _P, c_size_t)
-record_new = _bind(_quick, "wasmtime_component_valrecord_new_uninit", None, _P, c_size_t)
-flags_new = _bind(_quick, "wasmtime_component_valflags_new_uninit", None, _P, c_size_t)
-bytes_new = _bind(_quick, "wasm_byte_vec_new", None, _P, c_size_t, c_char_p)
+list_new = _bind(_quick, "wasmtime_component_vallist_new_uninit", None, _P, _P)
+tuple_new = _bind(_quick, "wasmtime_component_valtuple_new_uninit", None, _P, _P)
+record_new = _bind(_quick, "wasmtime_component_valrecord_new_uninit", None, _P, _P)
+flags_new = _bind(_quick, "wasmtime_component_valflags_new_uninit", None, _P, _P)
+bytes_new = _bind(_quick, "wasm_byte_vec_new", None, _P, _P, c_char_p)
 bytes_delete = _bind(_quick, "wasm_byte_vec_delete", None, _P)
 
 # -- resources of the host
 
-resource_new = _bind(_quick, "wasmtime_component_resource_host_new", _P, c_bool, c_uint32, c_uint32)
+resource_new = _bind(_quick, "wasmtime_component_resource_host_new", _P, _P, _P, _P)
 resource_delete = _bind(_quick, "wasmtime_component_resource_host_delete", None, _P)
 resource_rep = _bind(_quick, "wasmtime_component_resource_host_rep", c_uint32, _P)
 resource_owned = _bind(_quick, "wasmtime_component_resource_host_owned", c_bool, _P)
@@ -105,7 +106,7 @@ resource_to_any = _bind(_quick, "wasmtime_component_resource_host_to_any", _P, _
 resource_from_any = _bind(_quick, "wasmtime_component_resource_any_to_host", _P, _P, _P, _P)
 any_clone = _bind(_quick, "wasmtime_component_resource_any_clone", _P, _P)
 any_delete = _bind(_quick, "wasmtime_component_resource_any_delete", None, _P)
-resource_type_new = _bind(_quick, "wasmtime_component_resource_type_new_host", _P, c_uint32)
+resource_type_new = _bind(_quick, "wasmtime_component_resource_type_new_host", _P, _P)
 resource_type_delete = _bind(_quick, "wasmtime_component_resource_type_delete", None, _P)
 
 # -- linkers
@@ -114,14 +115,10 @@ linker_new = _bind(_quick, "wasmtime_component_linker_new", _P, _P)
 linker_delete = _bind(_quick, "wasmtime_component_linker_delete", None, _P)
 linker_root = _bind(_quick, "wasmtime_component_linker_root", _P, _P)
 scope_delete = _bind(_quick, "wasmtime_component_linker_instance_delete", None, _P)
-_add_instance = _bind(_quick, "wasmtime_component_linker_instance_add_instance", _P, _P, c_char_p, c_size_t, _P)
-_add_func = _bind(_quick, "wasmtime_component_linker_instance_add_func", _P, _P, c_char_p, c_size_t, _P, _P, _P)
-_add_func_async = _bind(
-    _quick, "wasmtime_component_linker_instance_add_func_async", _P, _P, c_char_p, c_size_t, _P, _P, _P
-)
-_add_resource = _bind(
-    _quick, "wasmtime_component_linker_instance_add_resource", _P, _P, c_char_p, c_size_t, _P, _P, _P, _P
-)
+_add_instance = _bind(_quick, "wasmtime_component_linker_instance_add_instance", _P, _P, c_char_p, _P, _P)
+_add_func = _bind(_quick, "wasmtime_component_linker_instance_add_func", _P, _P, c_char_p, _P, _P, _P, _P)
+_add_func_async = _bind(_quick, "wasmtime_component_linker_instance_add_func_async", _P, _P, c_char_p, _P, _P, _P, _P)
+_add_resource = _bind(_quick, "wasmtime_component_linker_instance_add_resource", _P, _P, c_char_p, _P, _P, _P, _P, _P)
 
 # -- errors
 
@@ -230,7 +227,9 @@ NUMBER_AT: Final[dict[int, Callable[[int], Any]]] = {
     F64: c_double.from_address,
 }
 
-string_at = ctypes.string_at
+_decode: Any = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, c_char_p)(
+    ("PyUnicode_DecodeUTF8", ctypes.pythonapi)
+)
 memset = ctypes.memset
 memmove = ctypes.memmove
 
@@ -238,6 +237,12 @@ _memoryview: Any = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_
     ("PyMemoryView_FromMemory", ctypes.pythonapi)
 )
 _READ, _WRITE = 0x100, 0x200
+
+
+def text_at(address: int, size: int, errors: bytes | None = None) -> str:
+    """The UTF-8 text of `size` bytes there. What a guest hands over is valid: wasmtime has looked."""
+    text: str = _decode(address, size, errors)
+    return text
 
 
 class Words(ctypes.Structure):
@@ -337,7 +342,7 @@ def take_message(error: int) -> str:
     """The text of a C error, which is freed."""
     vector = Words()
     _error_message(error, ctypes.addressof(vector))
-    text = string_at(vector.data, vector.size).decode(errors="replace") if vector.size else ""
+    text = text_at(vector.data, vector.size, b"replace") if vector.size else ""
     bytes_delete(ctypes.addressof(vector))
     _error_delete(error)
     return text
@@ -384,29 +389,26 @@ def add_resource(scope: int, name: str, number: int, destructor: Any) -> None:
         resource_type_delete(resource)
 
 
-_slot_type = c_void_p
-
-
-def rep_of(context: int, any_resource: int) -> int:
-    """The number the host gave a resource. Raises ValueError for a resource that is the guest's own."""
-    slot = _slot_type()
-    error = resource_from_any(context, any_resource, ctypes.addressof(slot))
+def rep_of(context: int, address: int) -> int:
+    """The number the host gave the resource in this value. Raises ValueError for a resource that is the guest's own."""
+    slot = word_at(address + 16)  # no resource's value needs that much room
+    error = resource_from_any(context, word_at(address + 8).value, address + 16)
     if error:
         raise ValueError(take_message(error))
-    rep: int = resource_rep(slot.value)
-    resource_delete(slot.value)
+    resource = slot.value
+    rep: int = resource_rep(resource)
+    resource_delete(resource)
     return rep
 
 
-def any_resource(context: int, owned: bool, rep: int, number: int) -> int:
-    """A handle to the host's resource `rep` of host type `number`, as a value's payload."""
-    slot = _slot_type()
+def write_resource(context: int, address: int, owned: bool, rep: int, number: int) -> None:
+    """Make this value a handle to the host's resource `rep` of host type `number`."""
     resource = resource_new(owned, rep, number)
-    error = resource_to_any(context, resource, ctypes.addressof(slot))
+    error = resource_to_any(context, resource, address + 8)
     resource_delete(resource)
     if error:
         raise ValueError(take_message(error))
-    return slot.value or 0
+    byte_at(address).value = RESOURCE
 
 
 def is_async(function: components.FuncType) -> bool:

@@ -13,7 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from actors import _ffi, types
-from actors._ffi import ENTRY, VAL, bool_at, box, byte_at, char_at, string_at, vector_at, word_at
+from actors._ffi import (
+    ENTRY,
+    VAL,
+    bool_at,
+    box,
+    byte_at,
+    char_at,
+    rep_of,
+    text_at,
+    vector_at,
+    word_at,
+    write_resource,
+)
 from actors.host_api import Resource
 from lattice.errors import WitError
 
@@ -173,7 +185,7 @@ def _lower_char(address: int, value: Any, _: Holder) -> None:
 def _read_text(address: int) -> str:
     vector = vector_at(address)
     size = vector.size
-    return string_at(vector.data, size).decode() if size else ""
+    return text_at(vector.data, size) if size else ""
 
 
 def _write_text(address: int, raw: bytes) -> None:
@@ -183,7 +195,7 @@ def _write_text(address: int, raw: bytes) -> None:
 def _lift_string(address: int, _: Holder) -> str:
     vector = vector_at(address + 8)
     size = vector.size
-    return string_at(vector.data, size).decode() if size else ""
+    return text_at(vector.data, size) if size else ""
 
 
 def _lower_string(address: int, value: Any, _: Holder) -> None:
@@ -465,11 +477,11 @@ def _sides(kind: types.Result, build: Callable[[types.Type], Codec]) -> tuple[Co
 
 
 def _lower_side(address: int, codec: Codec | None, ok: bool, payload: Any, holder: Holder) -> None:
+    inner = 0 if codec is None else box()
     bool_at(address + 8).value = ok
-    word_at(address + 16).value = 0
+    word_at(address + 16).value = inner
     byte_at(address).value = _ffi.RESULT
     if codec is not None:
-        inner = word_at(address + 16).value = box()
         codec.lower(inner, payload, holder)
     elif payload is not None:
         raise Misfit(f"this side of the result has no payload, but {_shown(payload)} was given")
@@ -507,17 +519,15 @@ def _handle(kind: types.Handle, number: int) -> Codec:
     owned = kind.owned
 
     def lift_own(address: int, holder: Holder) -> Resource:
-        return holder.taken(_ffi.rep_of(holder.context, word_at(address + 8).value))
+        return holder.taken(rep_of(holder.context, address))
 
     def lift_borrow(address: int, holder: Holder) -> Resource:
-        return holder.borrowed(_ffi.rep_of(holder.context, word_at(address + 8).value))
+        return holder.borrowed(rep_of(holder.context, address))
 
     def lower(address: int, value: Any, holder: Holder) -> None:
         if not isinstance(value, Resource) or value.wit_type != number:
             raise Misfit(f"{_shown(value)} is not a {name} of {kind.resource.interface}")
-        rep = holder.push(value, lent=not owned)
-        word_at(address + 8).value = _ffi.any_resource(holder.context, owned, rep, number)
-        byte_at(address).value = _ffi.RESOURCE
+        write_resource(holder.context, address, owned, holder.push(value, lent=not owned), number)
 
     return Codec(lift_own if owned else lift_borrow, lower)
 

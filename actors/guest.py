@@ -10,7 +10,7 @@ from actors.grants import NOTHING, Grants
 from actors.limits import Limits, exceeded, size_text
 from actors.secrets import NONE, Secrets, SecretValue
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
-from lattice.errors import NotLinked
+from lattice.errors import LimitExceeded, NotLinked
 from lattice.names import DEFAULT_LINK
 from lattice.streams import Budget
 
@@ -89,8 +89,12 @@ class Buffered(Budget):
 
     def __init__(self, guest: Guest) -> None:
         actor, most = guest.actor, guest.limits.buffered
-        what = f"wrote more than {size_text(most)} into streams that nobody read"
-        super().__init__(most, lambda: exceeded(actor, "buffered", most, what))
+
+        def error() -> LimitExceeded:
+            what = f"wrote more than {size_text(most)} into streams that nobody read"
+            return exceeded(actor, "buffered", most, what)
+
+        super().__init__(most, error)
 
 
 class Guest:

@@ -200,13 +200,16 @@ def _stub(sentence: str) -> HostFunction:
 def _sync_callback(title: str, function: HostFunction, lifts: list[tuple[int, Lift]], answer: Answer) -> Any:
     lower, lower_error = answer.lower, answer.error
 
+    def refuse(error: WitError, results: int, instance: Instance) -> None:
+        if lower_error is None:
+            raise Trap(f"{title} raised WitError, but its WIT type has no `result`") from error
+        lower_error(results, error.payload, instance)
+
     def run(instance: Instance, values: list[Any], results: int) -> None:
         try:
             lower(results, function(instance, *values), instance)
         except WitError as error:
-            if lower_error is None:
-                raise Trap(f"{title} raised WitError, but its WIT type has no `result`") from error
-            lower_error(results, error.payload, instance)
+            refuse(error, results, instance)
 
     def call(_data: int, context: int, _type: int, arguments: int, _count: int, results: int, _one: int) -> int | None:
         instance = LIVE[context]
@@ -214,8 +217,11 @@ def _sync_callback(title: str, function: HostFunction, lifts: list[tuple[int, Li
             values = [lift(arguments + offset, instance) for offset, lift in lifts]
             if instance.off_loop:
                 instance.on_loop(lambda: run(instance, values, results))
-            else:
-                run(instance, values, results)
+                return None
+            try:
+                lower(results, function(instance, *values), instance)
+            except WitError as error:
+                refuse(error, results, instance)
         except BaseException as error:
             instance.failure = (title, error)
             return new_error(title)
