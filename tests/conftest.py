@@ -10,11 +10,28 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from servers import Broker
 
 from lattice.nats_transport import NatsTransport, connect
 
 _numbers = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def logs_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a test (or a command it runs in this process) configures of structlog ends with it.
+
+    A logger that was cached would keep its configuration for ever, and captured logs would stay empty.
+    """
+    configure = structlog.configure
+
+    def uncached(**settings: object) -> None:
+        configure(**{**settings, "cache_logger_on_first_use": False})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(structlog, "configure", uncached)
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,15 @@ import re
 from pathlib import Path as FilePath
 from urllib.parse import unquote, urlsplit
 
-BUILTINS = ("http-client", "http-server", "keyvalue-memory", "keyvalue-nats", "keyvalue-redis", "messaging-nats")
+BUILTINS = (
+    "blobstore-fs",
+    "http-client",
+    "http-server",
+    "keyvalue-memory",
+    "keyvalue-nats",
+    "keyvalue-redis",
+    "messaging-nats",
+)
 """The providers that hosts bring along, by name: a copy of what `providers/load.py` knows."""
 
 ALIASES = {
