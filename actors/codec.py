@@ -372,7 +372,7 @@ def _flags(kind: types.Flags) -> Codec:
         if not isinstance(value, (list, tuple, set, frozenset)):
             raise _misfit(value, kind)
         for name in value:
-            if name not in raw:
+            if not isinstance(name, str) or name not in raw:
                 raise Misfit(f"no flag {_shown(name)}; there are {', '.join(raw)}")
         names = [name for name in raw if name in value]
         _ffi.flags_new(address + 8, len(names))

@@ -124,6 +124,7 @@ WRONG = [
     ("$shape", SHAPE, [{"circle": 1.0, "nothing": None}], "is not a variant"),
     ("$rights", RIGHTS, [["fly"]], "x[0]: no flag 'fly'; there are read, write, own-it"),
     ("$rights", RIGHTS, ["read"], "x[0]: 'read' (str) is not a flags"),
+    ("$rights", RIGHTS, [[set()]], "x[0]: no flag set(); there are read, write, own-it"),
     ("(option (option u8))", {}, [3], "give None or [inner]"),
     ("(result u8)", {}, [{"ok": "a"}], "x[0].ok: 'a' (str) is not a u8"),
     ("(result u8)", {}, [3], "x[0]: 3 is not a result"),
