@@ -15,6 +15,7 @@ import structlog
 
 from lattice import LatticeError, read_json
 from lattice.transport import Message
+from wadm.claims import clashes
 from wadm.desired import desired_from
 from wadm.manifest import Manifest
 from wadm.resolve import relative_images
@@ -205,15 +206,12 @@ class Api:
         manifest = stored.manifest(version)
         if manifest is None:
             raise Refusal(f"Version '{version}' of application '{name}' cannot be read any more")
-        mine = {w.id for w in desired_from(manifest).wanted}
-        for other, deployed in sorted(others.items()):
-            if deployed is None:
-                continue
-            for taken in sorted(w.id for w in desired_from(deployed).wanted):
-                if taken in mine:
-                    raise Refusal(
-                        f"Component identifier '{taken}' is already deployed in a different application '{other}'."
-                    )
+        deployed = {other: m for other, m in others.items() if m is not None}
+        shared = {other: m for other, m in deployed.items() if m.shared}
+        wants = [desired_from(m, shared=shared) for _, m in sorted(deployed.items())]
+        taken = list(clashes(desired_from(manifest, shared=shared), wants))
+        if taken:
+            raise Refusal(" ".join(f"{reason.message} To mend it, {reason.fix}." for reason in taken))
         missing = await self.missing_shared(manifest)
         if missing:
             raise Refusal(

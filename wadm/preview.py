@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from wadm.changes import Change, changes
+from wadm.claims import clashes
 from wadm.desired import Desired, Kind, Leftovers, together
 from wadm.images import answered_by
 from wadm.observed import Observed
@@ -57,11 +58,13 @@ def preview(
 ) -> Preview:
     """Of changing one application from `old` (nothing, when it is not deployed) to `new`, next to `others`."""
     (app,) = new.apps
+    others = list(others)
     plan = reconcile(together([*others, new], leftovers), observed, {}, now)
     status = plan.apps[app]
     placement = tuple(_placement(c, observed) for c in status.components)
     stands = [(c.state, c.reason) for c in status.components] + [(s.state, s.reason) for s in status.links]
-    problems = dict.fromkeys(
+    problems = dict.fromkeys(clashes(new, others))
+    problems |= dict.fromkeys(
         reason
         for state, reason in stands
         if state in (State.BLOCKED, State.DEGRADED) and reason is not None and reason.code != UNDER_WAY

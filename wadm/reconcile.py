@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from lattice import EntityId, HostId
 from lattice.links import LinkDefinition
+from wadm import claims
 from wadm.commands import (
     Command,
     DeleteConfig,
@@ -39,7 +40,6 @@ from wadm.reasons import (
     NO_CONFIG,
     NO_FIT,
     NO_HOST,
-    OWNED,
     RETRYING,
     TOO_FEW,
     UNDER_WAY,
@@ -254,17 +254,9 @@ class _Round:
         link = wanted.link
         there = self.observed.links.get(link.source_id, ())
         for rival in self.links_by_source[_claim(link)]:
-            if rival.link.conflicts(link) and (rival.app, str(rival.link)) < (wanted.app, str(link)):
-                return _Standing(
-                    State.BLOCKED,
-                    Reason(
-                        IN_THE_WAY,
-                        f"Application {rival.app} links {', '.join(link.covers())} of {link.source_id} to "
-                        f"{rival.link.target}, and {wanted.app} wants {link.target}.",
-                        "give one of the two links another name",
-                    ),
-                )
-        if any(same_link(old, link) for old in there):
+            if claims.contradict(rival.link, link) and (rival.app, str(rival.link)) < (wanted.app, str(link)):
+                return _Standing(State.BLOCKED, claims.in_the_way(wanted, rival))
+        if any(claims.same_link(old, link) for old in there):
             return _READY
         needed = [configs[c] for c in (*link.source_config, *link.target_config) if c in configs]
         for standing in needed:
@@ -380,13 +372,10 @@ class _Round:
     # -- components and providers
 
     def claimed(self, id: EntityId, app: str, name: str, by: str) -> ComponentStatus:
-        reason = Reason(
-            OWNED,
-            f"Application {by} has a component with the id {id} already, and {app} wants the same id for {name}.",
-            f"give `{name}` another `id`, or undeploy {by}",
-        )
         wanted = self.ids[id]
-        return ComponentStatus(app, name, id, wanted.kind, wanted.image, State.BLOCKED, 0, 0, (), reason)
+        return ComponentStatus(
+            app, name, id, wanted.kind, wanted.image, State.BLOCKED, 0, 0, (), claims.owned(id, app, name, by)
+        )
 
     def component(
         self, wanted: Wanted, configs: Mapping[str, _Standing], links: Mapping[str, _Standing]
@@ -577,15 +566,6 @@ class _Round:
 def _claim(link: LinkDefinition) -> tuple[str, ...]:
     """What two links must have in common to be in each other's way."""
     return (link.source_id, link.wit_namespace, link.wit_package, link.name)
-
-
-def same_link(old: LinkDefinition, new: LinkDefinition) -> bool:
-    """`old` does what `new` asks for; the order of interfaces does not matter."""
-    return (
-        old.replaces(new)
-        and set(old.interfaces) == set(new.interfaces)
-        and (old.source_config, old.target_config) == (new.source_config, new.target_config)
-    )
 
 
 def _sentence(text: str) -> str:

@@ -383,10 +383,13 @@ async def test_deploy_answers(world: World) -> None:
 async def test_two_apps_cannot_claim_one_id(world: World) -> None:
     await deploy(world, manifest_text("a", [component("x", id="same")]), "a")
     await world.ask("put", manifest_text("b", [component("y", id="same")]))
-    assert await world.ask("deploy.b") == {
-        "result": "error",
-        "message": "Component identifier 'same' is already deployed in a different application 'a'.",
-    }
+    answer = await world.ask("deploy.b")
+    assert answer["result"] == "error"
+    assert answer["message"].startswith(
+        "Component identifier 'same' is already deployed in a different application 'a', and 'b' wants it for y."
+    )
+    planned = await world.say("plan", {"app": "b"})
+    assert [p["code"] for p in planned["problems"]] == ["TRL-OWN-001"]
 
 
 async def test_undeploy_and_delete_answers(world: World) -> None:

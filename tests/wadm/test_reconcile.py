@@ -262,7 +262,7 @@ def test_two_apps_with_one_id_are_an_error_that_names_both(two: SimLattice) -> N
     status = plan.apps["b"].components[0]
     assert status.state is State.BLOCKED
     assert status.reason is not None and status.reason.code == "TRL-OWN-001"
-    assert "Application a " in status.reason.message and " b " in status.reason.message
+    assert "application 'a'" in status.reason.message and "'b'" in status.reason.message
 
 
 def test_a_link_moves_to_another_target(two: SimLattice) -> None:
