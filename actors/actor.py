@@ -13,6 +13,8 @@ from actors.guest import Guest, OnLine, nothing_linked
 from actors.instance import Instance
 from actors.limits import Limits
 from actors.linker import Linker
+from actors.reflection import EXPORTS
+from actors.reflection import encode as reflected
 from actors.secrets import NONE, Secrets, SecretValue
 from actors.session import Session
 from actors.stdio import Stdio
@@ -71,12 +73,15 @@ class Actor:
     async def handle(self, invocation: Invocation) -> Value:
         """Call the export that `invocation.function` names, whatever its version. A Handler.
 
-        Raises WitError when the guest answers `err`; UnknownFunction; BadValue for arguments that do not fit; Busy
-        when the line is full; DeadlineExceeded at the invocation's deadline or the execution limit, whichever is
-        first; Trap and LimitExceeded for what the guest does.
+        `actors.reflection.EXPORTS` is answered with what there is to call. Raises WitError when the guest answers
+        `err`; UnknownFunction; BadValue for arguments that do not fit; Busy when the line is full; DeadlineExceeded at
+        the invocation's deadline or the execution limit, whichever is first; Trap and LimitExceeded for what the guest
+        does.
         """
         export = self.exports.get(invocation.function.key)
         if export is None or export.resource is not None:
+            if invocation.function == EXPORTS:
+                return reflected(self.component.exports)
             raise self.unknown(invocation.function, export)
         now = time.monotonic()
         if invocation.deadline <= now:

@@ -1,7 +1,8 @@
 """Names: entities on a lattice, and functions of WIT interfaces.
 
 A function is written `namespace:package/interface@version#name`; the version may be missing, and where no `#` is
-present the last `.` separates the name (the way wasmCloud users write it).
+present the last `.` separates the name (the way wasmCloud users write it). A function of a component's world itself is
+`#name`.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Function:
 
     @classmethod
     def parse(cls, text: str) -> Function:
-        """From `ns:pkg/iface[@version]#name` or `ns:pkg/iface[@version].name`. Raises ValueError."""
+        """From `ns:pkg/iface[@version]#name`, `ns:pkg/iface[@version].name` or `#name`. Raises ValueError."""
         return _parse_function(text)
 
     def __str__(self) -> str:
@@ -83,6 +84,8 @@ def _parse_function(text: str) -> Function:
         slash = text.find("/")
         # dots of the version come before the one that starts the name: `a:b/c@0.2.0.get`
         place, sep, name = text.rpartition(".") if slash >= 0 else ("", "", text)
+    if sep == "#" and name and not place:
+        return Function("", name)
     if not sep or not name:
         raise ValueError(f"{text!r} is not a function name; expected namespace:package/interface[@version]#name")
     interface = Interface.parse(place)

@@ -312,18 +312,20 @@ def guest_failed(error: LatticeError) -> Failure:
     """A call that the guest did not answer, as people read it. What it printed has been shown by then."""
     from lattice import DeadlineExceeded, LimitExceeded
 
+    code = "TRL-CAL-003"
     frames: list[str] = []
     if "output" not in error.details:  # else it has said more itself than its frames would
         frames = [str(frame) for frame in error.details.get("backtrace", ())][:FRAMES_SHOWN]
     fix = ""
     if isinstance(error, DeadlineExceeded):
+        code = "TRL-CAL-005"
         fix = "--timeout SECONDS  gives it more"
     elif isinstance(error, LimitExceeded) and error.details.get("limit") == "memory":
         fix = "--memory SIZE  gives it more, such as --memory 1Gi"
     elif error.details.get("cause") == "not-linked":
         fix = "run it in an app with a link to who answers that:  trellis up"
     return failure(
-        "TRL-CAL-003",
+        code,
         error.message,
         why="\n       ".join(["it was here, innermost first:", *frames]) if frames else "",
         fix=fix,

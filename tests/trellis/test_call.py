@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from verbs import trellis
 
-from trellis.commands.call import call
+from trellis.commands.call import Asked, call
 from trellis.failures import Failure
 from trellis.local import Granted
 
@@ -27,13 +27,13 @@ def calculator(written: Written, cache: Path) -> Path:
 
 async def answer(capsys: pytest.CaptureFixture[str], file: Path, function: str, *texts: str, code: int = 0) -> str:
     """What a call prints: the last line, behind what is logged where nobody said how to."""
-    assert await call(file, function, texts, Granted(timeout=30)) == code
+    assert await call(file, Asked(function, texts), Granted(timeout=30)) == code
     return capsys.readouterr().out.splitlines()[-1]
 
 
 async def refused(file: Path, function: str, *texts: str, granted: Granted | None = None) -> Failure:
     with pytest.raises(Failure) as caught:
-        await call(file, function, texts, granted or Granted(timeout=30))
+        await call(file, Asked(function, texts), granted or Granted(timeout=30))
     return caught.value
 
 
@@ -137,7 +137,7 @@ async def test_a_call_that_takes_too_long_is_stopped(calculator: Path):
 
 async def test_raw_is_refused_for_what_is_neither_text_nor_bytes(calculator: Path):
     with pytest.raises(Failure, match="--raw is for text and bytes"):
-        await call(calculator, "half", ("1",), Granted(), raw=True)
+        await call(calculator, Asked("half", ("1",), raw=True), Granted())
 
 
 async def test_exports_that_need_more_than_json_name_their_own_verb(written: Written, cache: Path):
@@ -189,9 +189,9 @@ def test_a_lattice_is_never_imported(calculator: Path):
     code = (
         "import sys, asyncio\n"
         "from pathlib import Path\n"
-        "from trellis.commands.call import call\n"
+        "from trellis.commands.call import Asked, call\n"
         "from trellis.local import Granted\n"
-        f"asyncio.run(call(Path({str(calculator)!r}), 'half', ('1',), Granted()))\n"
+        f"asyncio.run(call(Path({str(calculator)!r}), Asked('half', ('1',)), Granted()))\n"
         "print([m for m in ('nats', 'ruamel.yaml', 'httptools', 'aiohttp') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from trellis.failures import NOT_CONVERGED, failure
-from trellis.local import Granted, alone, grant_options, guest_failed, run_locally, wasm_argument
+from trellis.local import Granted, alone, grant_options, guest_failed, run_locally
+from trellis.options import Where, lattice_options, output_option, where
 
 if TYPE_CHECKING:
+    from actors.types import InterfaceType
+    from lattice import EntityId, Handler
     from trellis.functions import Exported
+
+TIMEOUT = 30.0
 
 USE_INSTEAD = {
     "wasi:http/incoming-handler": "trellis serve {file}",
@@ -32,59 +39,134 @@ class Call(click.Command):
             raise click.UsageError(message, ctx) from None
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What to call, and how to print its answer."""
+
+    function: str
+    texts: tuple[str, ...] = ()
+    raw: bool = False
+    json: bool = False
+
+
 @click.command(cls=Call)
-@wasm_argument
+@click.argument("target", metavar="FILE.wasm|ACTOR")
 @click.argument("function", metavar="INTERFACE#FUNCTION")
 @click.argument("texts", metavar="[JSON]...", nargs=-1)
 @click.option("--raw", is_flag=True, help="Write a result of text or bytes as it is, not as JSON.")
-@grant_options(30)
-def command(file: Path, function: str, texts: tuple[str, ...], raw: bool, granted: Granted) -> int:
+@grant_options(TIMEOUT)
+@output_option
+@lattice_options
+def command(
+    target: str,
+    function: str,
+    texts: tuple[str, ...],
+    raw: bool,
+    granted: Granted,
+    output: str,
+    nats: str | None,
+    lattice: str | None,
+) -> int:
     """Call a function that a component exports, and print its result.
 
+    The component is a file, which runs alone here with what the options grant it, or an actor of the lattice (its id,
+    or its name in an app), which runs where it runs.
+
     Arguments and result are JSON: a record is an object, a variant a case's name or {"case": payload}, bytes are
-    {"$bytes": "base64"}. Write -- before arguments that begin with a minus sign.
+    {"$bytes": "base64"}. Write -- before arguments that begin with a minus sign. With -o json the result is
+    {"ok": ...} or {"err": ...}.
 
     \b
     trellis call add.wasm docs:adder/add@0.1.0#add 20 22
     trellis call text.wasm shout '"hello"' --raw
+    trellis call counter demo:counter/count#next --timeout 2
     """
-    return run_locally(call(file, function, texts, granted, raw=raw))
+    if raw and output == "json":
+        raise click.UsageError("--raw and -o json exclude each other")
+    asked = Asked(function, texts, raw, output == "json")
+    file = Path(target)
+    if file.is_file():
+        return run_locally(call(file, asked, granted))
+    if "/" in target or file.suffix in (".wasm", ".wat"):
+        raise failure("TRL-CLI-001", f"{target} is not a file", fix="trellis build, or look at its path")
+    if granted != Granted(timeout=granted.timeout):
+        raise failure(
+            "TRL-CLI-001",
+            f"`{target}` is no file here, and an actor of the lattice takes no grants from a call",
+            fix="leave out all but --timeout; what it may reach is said in its manifest",
+        )
+    from trellis.running import run
+
+    return run(call_actor(where(nats, lattice), target, asked, granted.timeout or TIMEOUT))
 
 
-async def call(file: Path, asked: str, texts: tuple[str, ...], granted: Granted, *, raw: bool = False) -> int:
-    """Call it and print what it answers; the exit code. Raises Failure or BadInput."""
-    from actors import types
-    from actors.json_values import dumps, to_json
-    from lattice import EntityId, Invocation, LatticeError, WitError
-    from trellis.functions import arguments, functions, named
+async def call(file: Path, asked: Asked, granted: Granted) -> int:
+    """Call it alone, here; the exit code. Raises Failure or BadInput."""
+    from lattice import LatticeError
 
     async with alone(file, granted) as actor:
-        function = named(asked, functions(actor.component.exports))
-        _refuse_other_verbs(file, function)
+        function = chosen(asked.function, actor.component.exports)
+        instead = USE_INSTEAD.get(function.interface.key)
+        if instead is not None:
+            raise failure("TRL-CAL-001", f"{function.title} has a verb of its own", fix=instead.format(file=file))
         if actor.exports[function.function.key].function.version != function.interface.version:
             raise failure("TRL-CAL-001", f"{function.title} cannot be called: another version of it is in the way")
-        values = arguments(function, texts)
-        result = function.signature.result
-        ok, err = (result.ok, result.err) if isinstance(result, types.Result) else (result, None)
-        if raw and ok not in (types.Primitive("string"), types.List(types.Primitive("u8"))):
-            returned = "nothing" if ok is None else types.text(ok)
-            raise failure("TRL-CLI-001", f"--raw is for text and bytes; {function.title} returns {returned}")
-        invocation = Invocation(EntityId(actor.id), function.function, tuple(values))
         try:
-            value = await actor.handle(invocation)
-        except WitError as error:
-            click.echo(dumps({"err": None if err is None else to_json(error.payload, err)}))
-            return NOT_CONVERGED
+            return await answered(actor.handle, actor.id, function, asked)
         except LatticeError as error:
             raise guest_failed(error) from error
-        if raw:
-            click.echo(value, nl=False)
-        else:
-            click.echo(dumps(None if ok is None else to_json(value, ok)))
+
+
+async def call_actor(place: Where, target: str, asked: Asked, seconds: float) -> int:
+    """Call it where it runs; the exit code. Raises Failure."""
+    from lattice import Invocation, LatticeError, Value
+    from trellis.calling import exports_of, not_answered
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        id, exports = await exports_of(lattice, target, seconds)
+        function = chosen(asked.function, exports)
+
+        async def handle(invocation: Invocation) -> Value:
+            return await lattice.invoke(invocation.within(seconds))
+
+        try:
+            return await answered(handle, id, function, asked)
+        except LatticeError as error:
+            raise not_answered(error, id) from error
+
+
+def chosen(text: str, exports: Iterable[InterfaceType]) -> Exported:
+    """The function that `text` means. Raises Failure."""
+    from trellis.functions import functions, named
+
+    return named(text, functions(exports))
+
+
+async def answered(handle: Handler, id: EntityId, function: Exported, asked: Asked) -> int:
+    """Call the function and print what it answers; the exit code.
+
+    Raises Failure for arguments that do not fit, and LatticeError when there is no answer.
+    """
+    from actors import types
+    from actors.json_values import dumps, to_json
+    from lattice import Invocation, WitError
+    from trellis.functions import arguments
+
+    values = arguments(function, asked.texts)
+    result = function.signature.result
+    ok, err = (result.ok, result.err) if isinstance(result, types.Result) else (result, None)
+    if asked.raw and ok not in (types.Primitive("string"), types.List(types.Primitive("u8"))):
+        returned = "nothing" if ok is None else types.text(ok)
+        raise failure("TRL-CLI-001", f"--raw is for text and bytes; {function.title} returns {returned}")
+    try:
+        value = await handle(Invocation(id, function.function, tuple(values)))
+    except WitError as error:
+        click.echo(dumps({"err": None if err is None else to_json(error.payload, err)}))
+        return NOT_CONVERGED
+    if asked.raw:
+        click.echo(value, nl=False)
+        return 0
+    data = None if ok is None else to_json(value, ok)
+    click.echo(dumps({"ok": data} if asked.json else data))
     return 0
-
-
-def _refuse_other_verbs(file: Path, function: Exported) -> None:
-    instead = USE_INSTEAD.get(function.interface.key)
-    if instead is not None:
-        raise failure("TRL-CAL-001", f"{function.title} has a verb of its own", fix=instead.format(file=file))
