@@ -56,19 +56,26 @@ class Actor:
         self.environment = environment
         self.arguments = arguments
         self.grants = grants
-        self.limits = limits = limits or Limits()
         self.on_line = on_line
         self.stdio = stdio
-        if limits.fuel is not None and not component.engine.config.fuel:
-            raise BadInput(
-                Finding("TRL-LIM-001", f'"{id}" has a limit of fuel, which this engine does not count', fix=_FUEL)
-            )
         self.linker = Linker(component)
         self.exports = self.linker.exports
+        self.limits = limits = limits or Limits()
         self.permits = Permits(limits.concurrent, limits.queue)
+        self.limit(limits)
         self.running: set[Instance] = set()
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def limit(self, limits: Limits) -> None:
+        """Calls from now on have these limits. Raises BadInput for those that the engine cannot keep."""
+        if limits.fuel is not None and not self.component.engine.config.fuel:
+            raise BadInput(
+                Finding("TRL-LIM-001", f'"{self.id}" has a limit of fuel, which this engine does not count', fix=_FUEL)
+            )
+        self.limits = limits
+        self.permits.queue = limits.queue
+        self.permits.resize(limits.concurrent)
 
     async def handle(self, invocation: Invocation) -> Value:
         """Call the export that `invocation.function` names, whatever its version. A Handler.

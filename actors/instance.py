@@ -139,7 +139,7 @@ class Instance:
         context = self.context = _ffi.store_context(store)
         LIVE[context] = self
         _ffi.store_limiter(
-            store, limits.memory, limits.table_elements, limits.instances, limits.tables, limits.memories
+            store, limits.memory, limits.table_elements, limits.core_instances, limits.tables, limits.memories
         )
         _ffi.set_epoch_deadline(context, 1)
         _ffi.yield_at_epoch(context, 1)

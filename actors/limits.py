@@ -29,7 +29,7 @@ class Limits:
     concurrent: int = 100  # invocations running at a time
     queue: int = 1024  # invocations waiting for their turn; more are Busy
     table_elements: int = 1_000_000
-    instances: int = 1_000  # core instances inside the component
+    core_instances: int = 1_000  # inside the component
     tables: int = 1_000
     memories: int = 100
     fuel: int | None = None  # Wasm instructions, roughly; needs an engine that counts them (`EngineConfig.fuel`)
@@ -87,7 +87,7 @@ def out_of_memory(trap: str, output: str) -> bool:
 
 
 _BREACHES = (
-    (re.compile("instance count too high"), "instances", "core instances"),
+    (re.compile("instance count too high"), "core_instances", "core instances"),
     (re.compile("memory count too high"), "memories", "memories"),
     (re.compile("table count too high"), "tables", "tables"),
     (re.compile("table minimum size of .* exceeds table limits"), "table_elements", "elements in a table"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from host.config import HostConfig
 from host.configs import Configs
 from host.egress import Egress
 from host.grants import granted, without_grants
+from host.limits import limited
 from host.links import Links
 from host.router import Local, Router
 from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError, traced
@@ -136,9 +137,9 @@ class Components:
         if request.config != running.config_names:
             running.actor.config, running.actor.grants = await self._values(running.id, request.config)
             running.config_names = list(request.config)
-        if request.count != running.count:
-            running.count = request.count
-            running.actor.permits.resize(self._instances(request.count))
+        if (request.count, request.component_limits) != (running.count, running.limits):
+            running.actor.limit(self._limits(request))
+            running.count, running.limits = request.count, request.component_limits
             log.info("component.scaled", component=running.id, instances=request.count)
         running.annotations = annotations
         return running.reference
@@ -231,7 +232,6 @@ class Components:
             limits=old.limits,
             on_line=old.on_line,
         )
-        new.permits.resize(old.permits.size)
         handler = traced(new.handle)
         running.actor = new
         running.serving.handler = handler
@@ -299,15 +299,8 @@ class Components:
         return self._config.max_instances if count == UNBOUNDED else count
 
     def _limits(self, request: ScaleComponent) -> Limits:
-        asked = request.component_limits or {}
-        memory = _number(asked, "max_memory_limit", self._config.max_memory)
-        # `max_execution_time` is in milliseconds, as v1 hosts take it
-        milliseconds = _number(asked, "max_execution_time", int(self._config.execution * 1000))
-        return Limits(
-            memory=min(memory, self._config.max_memory),
-            execution=min(milliseconds / 1000, self._config.execution),
-            concurrent=self._instances(request.count),
-        )
+        limits = limited(request.component_id, request.component_limits or {}, self._config.limits)
+        return replace(limits, concurrent=self._instances(request.count))
 
 
 def _load(actor: Actor) -> Callable[[], float]:
@@ -320,19 +313,6 @@ def _wrote(id: EntityId, invocation: Invocation | None, stream: str, line: str) 
     """A line that a guest printed, with the trace of the request it was printed for."""
     trace = "" if invocation is None else trace_id(invocation.trace)
     log.info("component.wrote", component=id, stream=stream, line=line, trace=trace)
-
-
-def _number(values: dict[str, str], key: str, default: int) -> int:
-    text = values.get(key)
-    if text is None:
-        return default
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number <= 0:
-        raise BadInput(Finding("TRL-LIM-001", f"{key} is {text!r}", why="it must be a whole number above zero"))
-    return number
 
 
 def failure(error: BaseException) -> str:

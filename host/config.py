@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from actors import Limits
 from host.grants import Allowed
 from host.images import ImageSettings
 from lattice.nats_transport import NatsOptions
@@ -23,12 +24,10 @@ class HostConfig:
     """Between two signs of life, beside the heartbeat."""
     health: float = 30.0
     """Between two health checks of a provider."""
-    execution: float = 30.0
-    """For one invocation of a component, unless its limits say less."""
     grace: float = 10.0
     """For work in hand when the host stops."""
-    max_memory: int = 256 * 1024 * 1024
-    """Bytes of linear memory per instance, and the ceiling for what a component's limits may ask."""
+    limits: Limits = field(default_factory=Limits)
+    """Of each component; its manifest can lower them. With one of fuel, guests' instructions are counted."""
     allowed: Allowed = field(default_factory=Allowed)
     """What components may be granted beyond their links; nothing, unless the host is started with more."""
     images: ImageSettings = field(default_factory=ImageSettings)

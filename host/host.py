@@ -76,7 +76,7 @@ class Host:
         return self
 
     async def _join(self) -> None:
-        self.engine = Engine(EngineConfig())
+        self.engine = Engine(EngineConfig(fuel=self.config.limits.fuel is not None))
         self.configs = Configs(await self.lattice.config_data())
         self.links = Links(await self.lattice.lattice_data(), self.configs)
         self.directory = Directory(self.id)

@@ -109,6 +109,19 @@ class Inventory(Wire):
 
 # -- requests
 
+LIMIT_KEYS = {
+    "memory": "max_memory_limit",  # bytes; this one and the next as v1 hosts take them
+    "time": "max_execution_time",  # milliseconds
+    **{
+        name: f"max_{name}"
+        for name in (
+            *("fuel", "handles", "buffered", "output", "queue"),
+            *("memories", "tables", "table_elements", "core_instances"),
+        )
+    },
+}
+"""How `component_limits` has each limit of a component: whole numbers above zero, as text."""
+
 
 class ScaleComponent(Wire):
     """`component.scale.{host}`: run `count` instances at a time at most; 0 stops it."""

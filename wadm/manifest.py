@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from lattice.control import LIMIT_KEYS
+
 API_VERSION = "core.oam.dev/v1beta1"
 KIND = "Application"
 VERSION = "version"
@@ -118,6 +120,13 @@ def _milliseconds(value: Any) -> int:
     return found
 
 
+def _count(value: Any) -> int:
+    """`1000`."""
+    if isinstance(value, bool) or not isinstance(value, (str, int)) or not re.fullmatch(r"[1-9]\d*", str(value)):
+        raise PydanticCustomError("count", "`{given}` is not a whole number above zero", {"given": value})
+    return int(value)
+
+
 Size = Annotated[
     int,
     BeforeValidator(_bytes),
@@ -130,16 +139,31 @@ Span = Annotated[
 ]
 
 
+Count = Annotated[
+    int,
+    BeforeValidator(_count),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": "^[1-9][0-9]*$", "minimum": 1}),
+]
+
+
 class Limits(Strict):
-    """Of each instance of a component. `memory` in bytes, `time` of one invocation in milliseconds, when given."""
+    """Of each invocation of a component; one that is missing is the host's. Sizes in bytes, `time` in milliseconds."""
 
     memory: Size | None = None
     time: Span | None = None
+    fuel: Count | None = None
+    handles: Count | None = None
+    buffered: Size | None = None
+    output: Size | None = None
+    queue: Count | None = None
+    memories: Count | None = None
+    tables: Count | None = None
+    table_elements: Count | None = None
+    core_instances: Count | None = None
 
     def on_the_wire(self) -> dict[str, str]:
         """`component_limits` of the control interface."""
-        known = {"max_memory_limit": self.memory, "max_execution_time": self.time}
-        return {key: str(value) for key, value in known.items() if value is not None}
+        return {LIMIT_KEYS[name]: str(value) for name, value in self.model_dump(exclude_none=True).items()}
 
 
 class Properties(Strict):

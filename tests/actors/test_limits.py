@@ -27,7 +27,7 @@ def component(core: str, *, instances: int = 1, body: str = "") -> str:
 
 
 BREACHES = [
-    ("instances", 2, component("", instances=3), "needed more than its limit of 2 core instances in run"),
+    ("core_instances", 2, component("", instances=3), "needed more than its limit of 2 core instances in run"),
     ("memories", 2, component("(memory 1)", instances=3), "needed more than its limit of 2 memories in run"),
     ("tables", 2, component("(table 1 funcref)", instances=3), "needed more than its limit of 2 tables in run"),
     ("table_elements", 10, component("(table 11 funcref)"), "needed more than its limit of 10 elements in a table"),

@@ -9,9 +9,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from actors import Limits
 from host import Host, HostConfig
 from lattice import EntityId, Function, Invocation, WitError, events
-from lattice.errors import DeadlineExceeded, NotLinked, Trap, Unreachable
+from lattice.errors import DeadlineExceeded, LimitExceeded, NotLinked, Trap, Unreachable
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, connect
 
@@ -181,6 +182,22 @@ async def test_a_spinning_guest_ends_at_its_deadline_and_its_neighbours_do_not_n
         await spin
     with pytest.raises(Trap, match="unreachable"):
         await world.call("adder", Function.parse("demo:math/ops#crash"))
+
+
+async def test_a_component_has_the_limits_it_was_scaled_with_until_it_is_scaled_with_others(world):
+    host = await world.host(limits=Limits(fuel=10**8))
+    adder = world.wasm("adder", ADDER)
+    spin = Function.parse("demo:math/ops#spin")
+    for asked, amount in (({"max_fuel": "20000"}, 20000), ({"max_fuel": "10000"}, 10000), (None, 10**8)):
+        await world.scale(host, "adder", adder, component_limits=asked)
+        with pytest.raises(LimitExceeded, match=f"its limit of {amount} units of fuel") as caught:
+            await world.call("adder", spin)
+        assert (caught.value.details["limit"], caught.value.details["amount"]) == ("fuel", amount)
+        assert await world.call("adder", ADD, 1, 2) == 3
+    refused = {"component_id": "adder", "component_ref": adder, "count": 4, "component_limits": {"max_handles": "no"}}
+    await world.ask("component", "scale", host.id, **refused)
+    failed = await world.until(events.ComponentScaleFailed, component_id="adder")
+    assert failed.error.startswith("TRL-LIM-001: max_handles is 'no'")
 
 
 async def test_an_update_swaps_the_image_and_a_failing_one_keeps_the_old(world):

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from trellis.cli import VERBS, cli
-from trellis.commands.host import parse_labels
+from trellis.commands.host import parse_labels, parse_limits
 from trellis.failures import Failure
 from trellis.options import DEFAULT_NATS, where
 
@@ -95,6 +95,18 @@ def test_labels_are_key_value_pairs():
     for wrong in (("zone",), ("=a",), ("zone=a", "zone=b")):
         with pytest.raises(Failure):
             parse_labels(wrong)
+
+
+def test_a_hosts_limits_are_written_as_in_a_manifest():
+    limits = parse_limits(("memory=1Gi", "time=90s", "fuel=5000", "handles=7"))
+    assert (limits.memory, limits.execution, limits.fuel, limits.handles) == (2**30, 90.0, 5000, 7)
+    for wrong, said in (
+        ("memory", "expected KEY=VALUE"),
+        ("memory=lots", "--limit memory: `lots` is not a size"),
+        ("instances=5", "there is no limit `instances`"),
+    ):
+        with pytest.raises(Failure, match=said):
+            parse_limits((wrong,))
 
 
 def test_a_lattice_is_found_by_option_then_environment_then_running_up_then_default(

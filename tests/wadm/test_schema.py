@@ -25,7 +25,7 @@ spec:
   components:
     - name: api
       type: actor
-      properties: {image: img:1, x-note: anything, x-limits: {memory: 64Mi, time: 5s}}
+      properties: {image: img:1, x-note: anything, x-limits: {memory: 64Mi, time: 5s, handles: 50, fuel: "1000"}}
       traits:
         - {type: spreadscaler, properties: {replicas: 2}}
         - type: link
@@ -71,6 +71,7 @@ def test_what_the_validator_accepts_fits_it(text: str):
         ("instances: 2", "instance: 2"),
         ("namespace: wasi", "namespaze: wasi"),
         ("image: img:1", "image: img:1\n        x-limits: {memory: 64MB}"),
+        ("image: img:1", "image: img:1\n        x-limits: {handles: 0}"),
     ],
 )
 def test_what_the_validator_refuses_by_its_form_does_not_fit(old: str, new: str):

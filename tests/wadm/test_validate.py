@@ -367,6 +367,8 @@ def test_limits_reach_the_host_as_the_control_interface_has_them() -> None:
         ("{time: 5}", "TRL-MAN-007", "`5` is not a time"),
         ("{time: 0s}", "TRL-MAN-007", "is not a time"),
         ("{memroy: 1Mi}", "TRL-MAN-005", "unknown field `memroy`"),
+        ("{handles: 0}", "TRL-MAN-007", "`0` is not a whole number above zero"),
+        ("{fuel: 1e6}", "TRL-MAN-007", "is not a whole number above zero"),
     ],
 )
 def test_limits_that_cannot_be_are_found_at_their_place(limits: str, code: str, said: str) -> None:

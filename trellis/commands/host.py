@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trellis.failures import NOT_CONVERGED, failure
+from trellis.local import pairs
 from trellis.logs import Format, configure, log_options
 from trellis.options import Where, lattice_options, output_option, timeout_option, where
 from trellis.running import run, run_for_long, told_to_stop
 
 if TYPE_CHECKING:
+    from actors import Limits
     from host.grants import Allowed
 
 STOPPING = 30.0
@@ -64,6 +66,13 @@ def command() -> None:
 @click.option(
     "--allow-http", "http", multiple=True, metavar="HOST[:PORT]", help="Components may be granted requests to there."
 )
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="The most that a component's limits (x-limits in a manifest) may be, such as memory=1Gi or time=5s.",
+)
 @log_options
 def start(
     nats: str | None,
@@ -76,14 +85,36 @@ def start(
     directories: tuple[str, ...],
     network: tuple[str, ...],
     http: tuple[str, ...],
+    limits: tuple[str, ...],
     log_format: Format,
     log_level: str,
 ) -> None:
     """Join a lattice, until SIGTERM or Ctrl-C."""
     labelled = parse_labels(labels)
     allowed = parse_allowed(directories, network, http)
+    most = parse_limits(limits)
     configure(log_format, log_level)
-    run_for_long(_host(where(nats, lattice), name, labelled, allow_latest, insecure, registry_ca, allowed))
+    run_for_long(_host(where(nats, lattice), name, labelled, allow_latest, insecure, registry_ca, allowed, most))
+
+
+def parse_limits(texts: tuple[str, ...]) -> Limits:
+    """`("memory=1Gi", "time=5s")`: the usual limits, and these in their place. Raises Failure."""
+    from pydantic import ValidationError
+
+    from actors import Limits
+    from host.limits import with_limits
+    from wadm.manifest import Limits as Written
+
+    written = pairs("--limit", texts)
+    if unknown := written.keys() - Written.model_fields.keys():
+        known = ", ".join(Written.model_fields)
+        raise failure("TRL-CLI-001", f"there is no limit `{min(unknown)}`", why=f"there are {known}")
+    try:
+        numbers = Written.model_validate(written).model_dump(exclude_none=True)
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise failure("TRL-CLI-001", f"--limit {wrong['loc'][0]}: {wrong['msg']}") from error
+    return with_limits(Limits(), numbers)
 
 
 def parse_allowed(directories: tuple[str, ...], network: tuple[str, ...], http: tuple[str, ...]) -> Allowed:
@@ -126,6 +157,7 @@ async def _host(
     insecure: tuple[str, ...],
     registry_ca: Path | None,
     allowed: Allowed,
+    limits: Limits,
 ) -> None:
     import gc
 
@@ -141,6 +173,7 @@ async def _host(
         name=name,
         images=images,
         allowed=allowed,
+        limits=limits,
     )
     host = Host(config)
     with told_to_stop(host.stop_soon):
