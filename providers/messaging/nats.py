@@ -7,8 +7,9 @@
 | wasmcloud:messaging/handler#handle-message | broker-message               | (called on the peer) |
 
 A broker-message is {"subject": str, "body": bytes, "reply-to": str or None}; errors are answers, a sentence each. The
-link from an actor is for `consumer`; the link to an actor is for `handler`, and its source_config has `subscriptions`.
-Delivery is core NATS's: at most once. A message that the actor fails at is logged and gone.
+link from an actor is for `consumer`; the link to an actor is for `handler`, and its source_config has `subscriptions`,
+`consumers` or both. What comes by a subscription is delivered as core NATS does, at most once: a message that the actor
+fails at is logged and gone. What comes by a JetStream consumer is delivered until it is handled (see consumer.py).
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from typing import Annotated, Any, NamedTuple
 import structlog
 from pydantic import BeforeValidator, field_validator
 
-from lattice import BadInput, BadValue, Finding, Function, LatticeError, Value, WitError
+from lattice import BadInput, BadValue, Finding, LatticeError, Value, WitError
 from lattice.invocation import child_of, trace_id
+from lattice.jetstream import JetStream
 from lattice.nats_transport import NatsOptions
 from lattice.transport import Message, Subscription, Transport
 from providers.link import Link, LinkId, serving
+from providers.messaging.consumer import HANDLE_MESSAGE, Consumers, Puller
 from providers.nats import Connections, NatsLogin
 from providers.provider import Provider, export
 
@@ -32,7 +35,6 @@ log = structlog.get_logger("providers")
 
 CONSUMER = "wasmcloud:messaging/consumer"
 HANDLER = "wasmcloud:messaging/handler"
-HANDLE_MESSAGE = Function(HANDLER, "handle-message")
 
 TOGETHER = 64
 """Messages of one link that its actor has in hand at a time; more wait at the subscription."""
@@ -68,19 +70,20 @@ class MessagingLink(NatsLogin):
     cluster_uris: str | None = None
     """Other NATS servers than the lattice's."""
     custom_inbox_prefix: str | None = None
-    consumers: str | None = None
+    consumers: Consumers = ()
+    js_domain: str | None = None
 
-    @field_validator("consumers", "custom_inbox_prefix")
+    @field_validator("custom_inbox_prefix")
     @classmethod
     def _none(cls, value: str | None) -> str | None:
         """What wasmCloud's has and this one has not; saying so now beats messages that never come."""
-        if value and value.strip() != "[]":
+        if value:
             raise ValueError("not supported by this provider")
         return None
 
     def options(self) -> NatsOptions | None:
         """The connection it wants for itself; None: the lattice's own will do."""
-        return self.connection("trellis messaging-nats", self.cluster_uris)
+        return self.connection("trellis messaging-nats", self.cluster_uris, domain=self.js_domain)
 
 
 def _words(subject: str) -> list[str]:
@@ -114,18 +117,24 @@ class Listener:
         self._route = route
         self._permits = asyncio.Semaphore(TOGETHER)
         self._subscriptions: list[Subscription] = []
+        jetstream = JetStream(route.transport, link.config.js_domain)
+        self._pullers = [Puller(link, jetstream, config) for config in link.config.consumers]
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Raises LatticeError when the broker does not take a subscription; none is left behind then."""
+        """Raises BadInput or LatticeError when the broker has no such consumer or takes no subscription.
+
+        Nothing is left behind then.
+        """
         try:
+            for puller in self._pullers:
+                await puller.start()
             for wish in self._link.config.subscriptions:
                 subscribed = await self._route.transport.subscribe(wish.subject, self._arrived, queue=wish.queue)
                 self._subscriptions.append(subscribed)
             await self._route.transport.flush()
         except BaseException:
-            for subscription in self._subscriptions:
-                await subscription.unsubscribe()
+            await self.stop()
             raise
 
     async def _arrived(self, message: Message) -> None:
@@ -156,11 +165,18 @@ class Listener:
         for subscription in self._subscriptions:
             await subscription.drain()
         try:
+            async with asyncio.TaskGroup() as group:
+                for puller in self._pullers:
+                    group.create_task(puller.stop())
             while self._running:
                 await asyncio.wait(self._running)
         finally:
             for task in self._running:
                 task.cancel()
+
+    def trouble(self) -> str | None:
+        """Why messages of a consumer do not come at present."""
+        return next((puller.trouble for puller in self._pullers if puller.trouble), None)
 
 
 def _internal(subject: str) -> bool:
@@ -203,6 +219,9 @@ class MessagingNats(Provider):
         listener = self._listeners.pop(link.id, None)
         if listener is not None:
             await listener.stop()
+
+    async def healthy(self) -> bool | str:
+        return next((said for listener in self._listeners.values() if (said := listener.trouble())), True)
 
     async def stopped(self) -> None:
         await self._connections.close()
@@ -261,16 +280,26 @@ def _fits(link: Link[MessagingLink]) -> None:
             )
         return
     config = link.config
-    if not config.subscriptions:
+    if not config.subscriptions and not config.consumers:
         raise BadInput(
             Finding(
                 "TRL-CFG-002",
                 f'link {link.record}: "subscriptions" is missing',
-                why="without one, the component would never be called",
+                why="without one, and without a consumer, the component would never be called",
                 fix='set "subscriptions" in source_config: subject or subject|queue, with commas between',
             )
         )
     if config.options() is None:
+        for consumer in config.consumers:
+            if consumer.stream.startswith(("KV_", "OBJ_")) or _internal(consumer.dead_letter or ""):
+                raise BadInput(
+                    Finding(
+                        "TRL-CFG-002",
+                        f'link {link.record}: "consumers" has {consumer.consumer} of {consumer.stream}, '
+                        "which would read or write what is the lattice's own",
+                        fix='choose another stream and dead_letter, or name the server in "cluster_uris"',
+                    )
+                )
         for wish in config.subscriptions:
             if _internal(wish.subject):
                 raise BadInput(
