@@ -28,6 +28,9 @@ from actors._ffi import (
 )
 from actors.host_api import Resource
 from lattice.errors import WitError
+from lattice.fit import Misfit as Misfit
+from lattice.fit import misfit as _misfit
+from lattice.fit import shown as _shown
 
 
 class Holder(Protocol):
@@ -74,32 +77,6 @@ Lower = Callable[[int, Any, Any], None]
 class Codec(NamedTuple):
     lift: Lift
     lower: Lower
-
-
-class Misfit(ValueError):
-    """A value that does not fit its WIT type. The text says where and why."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.path = ""
-
-    def under(self, part: str) -> Misfit:
-        """`self`, seen from the value that holds it."""
-        self.path = part + self.path
-        return self
-
-    def __str__(self) -> str:
-        return f"{self.path.removeprefix('.')}: {self.reason}" if self.path else self.reason
-
-
-def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
-
-
-def _misfit(value: Any, kind: types.Type) -> Misfit:
-    return Misfit(f"{_shown(value)} ({type(value).__name__}) is not a {types.text(kind)}")
 
 
 # -- numbers, bool, char

@@ -3,17 +3,74 @@
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import structlog
-from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, SecretBytes, SecretStr, ValidationError
 
 from lattice import BadInput, Finding
 
 Model = TypeVar("Model", bound=BaseModel)
 
+NEAR = 0.75
+"""How alike (0 to 1) an unknown key must be to a known one to be a slip of the pen."""
+
 log = structlog.get_logger("providers")
+
+
+@dataclass(frozen=True, slots=True)
+class Read(Generic[Model]):
+    """`model` is None when one of the findings is an error. Each finding goes with the key as it was written."""
+
+    model: Model | None
+    findings: tuple[tuple[str, Finding], ...]
+
+
+def parse_config(model: type[Model], config: Mapping[str, str], *, of: str) -> Model:
+    """`config` as a `model`. Keys are taken in any case, with `-` for `_`. `of` says whose it is, for the error.
+
+    Raises BadInput with one finding per mistake. See `read_config` for keys that the model does not have.
+    """
+    read = read_config(model, config, of=of)
+    if read.model is None:
+        raise BadInput(*(finding for _, finding in read.findings if finding.level == "error"))
+    for key, finding in read.findings:
+        log.warning("config.key_unknown", of=of, key=key, said=finding.message)
+    return read.model
+
+
+def read_config(model: type[Model], config: Mapping[str, str], *, of: str) -> Read[Model]:
+    """`config` as a `model`, or what is wrong with it.
+
+    A key that the model does not have is an error; a warning when the model says `extra="ignore"` (as ours do, whose
+    keys are wasmCloud's) and the key is not nearly one of its own; nothing when it says `extra="allow"`. The value of
+    a secret is never repeated.
+    """
+    names = _names(model)
+    lenient = model.model_config.get("extra")
+    written: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    findings: list[tuple[str, Finding]] = []
+    for key, value in config.items():
+        known = names.get(_fold(key))
+        if known is None and lenient != "allow":
+            findings.append((key, _unknown(key, config, names, of, lenient == "ignore")))
+            continue
+        values[known or key] = value
+        written[known or key] = key
+    made = None
+    try:
+        made = model.model_validate(values)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            key = ".".join(str(part) for part in detail["loc"])
+            findings.append((written.get(key, key), _finding(detail, key, of, key in _secrets(model))))
+    if any(finding.level == "error" for _, finding in findings):
+        made = None
+    return Read(made, tuple(findings))
 
 
 def _fold(key: str) -> str:
@@ -22,40 +79,43 @@ def _fold(key: str) -> str:
 
 def _names(model: type[BaseModel]) -> dict[str, str]:
     """Every accepted spelling, folded, to the one that pydantic wants."""
-    names: dict[str, str] = {}
-    for field, info in model.model_fields.items():
-        alias = info.validation_alias
-        spellings = [str(c) for c in alias.choices] if isinstance(alias, AliasChoices) else [alias or field]
-        for spelling in spellings:
-            names.setdefault(_fold(str(spelling)), str(spelling))
-    return names
+    return {
+        _fold(spelling): spelling for field in model.model_fields for spelling in reversed(_spellings(model, field))
+    }
 
 
-def parse_config(model: type[Model], config: Mapping[str, str], *, of: str) -> Model:
-    """`config` as a `model`. Keys are taken in any case, with `-` for `_`. `of` says whose it is, for the error.
-
-    Raises BadInput with one finding per mistake. A key that the model does not have, but nearly, is logged.
-    """
-    names = _names(model)
-    values: dict[str, Any] = {}
-    for key, value in config.items():
-        folded = _fold(key)
-        if folded not in names:
-            near = difflib.get_close_matches(folded, names, n=1)
-            if near:
-                log.warning("config.key_unknown", of=of, key=key, meant=near[0])
-        values[names.get(folded, key)] = value
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise BadInput(*(_finding(detail, of) for detail in error.errors(include_url=False))) from None
+def _spellings(model: type[BaseModel], field: str) -> list[str]:
+    alias = model.model_fields[field].validation_alias
+    return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias or field)]
 
 
-def _finding(detail: Any, of: str) -> Finding:
-    key = ".".join(str(part) for part in detail["loc"])
+def _secrets(model: type[BaseModel]) -> set[str]:
+    """The spellings of fields whose values must not be shown."""
+
+    def secret(hint: Any) -> bool:
+        return hint in (SecretStr, SecretBytes) or any(map(secret, typing.get_args(hint)))
+
+    hidden = [name for name, info in model.model_fields.items() if not info.repr or secret(info.annotation)]
+    return {spelling for field in hidden for spelling in (field, *_spellings(model, field))}
+
+
+def _unknown(key: str, config: Mapping[str, str], names: Mapping[str, str], of: str, lenient: bool) -> Finding:
+    given = {_fold(other) for other in config}
+    near = difflib.get_close_matches(_fold(key), [name for name in names if name not in given], n=1, cutoff=NEAR)
+    return Finding(
+        "TRL-CFG-002",
+        f'{of}: "{key}" is not a key that it knows',
+        hint=f'did you mean "{near[0]}"?' if near else "",
+        why=f"it knows {', '.join(sorted(set(names.values())))}" if names else "it has no configuration",
+        fix="correct the key" if near else "remove it",
+        level="warning" if lenient and not near else "error",
+    )
+
+
+def _finding(detail: Any, key: str, of: str, secret: bool) -> Finding:
     if detail["type"] == "missing":
         return Finding("TRL-CFG-002", f'{of}: "{key}" is missing', fix=f'set "{key}" in the configuration')
     message = detail["msg"].removeprefix("Value error, ")
     what = f' "{key}"' if key else ""
-    got = f" (got {detail['input']!r})" if isinstance(detail["input"], str) else ""
+    got = f" (got {detail['input']!r})" if isinstance(detail["input"], str) and not secret else ""
     return Finding("TRL-CFG-002", f"{of}:{what} {message[0].lower()}{message[1:]}{got}")

@@ -13,7 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from typing_extensions import TypeVar
 
 from lattice import EMPTY, EntityId, Function, Handler, Invocation, LinkName, Value
-from lattice.invocation import child_of
+from lattice.invocation import Permits, child_of
 from lattice.names import DEFAULT_LINK
 
 ConfigT = TypeVar("ConfigT", default=Mapping[str, str])
@@ -46,8 +46,9 @@ class LinkRecord(BaseModel):
     wit_namespace: str
     wit_package: str
     interfaces: tuple[str, ...]
-    source_config: dict[str, str] = {}
-    target_config: dict[str, str] = {}
+    source_config: dict[str, str] = Field({}, repr=False)
+    target_config: dict[str, str] = Field({}, repr=False)
+    """Not shown: there may be secrets among them."""
 
     @property
     def id(self) -> LinkId:
@@ -69,12 +70,15 @@ class Link(Generic[ConfigT]):
     (annotate the parameter `Link[MyModel]` then). A changed link is a new object with the same `id`.
     """
 
-    __slots__ = ("_call", "_idle", "_running", "config", "provider", "record")
+    __slots__ = ("_call", "_idle", "_running", "config", "permits", "provider", "record")
 
-    def __init__(self, record: LinkRecord, provider: EntityId, config: ConfigT, call: Handler) -> None:
+    def __init__(
+        self, record: LinkRecord, provider: EntityId, config: ConfigT, call: Handler, permits: Permits | None = None
+    ) -> None:
         self.record = record
         self.provider = provider
         self.config = config
+        self.permits = permits
         self._call = call
         self._running = 0
         self._idle: asyncio.Future[None] | None = None

@@ -90,7 +90,7 @@ class Start(BaseModel):
     host_id: HostId
     provider_id: EntityId
     nats: Nats = Nats()
-    config: dict[str, str] = {}
+    config: dict[str, str] = Field({}, repr=False)
     links: tuple[LinkRecord, ...] = ()
     grace: float = 10.0
     log_level: str = "info"

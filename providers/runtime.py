@@ -50,6 +50,8 @@ log = structlog.get_logger("providers")
 HOOK_SECONDS = 30.0
 """How long `started`, `link_added` and their like may take before what they were called for is refused."""
 HEALTH_SECONDS = 5.0
+LINE = 1024
+"""Calls that wait for their turn, at most: of the provider, and of each link that has a limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Runtime:
         self._idle.set()
         self._stopping = False
         self._stopped = False
-        permits = Permits(max_concurrent or provider.concurrency, queue=1024)
+        permits = Permits(max_concurrent or provider.concurrency, LINE)
         self._answer: Handler = limited(permits)(self._dispatch)
 
     # -- its life
@@ -109,8 +111,9 @@ class Runtime:
             return
         self._stopping = True
         until = time.monotonic() + grace
+        await self._quietly(self.provider.draining(), until, "provider.drain_failed")
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(max(0.0, until - time.monotonic())):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("provider.calls_cancelled", provider=self.id, calls=len(self._in_hand))
@@ -200,7 +203,8 @@ class Runtime:
         raw = record.target_config if record.target == self.id else record.source_config
         model = self.provider.link_config
         config = dict(raw) if model is None else parse_config(model, raw, of=f"link {record}")
-        return Link(record, self.id, config, self._call)
+        most = self.provider.link_concurrency
+        return Link(record, self.id, config, self._call, None if most is None else Permits(most, LINE))
 
     def _forget(self, link: Link[Any]) -> None:
         if self._links.get(link.id) is link:
@@ -315,9 +319,15 @@ class Runtime:
         args = found.arguments(invocation.args)
         token = serving.set(invocation)
         link.enter()
+        permits = None
         try:
-            return await getattr(self.provider, found.attribute)(link, *args)
-        except (WitError, LatticeError):
+            if link.permits is not None:
+                await link.permits.acquire(invocation.deadline)
+                permits = link.permits
+            return found.returned(await getattr(self.provider, found.attribute)(link, *args))
+        except WitError as answer:
+            raise found.raised(answer) from None
+        except LatticeError:
             raise
         except Exception as error:
             log.exception(
@@ -332,6 +342,8 @@ class Runtime:
                 exception=type(error).__name__,
             ) from error
         finally:
+            if permits is not None:
+                permits.release()
             link.leave()
             serving.reset(token)
 
@@ -339,7 +351,7 @@ class Runtime:
 def sentence(error: BaseException) -> str:
     """What went wrong, for people: no class name where the error is ours."""
     if isinstance(error, BadInput):
-        return "; ".join(f.message for f in error.findings)
+        return "; ".join(f"{f.message}; {f.hint}" if f.hint else f.message for f in error.findings)
     if isinstance(error, LatticeError):
         return error.message
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -4,7 +4,8 @@ import asyncio
 import time
 
 import pytest
-from pydantic import BaseModel, Field
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from lattice import (
     BadInput,
@@ -23,6 +24,7 @@ from lattice import (
 )
 from lattice.links import LinkKey
 from providers import Link, Provider, Runtime, export
+from providers.config import parse_config
 from providers.link import link_between
 from providers.testing import PROVIDER, linked, nobody, running
 
@@ -48,6 +50,9 @@ class Shout(Provider):
 
     async def link_removed(self, link: Link) -> None:
         self.seen.append(f"removed {link.peer} {link.config.get('suffix', '')}".strip())
+
+    async def draining(self) -> None:
+        self.seen.append("draining")
 
     async def stopped(self) -> None:
         self.seen.append("stopped")
@@ -93,7 +98,14 @@ async def test_hooks_are_called_in_the_order_of_a_life():
     provider = Shout()
     async with running(provider, linked(provider, suffix="?")) as shout:
         await shout.runtime.set_config({"loud": "yes"})
-    assert provider.seen == ["started", "added actor ?", "config {'loud': 'yes'}", "removed actor ?", "stopped"]
+    assert provider.seen == [
+        "started",
+        "added actor ?",
+        "config {'loud': 'yes'}",
+        "draining",
+        "removed actor ?",
+        "stopped",
+    ]
 
 
 async def test_an_identical_put_does_nothing_and_a_changed_one_changes_the_link():
@@ -205,6 +217,22 @@ async def test_more_calls_than_the_provider_allows_wait_in_line():
         assert await shout.call(f"{TEXT}#shout", "hi") == "HI!"
 
 
+async def test_one_peer_that_calls_too_much_leaves_room_for_the_others():
+    class OneEach(Shout):
+        link_concurrency = 1
+
+    provider = OneEach()
+    async with running(provider, [*linked(provider), *linked(provider, source="other")]) as shout:
+        first = asyncio.create_task(shout.call(f"{TEXT}#wait"))
+        await provider.begun.wait()
+        with pytest.raises(DeadlineExceeded):
+            await shout.call(f"{TEXT}#shout", "hi", timeout=0.02)
+        assert await shout.call(f"{TEXT}#shout", "hi", source="other") == "HI!"
+        provider.gate.set()
+        assert await first == "waited"
+        assert await shout.call(f"{TEXT}#shout", "hi") == "HI!"
+
+
 # -- configuration
 
 
@@ -236,6 +264,44 @@ async def test_a_bad_link_config_is_refused_with_a_reason_while_others_live():
         await loud.runtime.put_link(bad.model_copy(update={"target_config": {"volume": "1"}}))
         assert loud.runtime.refused == {}
         assert await loud.call(f"{TEXT}#shout", "o", source="deaf") == "o"
+
+
+async def test_a_key_that_the_model_does_not_have_is_refused_with_the_one_that_was_meant():
+    async with running(Loud(), [], config={"volume": "1"}) as loud:
+        slip = link_between("actor", PROVIDER, TEXT, target_config={"volume": "1", "ecko": "true"})
+        with pytest.raises(BadInput, match=r'"ecko" is not a key that it knows(?s:.*)did you mean "echo"\?'):
+            await loud.runtime.put_link(slip)
+        with pytest.raises(BadInput, match="it knows echo, volume"):
+            await loud.runtime.put_link(slip.model_copy(update={"target_config": {"volume": "1", "colour": "red"}}))
+
+
+async def test_keys_of_somebody_else_are_passed_over_where_the_model_says_so():
+    class Lenient(Volume):
+        model_config = ConfigDict(extra="ignore")
+
+    assert parse_config(Lenient, {"volume": "1", "colour": "red"}, of="it").volume == 1
+    with pytest.raises(BadInput, match='did you mean "echo"'):
+        parse_config(Lenient, {"volume": "1", "ecko": "yes"}, of="it")
+
+
+async def test_a_secret_is_shown_nowhere():
+    class Login(BaseModel):
+        token: SecretStr = Field(min_length=20)
+
+    class Guarded(Provider):
+        link_config = Login
+
+    async with running(Guarded(), []) as guarded:
+        record = link_between("actor", PROVIDER, TEXT, target_config={"token": "hunter2"})
+        with structlog.testing.capture_logs() as logs, pytest.raises(BadInput, match='"token"') as refused:
+            await guarded.runtime.put_link(record)
+        longer = record.model_copy(update={"target_config": {"token": "hunter2" * 3}})
+        await guarded.runtime.put_link(longer)
+        [link] = guarded.provider.links.values()
+    seen = repr((logs, refused.value, guarded.runtime.refused, record, longer, link, link.config, link.record))
+    assert "link.refused" in seen
+    assert "hunter2" not in seen
+    assert link.config.token.get_secret_value() == "hunter2" * 3
 
 
 async def test_a_missing_setting_is_named_and_a_bad_change_keeps_the_old_one():
@@ -287,7 +353,7 @@ async def test_stopping_finishes_the_calls_in_hand_and_takes_no_more():
     await asyncio.sleep(0)
     with pytest.raises(Busy):
         await runtime.handle(call(f"{TEXT}#wait"))
-    assert "stopped" not in provider.seen
+    assert provider.seen[-1] == "draining"
     provider.gate.set()
     assert await in_hand == "waited"
     await stopping
