@@ -15,7 +15,7 @@ from actors.limits import Limits
 from actors.linker import Linker
 from actors.reflection import EXPORTS
 from actors.reflection import encode as reflected
-from actors.secrets import NONE, Secrets, SecretValue
+from actors.secrets import Secrets, no_secrets
 from actors.session import Session
 from actors.stdio import Stdio
 from lattice import EMPTY, EntityId, Function, Handler, Invocation, Value
@@ -40,7 +40,7 @@ class Actor:
         *,
         imports: Handler = nothing_linked,
         config: Mapping[str, str] = EMPTY,
-        secrets: Mapping[str, SecretValue] = NONE,
+        secrets: Secrets = no_secrets,
         environment: Mapping[str, str] = EMPTY,
         arguments: tuple[str, ...] = (),
         grants: Grants = NOTHING,
@@ -52,7 +52,7 @@ class Actor:
         self.component = component
         self.imports = imports
         self.config = config
-        self.secrets = Secrets(secrets)
+        self.secrets = secrets
         self.environment = environment
         self.arguments = arguments
         self.grants = grants

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from actors.grants import NOTHING, Grants
 from actors.limits import Limits, exceeded, size_text
-from actors.secrets import NONE, Secrets, SecretValue
+from actors.secrets import Secrets, no_secrets
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
 from lattice.errors import LimitExceeded, NotLinked
 from lattice.names import DEFAULT_LINK
@@ -126,7 +126,7 @@ class Guest:
         *,
         imports: Handler = nothing_linked,
         config: Mapping[str, str] = EMPTY,
-        secrets: Mapping[str, SecretValue] = NONE,
+        secrets: Secrets = no_secrets,
         environment: Mapping[str, str] = EMPTY,
         arguments: tuple[str, ...] = (),
         grants: Grants = NOTHING,
@@ -140,7 +140,7 @@ class Guest:
         self.limits = limits
         self.imports = imports
         self.config = config
-        self.secrets = secrets if isinstance(secrets, Secrets) else Secrets(secrets)
+        self.secrets = secrets
         self.environment = environment
         self.arguments = arguments
         self.grants = grants

@@ -1,35 +1,16 @@
-"""What an actor is trusted with: values that no log, no repr and no error shows."""
+"""What an actor is trusted with. Guests ask by name; no log, no repr and no error shows a value."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-SecretValue: TypeAlias = str | bytes
+from lattice.secrets import SecretValue
+
+Secrets: TypeAlias = Callable[[str], Awaitable[SecretValue | None]]
+"""From a name to the value; None for a name that the actor is not trusted with. May raise LatticeError."""
 
 
-class Secrets(Mapping[str, SecretValue]):
-    """Secrets by name; a copy of what it is made from. Its repr has the names only."""
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, SecretValue] | None = None) -> None:
-        self._values = dict(values or {})
-
-    def __getitem__(self, name: str) -> SecretValue:
-        try:
-            return self._values[name]
-        except KeyError:
-            raise KeyError(name) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return f"<Secrets {', '.join(sorted(self._values)) or 'none'}>"
-
-
-NONE = Secrets()
+async def no_secrets(name: str) -> SecretValue | None:
+    """Of an actor that was given none."""
+    return None

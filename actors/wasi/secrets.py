@@ -1,15 +1,14 @@
 """wasmcloud:secrets 0.1.0-draft: what the actor is trusted with, as handles that can be passed on without being read.
 
-`get` answers `not-found` for a name that the actor was not given; there is no other error, since secrets are there
-before the guest is.
+`get` answers `not-found` for a name that the actor is not trusted with, `upstream` when its back end cannot be asked.
 """
 
 from __future__ import annotations
 
 from actors.guest import Guest
 from actors.host_api import Resource, internal, serves
-from actors.secrets import SecretValue
-from lattice import Value, WitError
+from lattice import DeadlineExceeded, LatticeError, Value, WitError
+from lattice.secrets import SecretValue
 
 
 class Secret(Resource, interface="wasmcloud:secrets/store", name="secret"):
@@ -33,8 +32,13 @@ class Secret(Resource, interface="wasmcloud:secrets/store", name="secret"):
 @serves("wasmcloud:secrets/store", Secret)
 class Store:
     @staticmethod
-    def get(guest: Guest, key: str) -> Secret:
-        value = guest.secrets.get(key)
+    async def get(guest: Guest, key: str) -> Secret:
+        try:
+            value = await guest.secrets(key)
+        except DeadlineExceeded:
+            raise
+        except LatticeError as error:
+            raise WitError({"upstream": error.message}) from error
         if value is None:
             raise WitError("not-found")
         return Secret(key, value)

@@ -6,9 +6,8 @@ import pytest
 
 from actors.actor import Actor
 from actors.guest import Guest
-from actors.secrets import Secrets
 from actors.wasi.secrets import Reveal, Store
-from lattice import EntityId, Function, Invocation, WitError
+from lattice import EntityId, Function, Invocation, Unreachable, WitError
 
 ACTOR = EntityId("shop")
 
@@ -90,32 +89,33 @@ async def test_config_is_served_in_every_shape_it_had(engine, deployed, interfac
 VALUES = {"password": "hush", "key": b"hush\xff"}
 
 
-def test_a_secret_is_revealed_as_what_it_is():
-    guest = Guest(ACTOR, secrets=VALUES)
-    assert Reveal.reveal(guest, Store.get(guest, "password")) == {"string": "hush"}
-    assert Reveal.reveal(guest, Store.get(guest, "key")) == {"bytes": b"hush\xff"}
+async def trusted(name: str) -> str | bytes | None:
+    if name == "far":
+        raise Unreachable("no vault answers")
+    return VALUES.get(name)
 
 
-def test_a_secret_that_was_not_given_is_not_found():
-    for guest in (Guest(ACTOR), Guest(ACTOR, secrets=VALUES)):
+async def test_a_secret_is_revealed_as_what_it_is():
+    guest = Guest(ACTOR, secrets=trusted)
+    assert Reveal.reveal(guest, await Store.get(guest, "password")) == {"string": "hush"}
+    assert Reveal.reveal(guest, await Store.get(guest, "key")) == {"bytes": b"hush\xff"}
+
+
+async def test_a_secret_that_was_not_given_is_not_found():
+    for guest in (Guest(ACTOR), Guest(ACTOR, secrets=trusted)):
         with pytest.raises(WitError) as answer:
-            Store.get(guest, "other")
+            await Store.get(guest, "other")
         assert answer.value.payload == "not-found"
 
 
-def test_secrets_show_their_names_and_never_their_values():
-    guest = Guest(ACTOR, secrets=VALUES)
-    for thing in (Secrets(VALUES), guest.secrets, Store.get(guest, "password"), Store.get(guest, "key"), guest):
-        assert "hush" not in f"{thing!r} {thing}"
-    assert repr(Secrets(VALUES)) == "<Secrets key, password>"
-    assert repr(Secrets()) == "<Secrets none>"
-    with pytest.raises(KeyError) as missing:
-        Secrets(VALUES)["other"]
-    assert "hush" not in repr(missing.value)
+async def test_a_back_end_that_cannot_be_asked_is_an_answer_too():
+    with pytest.raises(WitError) as answer:
+        await Store.get(Guest(ACTOR, secrets=trusted), "far")
+    assert answer.value.payload == {"upstream": "no vault answers"}
 
 
-def test_secrets_are_a_copy():
-    given = dict(VALUES)
-    secrets = Secrets(given)
-    given["password"] = "changed"
-    assert dict(secrets) == VALUES
+async def test_secrets_show_their_names_and_never_their_values():
+    guest = Guest(ACTOR, secrets=trusted)
+    for name in VALUES:
+        secret = await Store.get(guest, name)
+        assert name in repr(secret) and "hush" not in f"{secret!r} {secret}"

@@ -241,10 +241,11 @@ async def test_config_and_environment_are_what_the_actor_was_given(guest):
 
 
 async def test_secrets_are_revealed_to_the_guest_that_was_trusted_with_them(guest):
-    actor = await guest(secrets={"password": "hush", "key": b"\x00\xff"})
-    seen = await ask(actor, "/secrets")
+    async def trusted(name):
+        return {"password": "hush", "key": b"\x00\xff"}.get(name)
+
+    seen = await ask(await guest(secrets=trusted), "/secrets")
     assert seen == ["SecretValue_String", "hush", "SecretValue_Bytes", "00ff", "SecretsError_NotFound"]
-    assert "hush" not in repr(actor.secrets)
 
 
 async def test_a_guest_that_fails_after_its_answer_is_logged_with_its_traceback(guest):
