@@ -112,6 +112,23 @@ class Actor:
             if not instance.detached:
                 instance.close()
 
+    async def prove(self) -> None:
+        """Instantiate once, and drop it: raises what `handle` raises when the guest cannot even begin."""
+        export = next(iter(self.exports.values()), None)
+        if export is None:
+            return
+        deadline = time.monotonic() + self.limits.execution
+        await self.permits.acquire(deadline)
+        try:
+            instance = self.instance(export, Invocation(self.id, export.function, deadline=deadline), deadline)
+        except BaseException:
+            self.permits.release()
+            raise
+        try:
+            await instance.begin()
+        finally:
+            instance.close()
+
     def session(self) -> Session:
         """One instance for a chain of calls: `async with actor.session() as session: await session.call(...)`."""
         return Session(self)

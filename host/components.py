@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from host.links import Links
 from host.router import Local, Router
 from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError, traced
 from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
+from lattice.errors import DeadlineExceeded, LimitExceeded, Trap
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
 from lattice.invocation import trace_id
 from lattice.lattice import Lattice, Serving
@@ -30,6 +31,9 @@ log = structlog.get_logger("host")
 
 STRICT_LINKS = "trellis.dev/strict-links"
 """Annotation of our own manager: its links are put before the component, so one that is missing stays missing."""
+
+SETTINGS = "trellis.dev/settings"
+"""Annotation of our own manager: stands for the configuration and the limits. While it stays, they stay."""
 
 Emit = Callable[[Event], Awaitable[None]]
 Fetch = Callable[[str], Awaitable[Path]]
@@ -132,31 +136,31 @@ class Components:
         if running is None:
             await self._start(request, annotations)
             return request.component_ref
-        if request.allow_update and request.component_ref not in ("", running.reference):
-            await self._replace(running, request.component_ref)
-        if request.config != running.config_names:
-            running.actor.config, running.actor.grants = await self._values(running.id, request.config)
-            running.config_names = list(request.config)
-        if (request.count, request.component_limits) != (running.count, running.limits):
-            running.actor.limit(self._limits(request))
-            running.count, running.limits = request.count, request.component_limits
+        reference = request.component_ref if request.allow_update else ""
+        config, grants, names, asked = running.actor.config, running.actor.grants, running.config_names, running.limits
+        if annotations.get(SETTINGS) is None or annotations[SETTINGS] != running.annotations.get(SETTINGS):
+            names, asked = list(request.config), request.component_limits
+            config, grants = await self._values(running.id, names)
+        limits = self._limits(running.id, asked, request.count)
+        if reference in ("", running.reference):
+            running.actor.limit(limits)
+            running.actor.config, running.actor.grants = config, grants
+        else:
+            strict = annotations.get(STRICT_LINKS) == "true"
+            new = await self._actor(running.id, reference, config, grants, limits, strict=strict)
+            await self._replace(running, reference, new)
+        if request.count != running.count:
             log.info("component.scaled", component=running.id, instances=request.count)
+        running.count, running.limits, running.config_names = request.count, asked, names
         running.annotations = annotations
         return running.reference
 
     async def _start(self, request: ScaleComponent, annotations: dict[str, str]) -> None:
         id = request.component_id
-        component = await self._load(id, request.component_ref, strict=annotations.get(STRICT_LINKS) == "true")
         config, grants = await self._values(id, request.config)
-        actor = Actor(
-            id,
-            component,
-            imports=self._egress.around(self._router.imports, lambda: actor.grants.http),
-            config=config,
-            grants=grants,
-            limits=self._limits(request),
-            on_line=partial(_wrote, id),
-        )
+        limits = self._limits(id, request.component_limits, request.count)
+        strict = annotations.get(STRICT_LINKS) == "true"
+        actor = await self._actor(id, request.component_ref, config, grants, limits, strict=strict)
         handler = traced(actor.handle)
         serving = await self._lattice.serve(id, handler, host=self._host)
         self._router.local[id] = Local(handler, _load(actor))
@@ -172,6 +176,27 @@ class Components:
         )
         await self._links.started(id, request.component_ref)
         log.info("component.started", component=id, image=request.component_ref, instances=request.count)
+
+    async def _actor(
+        self, id: EntityId, reference: str, config: Mapping[str, str], grants: Grants, limits: Limits, *, strict: bool
+    ) -> Actor:
+        """One that was instantiated already: what cannot begin never gets a call."""
+        actor = Actor(
+            id,
+            await self._load(id, reference, strict=strict),
+            imports=self._egress.around(self._router.imports, lambda: actor.grants.http),
+            config=config,
+            grants=grants,
+            limits=limits,
+            on_line=partial(_wrote, id),
+        )
+        try:
+            await actor.prove()
+        except (Trap, LimitExceeded, DeadlineExceeded) as error:
+            raise BadInput(
+                Finding("TRL-IMG-013", f'component "{id}" fails when it is instantiated', why=error.message)
+            ) from error
+        return actor
 
     async def _load(self, id: EntityId, reference: str, *, strict: bool) -> Component:
         component = await self._engine.load(await self._fetch(reference))
@@ -197,7 +222,10 @@ class Components:
             annotations = dict(request.annotations) if request.annotations is not None else running.annotations
             event: Event
             try:
-                await self._replace(running, request.new_component_ref)
+                old, strict = running.actor, running.annotations.get(STRICT_LINKS) == "true"
+                reference = request.new_component_ref
+                new = await self._actor(running.id, reference, old.config, old.grants, old.limits, strict=strict)
+                await self._replace(running, reference, new)
                 running.annotations = annotations
                 event = ComponentScaled(
                     component_id=running.id,
@@ -219,19 +247,9 @@ class Components:
                 )
             await self._emit(event)
 
-    async def _replace(self, running: Running, reference: str) -> None:
-        strict = running.annotations.get(STRICT_LINKS) == "true"
-        component = await self._load(running.id, reference, strict=strict)
+    async def _replace(self, running: Running, reference: str, new: Actor) -> None:
+        """New calls go to `new`; those in hand end where they began."""
         old = running.actor
-        new = Actor(
-            running.id,
-            component,
-            imports=self._egress.around(self._router.imports, lambda: new.grants.http),
-            config=old.config,
-            grants=old.grants,
-            limits=old.limits,
-            on_line=old.on_line,
-        )
         handler = traced(new.handle)
         running.actor = new
         running.serving.handler = handler
@@ -292,15 +310,14 @@ class Components:
                 log.warning("component.config_kept", component=running.id, config=name, error=failure(error))
 
         for running in self.running.values():
-            if name in running.config_names:
+            if name in running.config_names and SETTINGS not in running.annotations:
                 self._later(refresh(running))
 
     def _instances(self, count: int) -> int:
         return self._config.max_instances if count == UNBOUNDED else count
 
-    def _limits(self, request: ScaleComponent) -> Limits:
-        limits = limited(request.component_id, request.component_limits or {}, self._config.limits)
-        return replace(limits, concurrent=self._instances(request.count))
+    def _limits(self, id: EntityId, asked: Mapping[str, str] | None, count: int) -> Limits:
+        return replace(limited(id, asked or {}, self._config.limits), concurrent=self._instances(count))
 
 
 def _load(actor: Actor) -> Callable[[], float]:

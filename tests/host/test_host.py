@@ -216,6 +216,34 @@ async def test_an_update_swaps_the_image_and_a_failing_one_keeps_the_old(world):
     assert not reply.success and "nobody" in reply.message
 
 
+async def test_a_version_that_cannot_begin_never_takes_a_call(world):
+    host = await world.host()
+    await world.scale(host, "adder", world.wasm("adder", ADDER), 2)
+    broken = ADDER.replace('(func (export "crash") unreachable))', '(func (export "crash") unreachable) (start 2))')
+    body = {"component_id": "adder", "component_ref": world.wasm("broken", broken), "count": 2, "allow_update": True}
+    await world.ask("component", "scale", host.id, **body)
+    failed = await world.until(events.ComponentScaleFailed, component_id="adder")
+    assert failed.error.startswith("TRL-IMG-013: ") and "unreachable" in failed.error
+    assert await world.call("adder", ADD, 3, 4) == 7
+    await world.ask("component", "scale", host.id, **{**body, "component_id": "fresh"})
+    await world.until(events.ComponentScaleFailed, component_id="fresh")
+    assert [c["id"] for c in (await world.ask("host", "get", host.id)).response["components"]] == ["adder"]
+
+
+async def test_what_the_manager_settled_changes_when_the_manager_says_so(world):
+    host = await world.host(limits=Limits(execution=30.0))
+    adder, settled = world.wasm("adder", ADDER), {"trellis.dev/settings": "one"}
+    short = {"max_execution_time": "200"}
+    await world.scale(host, "adder", adder, 2, annotations=settled, component_limits=short)
+    await world.scale(host, "adder", adder, 3, annotations=settled, component_limits={"max_execution_time": "20000"})
+    with pytest.raises(DeadlineExceeded):
+        await world.call("adder", Function.parse("demo:math/ops#spin"), timeout=5)
+    described = (await world.ask("host", "get", host.id)).response["components"][0]
+    assert (described["max_instances"], described["limits"]) == (3, short)
+    await world.scale(host, "adder", adder, 3, annotations={"trellis.dev/settings": "two"})
+    assert (await world.ask("host", "get", host.id)).response["components"][0]["limits"] is None
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
