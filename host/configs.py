@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from host.watching import follow
 from lattice import BadInput, Finding, read_json
 from lattice.transport import Bucket, Entry
+from lattice.watching import follow
 
 log = structlog.get_logger("host")
 

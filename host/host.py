@@ -9,7 +9,7 @@ import structlog
 
 from actors import Engine, EngineConfig
 from host.capabilities import Capabilities
-from host.components import Components
+from host.components import Components, failure
 from host.config import HostConfig
 from host.configs import Configs
 from host.control import Control
@@ -18,7 +18,7 @@ from host.identity import new_host_id, own_labels, own_version
 from host.images import Images
 from host.links import Links
 from host.router import Router
-from lattice import LatticeError, events, subjects
+from lattice import BadInput, LatticeError, events, subjects
 from lattice.control import HostInfo, Inventory, uptime_human
 from lattice.events import Event
 from lattice.images import ImageStore
@@ -110,6 +110,7 @@ class Host:
         async with asyncio.timeout(REPLAY):
             await self.links.ready.wait()
             await self.configs.ready.wait()
+        self.lattice.transport.on_reconnect(lambda: self.control.later(self._put_back_images()))
         await self.lattice.on_events(self.directory.fold)
         await self.lattice.transport.subscribe(subjects.alive(self.lattice.name), self._other_alive)
         await self.control.listen()
@@ -199,6 +200,14 @@ class Host:
             await self.lattice.emit(event, self.id)
         except LatticeError as error:
             log.warning("event.unsent", name=event.name, error=error.message)
+
+    async def _put_back_images(self) -> None:
+        """A broker that lost its data gets the images of what runs here, for hosts that may have to run it."""
+        for running in list(self.components.running.values()):
+            try:
+                await self.images.put_back(running.reference)
+            except (BadInput, LatticeError) as error:
+                log.warning("image.not_put_back", component=running.id, error=failure(error))
 
     # -- signs of life
 

@@ -9,10 +9,10 @@ import structlog
 from pydantic import ValidationError
 
 from host.configs import Configs
-from host.watching import follow
 from lattice import EntityId, LinkName, NotLinked
 from lattice.links import ComponentRecord, LinkDefinition, LinkKey
 from lattice.transport import Bucket, Entry, WrongRevision
+from lattice.watching import follow
 
 log = structlog.get_logger("host")
 
@@ -150,7 +150,9 @@ class Links:
         key = PREFIX + source
         while True:
             entry = await self._bucket.get(key)
-            record = ComponentRecord() if entry is None else _parse(entry) or ComponentRecord()
+            # a broker that lost its data is given back what we know
+            known = self._records.get(source, ComponentRecord()).model_copy(deep=True)
+            record = known if entry is None else _parse(entry) or ComponentRecord()
             if not change(record):
                 return
             raw = record.model_dump_json().encode()

@@ -252,3 +252,6 @@ class MemoryBucket:
                 yield await changes.get()
         finally:
             self._watchers.remove(changes)
+
+    async def incarnation(self) -> str:
+        return "the only one"

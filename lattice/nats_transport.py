@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import nats
@@ -28,7 +28,12 @@ from lattice.transport import Entry, Message, NoBucket, OnMessage, WrongRevision
 
 log = structlog.get_logger("lattice.nats")
 
+T = TypeVar("T")
+
 DEFAULT_URL = "nats://127.0.0.1:4222"
+
+LOOK_AFTER = 10.0
+"""Seconds between two looks whether the bucket that is watched is still the same."""
 
 PENDING_MESSAGES = 65536
 PENDING_BYTES = 256 * 1024 * 1024
@@ -118,7 +123,7 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
 
     async def on_reconnect() -> None:
         log.info("nats.reconnected", url=transport.url)
-        transport.reconnected()
+        await transport.reconnected()
 
     where = plain(options.url)
     try:
@@ -289,19 +294,14 @@ class NatsTransport:
         if known is not None:
             return known
         context = self._client.jetstream(**({"domain": self._options.domain} if self._options.domain else {}))
+        settings = KeyValueConfig(bucket=name, history=history) if create else None
         try:
-            try:
-                store = await context.key_value(name)
-            except js_errors.NotFoundError:
-                if not create:
-                    raise NoBucket(name) from None
-                try:
-                    store = await context.create_key_value(KeyValueConfig(bucket=name, history=history))
-                except js_errors.BadRequestError:
-                    store = await context.key_value(name)  # another host made it in between
+            store = await _key_value(context, name, settings)
+        except NoBucket:
+            raise
         except (nats.errors.Error, OSError) as error:
             raise translated(error, f"bucket {name}") from error
-        opened = NatsBucket(name, store, context, self._client)
+        opened = NatsBucket(name, store, context, self._client, settings)
         self._buckets[name] = opened
         return opened
 
@@ -311,7 +311,9 @@ class NatsTransport:
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         self._reconnected.append(callback)
 
-    def reconnected(self) -> None:
+    async def reconnected(self) -> None:
+        for bucket in self._buckets.values():
+            await bucket.stop_watches()
         for callback in self._reconnected:
             callback()
 
@@ -338,19 +340,70 @@ def _message(message: Msg) -> Message:
     return Message(message.subject, message.data, message.reply or None, message.headers)
 
 
+async def _key_value(context: JetStreamContext, name: str, settings: KeyValueConfig | None) -> KeyValue:
+    """The bucket, made with `settings` when it is not there. Raises NoBucket without settings."""
+    try:
+        return await context.key_value(name)
+    except js_errors.NotFoundError:
+        if settings is None:
+            raise NoBucket(name) from None
+    try:
+        return await context.create_key_value(settings)
+    except js_errors.BadRequestError:
+        return await context.key_value(name)  # another host made it in between
+
+
 class NatsBucket:
     """A JetStream KV bucket."""
 
-    def __init__(self, name: str, store: KeyValue, context: JetStreamContext, client: Client) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: KeyValue,
+        context: JetStreamContext,
+        client: Client,
+        settings: KeyValueConfig | None,
+    ) -> None:
         self.name = name
         self._store = store
         self._context = context
         self._client = client
+        self._settings = settings
+        self._watchers: set[KeyValue.KeyWatcher] = set()
 
     def _error(self, error: BaseException, key: str) -> Exception:
         if isinstance(error, js_errors.KeyWrongLastSequenceError):
             return WrongRevision(f"{key} in {self.name} was written in between")
         return translated(error, f"key {key} of bucket {self.name}")
+
+    async def _write(self, key: str, write: Callable[[], Awaitable[T]]) -> T:
+        """`write`, and once more when the broker had lost the bucket."""
+        try:
+            try:
+                return await write()
+            except js_errors.NoStreamResponseError:
+                await self.incarnation()
+                return await write()
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, key) from error
+
+    async def incarnation(self) -> str:
+        try:
+            try:
+                status = await self._store.status()
+            except js_errors.NotFoundError:
+                self._store = await _key_value(self._context, self.name, self._settings)
+                status = await self._store.status()
+        except NoBucket as error:
+            raise Unreachable(f"the bucket {self.name} is gone") from error
+        except (nats.errors.Error, OSError) as error:
+            raise translated(error, f"bucket {self.name}") from error
+        return str(status.stream_info.created)
+
+    async def stop_watches(self) -> None:
+        """End every watch: the connection was lost, and changes with it."""
+        for watcher in list(self._watchers):
+            await _stop(watcher)
 
     async def get(self, key: str) -> Entry | None:
         try:
@@ -362,36 +415,21 @@ class NatsBucket:
         return Entry(key, found.value or b"", found.revision or 0)
 
     async def put(self, key: str, value: bytes) -> int:
-        try:
-            return await self._store.put(key, value)
-        except (nats.errors.Error, OSError) as error:
-            raise self._error(error, key) from error
+        return await self._write(key, lambda: self._store.put(key, value))
 
     async def create(self, key: str, value: bytes) -> int:
-        try:
-            return await self._store.create(key, value)
-        except (nats.errors.Error, OSError) as error:
-            raise self._error(error, key) from error
+        return await self._write(key, lambda: self._store.create(key, value))
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
-        try:
-            return await self._store.update(key, value, last=revision)
-        except (nats.errors.Error, OSError) as error:
-            raise self._error(error, key) from error
+        return await self._write(key, lambda: self._store.update(key, value, last=revision))
 
     async def delete(self, key: str) -> None:
         if await self.get(key) is None:
             return
-        try:
-            await self._store.delete(key)
-        except (nats.errors.Error, OSError) as error:
-            raise self._error(error, key) from error
+        await self._write(key, lambda: self._store.delete(key))
 
     async def purge(self, key: str) -> None:
-        try:
-            await self._store.purge(key)
-        except (nats.errors.Error, OSError) as error:
-            raise self._error(error, key) from error
+        await self._write(key, lambda: self._store.purge(key))
 
     async def keys(self) -> list[str]:
         found: list[str] = []
@@ -407,11 +445,13 @@ class NatsBucket:
         return self._entries()
 
     async def _entries(self, *, headers_only: bool = False) -> AsyncGenerator[Entry | None, None]:
-        """nats-py's watcher, with an end of its first part that can be relied on.
+        """nats-py's watcher, with an end of its first part that can be relied on, and an end.
 
         Its own marker comes before all entries when the server was so quick that everything was on its way by the time
-        the client asked how much there is. What the server has delivered counts, too.
+        the client asked how much there is. What the server has delivered counts, too. And it would wait for ever when
+        the bucket is gone, or when a connection that was made again belongs to another server.
         """
+        made = await self.incarnation()
         try:
             watcher = await self._store.watchall(meta_only=headers_only)
             consumer = await watcher._sub.consumer_info()  # type: ignore[union-attr]
@@ -419,6 +459,8 @@ class NatsBucket:
             raise self._error(error, "*") from error
         delivered = 0 if consumer.delivered is None else consumer.delivered.consumer_seq
         begun, complete = False, not (consumer.num_pending or delivered)
+        self._watchers.add(watcher)
+        looking = asyncio.create_task(self._look_after(watcher, made), name=f"bucket {self.name}")
         try:
             if complete:
                 yield None
@@ -434,8 +476,29 @@ class NatsBucket:
                 if found.delta == 0 and not complete:
                     complete = True
                     yield None
+            raise Unreachable(
+                f"the watch of the bucket {self.name} ended: its connection or the bucket itself was lost"
+            )
         finally:
+            looking.cancel()
+            self._watchers.discard(watcher)
+            await _stop(watcher)
+
+    async def _look_after(self, watcher: KeyValue.KeyWatcher, made: str) -> None:
+        """Stop the watch of a bucket that is not there any more: the watch itself would wait for ever."""
+        while True:
+            await asyncio.sleep(LOOK_AFTER)
             try:
-                await watcher.stop()  # type: ignore[no-untyped-call]
-            except nats.errors.Error:
-                pass
+                if await self.incarnation() == made:
+                    continue
+            except LatticeError as error:
+                log.warning("bucket.unreachable", bucket=self.name, error=error.message)
+                continue
+            await _stop(watcher)
+
+
+async def _stop(watcher: KeyValue.KeyWatcher) -> None:
+    try:
+        await watcher.stop()  # type: ignore[no-untyped-call]
+    except nats.errors.Error:
+        pass  # it is stopped

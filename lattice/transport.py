@@ -71,7 +71,16 @@ class Bucket(Protocol):
         """All keys that have a value."""
 
     def watch(self) -> AsyncIterator[Entry | None]:
-        """Every key's current entry, then None once, then each change as it happens, until closed."""
+        """Every key's current entry, then None once, then each change as it happens, until closed.
+
+        Raises Unreachable when changes may have been missed: the connection was lost, or the bucket.
+        """
+
+    async def incarnation(self) -> str:
+        """Which making of this bucket it is: another answer than before means that the broker lost what was in it.
+
+        A bucket that is gone is made again, as at every writing; Unreachable when it was not to be made.
+        """
 
 
 class Transport(Protocol):

@@ -88,7 +88,7 @@ class Lease:
                 self._take(await self._bucket.update(self.key, self._value(self.holder), self._revision), begun)
                 return
             except WrongRevision:  # another's, or our own renewal of which the answer was lost: read who wrote it
-                pass
+                self._revision = 0
         entry = await self._bucket.get(self.key)
         self.notice(entry or Entry(self.key, None, 0))
         if entry is None:

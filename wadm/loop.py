@@ -7,12 +7,13 @@ overrides), the lattice's state buckets (links, configurations), events, signs o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -27,7 +28,8 @@ from lattice.control import HostInfo, Inventory, Reply
 from lattice.events import Event
 from lattice.lattice import Lattice
 from lattice.links import ComponentRecord, LinkKey
-from lattice.transport import Bucket, Entry, Message, Subscription
+from lattice.transport import Bucket, Entry, Message, Subscription, WrongRevision
+from lattice.watching import follow
 from wadm.answers import Answers
 from wadm.api import Api
 from wadm.commands import (
@@ -124,6 +126,8 @@ class Manager:
         self._ready_to_plan = asyncio.Event()
         self._asking: set[HostId] = set()
         self._subscriptions: list[Subscription] = []
+        self._in_step = [asyncio.Event() for _ in range(4)]
+        """Of the watched buckets: manifests, notes, links, configurations."""
         self._published: dict[str, bytes] = {}
         self._running: asyncio.Task[None] | None = None
         self._store: Store | None = None
@@ -143,7 +147,9 @@ class Manager:
             store.notes, self.lattice.name, self.id, renew=self.renew, clock=self.clock, changed=self._lease_changed
         )
         api = Api(store, self)
-        watched = [asyncio.Event() for _ in range(4)]
+        for kind in lattice_state(self.observed, {}):  # readers of it do not expect that there is none
+            with contextlib.suppress(WrongRevision):
+                await state.create(f"{kind}_{self.lattice.name}", b"{}")
         name = self.lattice.name
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -152,13 +158,12 @@ class Manager:
                 await self._listen(subjects.alive(name), self._alive)
                 await self._listen(subjects.manager(name, "refusal"), self._refusal_told)
                 self._subscriptions.append(await self.lattice.on_events(self._event))
-                tasks.create_task(self._watch(store.manifests, self._manifest_entry, self._known_apps, watched[0]))
-                tasks.create_task(self._watch(store.notes, self._note_entry, self._known_notes, watched[1]))
-                tasks.create_task(self._watch(data, self._record_entry, self._known_records, watched[2]))
-                tasks.create_task(self._watch(configs, self._config_entry, self._known_configs, watched[3]))
+                tasks.create_task(self._watch(store.manifests, self._manifest_entry, self._in_step[0]))
+                tasks.create_task(self._watch(store.notes, self._note_entry, self._in_step[1]))
+                tasks.create_task(self._watch(data, self._record_entry, self._in_step[2]))
+                tasks.create_task(self._watch(configs, self._config_entry, self._in_step[3]))
                 tasks.create_task(self._discover())
-                for seen in watched:
-                    await seen.wait()
+                await self._caught_up()
                 await self._serve(f"{subjects.WADM_PREFIX}.{name}.>", api.answer, subjects.WADM_QUEUE)
                 await self._serve(subjects.manager(name, "status"), self._answer_status, "trellis_manager")
                 await self._serve(subjects.manager(name, "scale"), self._answer_scale, "trellis_manager")
@@ -222,6 +227,7 @@ class Manager:
         async def arrived(message: Message) -> None:
             reply = await answer(message)
             if message.reply is None:
+            await self._caught_up()
                 return
             try:
                 await self.lattice.transport.publish(message.reply, reply)
@@ -299,6 +305,7 @@ class Manager:
         self._fold(Forgiven())
         if self._tasks is not None:
             self._tasks.create_task(self._discover())
+        self._published.clear()
 
     async def _discover(self) -> None:
         """Ask who is there, then each host what it runs."""
@@ -338,34 +345,17 @@ class Manager:
 
     # -- watched buckets
 
-    async def _watch(
-        self,
-        bucket: Bucket,
-        on_entry: Callable[[Entry], None],
-        known: Callable[[], set[str]],
-        seen_all: asyncio.Event,
-    ) -> None:
-        """Fold every entry of `bucket`; when a watch breaks, begin again and forget what is not there any more."""
-        while True:
-            there: set[str] | None = set()
-            changes: AsyncIterator[Entry | None] = bucket.watch()
-            try:
-                async for entry in changes:
-                    if entry is None:
-                        for key in known() - (there or set()):
-                            on_entry(Entry(key, None, 0))
-                        there = None
-                        seen_all.set()
-                    else:
-                        if there is not None and entry.value is not None:
-                            there.add(entry.key)
-                        on_entry(entry)
-                    self._wake.set()
-            except LatticeError as error:
-                log.warning("watch.failed", error=error.message)
-            except Exception:
-                log.exception("watch.failed")
-            await asyncio.sleep(self.tick)
+    async def _watch(self, bucket: Bucket, on_entry: Callable[[Entry], None], in_step: asyncio.Event) -> None:
+        def seen(entry: Entry) -> None:
+            on_entry(entry)
+            self._wake.set()
+
+        await follow(bucket, seen, in_step)
+
+    async def _caught_up(self) -> None:
+        """While a watch is broken, what the store says may be old, or not yet put back into it."""
+        for watched in self._in_step:
+            await watched.wait()
 
     def _manifest_entry(self, entry: Entry) -> None:
         assert self._store is not None
@@ -386,9 +376,6 @@ class Manager:
         if (old.deployed_version if old else None) != (stored.deployed_version if stored else None):
             self._unplanned.add(name)
         self._wake.set()
-
-    def _known_apps(self) -> set[str]:
-        return {f"{self.lattice.name}-{name}" for name in self.apps}
 
     def _note_entry(self, entry: Entry) -> None:
         assert self._store is not None
@@ -419,10 +406,6 @@ class Manager:
             self._unplanned.add(app)
             self._fold(Retry(_failing_ids(desired_from(stored.deployed))))
 
-    def _known_notes(self) -> set[str]:
-        name = self.lattice.name
-        return {f"{name}.override.{a}" for a in self.overrides} | {f"{name}.put.{a}" for a in self.put}
-
     def _record_entry(self, entry: Entry) -> None:
         if not entry.key.startswith(RECORD):
             return
@@ -438,9 +421,6 @@ class Manager:
         for link in {*before, *links}:
             self._settle(link_key(link))
 
-    def _known_records(self) -> set[str]:
-        return {RECORD + id for id in self.observed.links}
-
     def _config_entry(self, entry: Entry) -> None:
         data: dict[str, str] | None = None
         if entry.value is not None:
@@ -451,9 +431,6 @@ class Manager:
                 data = {}
         self._fold(ConfigSeen(entry.key, data))
         self._settle(("config", entry.key))
-
-    def _known_configs(self) -> set[str]:
-        return set(self.observed.configs)
 
     # -- planning and sending
 

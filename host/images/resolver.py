@@ -145,6 +145,16 @@ class Images:
             raise failures.mismatch(str(image.path), f"sha256:{image.digest}", f"sha256:{found}", fix)
         raise failures.not_found(f"the file {image.path} (sha256:{image.digest[:12]})", why, fix)
 
+    async def put_back(self, reference: str) -> None:
+        """Give the lattice's store a file's image that it has lost. Raises BadInput when we do not have it either."""
+        image = parse(reference)
+        if not isinstance(image, FileImage) or image.digest is None or self._store is None:
+            return
+        if await self._store.find(image.digest) is None:
+            data = await asyncio.to_thread(component_bytes, await self.fetch(reference), self.settings.largest)
+            await self._store.put(image.digest, data, image.path.name)
+            log.warning("image.put_back", image=str(image.path), digest=image.digest)
+
     # -- the web
 
     async def _download(self, image: WebImage) -> Path:

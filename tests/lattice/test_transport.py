@@ -6,6 +6,7 @@ import uuid
 
 import pytest
 
+from lattice import nats_transport
 from lattice.errors import DeadlineExceeded, ProtocolError, Unreachable
 from lattice.memory import MemoryBroker
 from lattice.nats_transport import NatsOptions, connect
@@ -264,6 +265,23 @@ async def test_a_watch_of_an_empty_bucket_says_so_at_once(pair):
     watch = bucket.watch()
     async with asyncio.timeout(5), contextlib.aclosing(watch):
         assert await anext(watch) is None
+
+
+@pytest.mark.nats
+async def test_a_bucket_that_is_lost_ends_its_watches_and_is_made_again(nats, monkeypatch):
+    monkeypatch.setattr(nats_transport, "LOOK_AFTER", 0.05)
+    bucket = await nats.bucket(f"lost_{uuid.uuid4().hex}")
+    made = await bucket.incarnation()
+    await bucket.put("k", b"1")
+    async with asyncio.timeout(10), contextlib.aclosing(bucket.watch()) as watch:
+        assert (await anext(watch)).value == b"1" and await anext(watch) is None
+        await nats._client.jetstream().delete_stream(f"KV_{bucket.name}")
+        with pytest.raises(Unreachable, match="was lost"):
+            await anext(watch)
+    assert await bucket.incarnation() != made
+    await nats._client.jetstream().delete_stream(f"KV_{bucket.name}")
+    await bucket.put("k", b"2")
+    assert (await bucket.get("k")).value == b"2"
 
 
 async def test_connecting_to_nothing_says_where():

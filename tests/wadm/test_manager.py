@@ -251,8 +251,9 @@ async def test_status_lists_every_app_and_host(world: World) -> None:
 
 
 async def test_javascript_clients_find_the_hosts_in_wadms_state(world: World) -> None:
-    await deploy(world)
     bucket = await world.broker.connect().bucket("wadm_state")
+    assert set(await bucket.keys()) == {f"{kind}_default" for kind in ("host", "component", "provider")}
+    await deploy(world)
 
     async def hosts() -> Any:
         entry = await bucket.get("host_default")
