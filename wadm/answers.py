@@ -30,12 +30,13 @@ class World(Protocol):
     apps: dict[str, Stored]
     overrides: dict[str, Overrides]
     put: dict[str, Leftovers]
+    kept: dict[str, Manifest]
     pending: Pending
 
     def clock(self) -> float: ...
 
     def parts(self) -> dict[str, Desired]:
-        """What each deployed application wants."""
+        """What each deployed application wants, and what is kept of undeployed ones."""
 
 
 class Refusal(Exception):
@@ -135,7 +136,7 @@ class Answers:
         override = self.world.overrides.get(manifest.name)
         counts = override.instances if override is not None and override.version == version else {}
         deployed = {name: stored.deployed for name, stored in self.world.apps.items()}
-        shared = {name: m for name, m in deployed.items() if m is not None and m.shared}
+        shared = {**self.world.kept, **{name: m for name, m in deployed.items() if m is not None and m.shared}}
         return desired_from(manifest, counts, shared)
 
     # -- why
@@ -144,7 +145,7 @@ class Answers:
         """`{"app": name, "thing": component or "source -> target", or null for all that is not ready}`."""
         app, thing = _text(asked, "app"), asked.get("thing")
         parts = self.world.parts()
-        if app not in parts:
+        if not parts.get(app, Desired()).apps:
             stored = app in self.world.apps
             raise Refusal(f"application {app} is not deployed" if stored else f"there is no application {app}")
         names = sorted({w.name for w in parts[app].wanted} | {f"{k.source} -> {k.target}" for k in parts[app].links})

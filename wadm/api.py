@@ -17,6 +17,7 @@ from lattice import LatticeError, read_json
 from lattice.transport import Message
 from wadm.claims import clashes
 from wadm.desired import desired_from
+from wadm.keeping import users
 from wadm.manifest import Manifest
 from wadm.resolve import relative_images
 from wadm.status import plain_type
@@ -214,9 +215,11 @@ class Api:
             raise Refusal(" ".join(f"{reason.message} To mend it, {reason.fix}." for reason in taken))
         missing = await self.missing_shared(manifest)
         if missing:
+            references = ((c.name, c.properties.application) for c in manifest.spec.components)
+            said = [f"{n} is {r.component} of {r.name}" for n, r in references if n in missing and r is not None]
             raise Refusal(
                 "Application contains shared components that are not deployed in other applications: "
-                f"{json.dumps(missing)}"
+                f"{json.dumps(missing)} ({', '.join(said)})"
             )
 
         changed = stored.deployed_version != version
@@ -237,6 +240,7 @@ class Api:
 
     async def undeploy(self, name: str) -> dict[str, Any]:
         was = False
+        kept = await self._keep_shared(name)
 
         def decide(old: Stored | None) -> Stored | None:
             nonlocal was
@@ -252,7 +256,30 @@ class Api:
         await self.store.drop_overrides(name)
         log.info("app.undeployed", app=name)
         said = "Successfully undeployed application {}" if was else "Application {} was already undeployed"
-        return {"result": "acknowledged", "message": said.format(name), "name": name, "version": stored.latest}
+        return {
+            "result": "acknowledged",
+            "message": said.format(name),
+            "name": name,
+            "version": stored.latest,
+            **kept,
+        }
+
+    async def _keep_shared(self, name: str, version: str | None = None) -> dict[str, Any]:
+        """Before `name` (or that version of it) is taken away: note which of its components others use.
+
+        Those go on until nobody uses them any more. They are our addition to the answer: `kept`, when there are any.
+        """
+        apps = await self.store.all()
+        mine = apps.get(name, Stored())
+        manifest = mine.deployed
+        if manifest is None or mine.deployed_version is None or version not in (None, mine.deployed_version):
+            return {}
+        used = users(name, (m for stored in apps.values() if (m := stored.deployed) is not None))
+        here = {component: by for component, by in used.items() if manifest.component(component) is not None}
+        if not here:
+            return {}
+        await self.store.note_kept(name, mine.manifests[mine.deployed_version])
+        return {"kept": [{"name": component, "used_by": list(by)} for component, by in here.items()]}
 
     async def delete(self, name: str, version: str | None) -> dict[str, Any]:
         stored = await self.store.get(name)
@@ -260,13 +287,16 @@ class Api:
             told = f"Application {name} doesn't exist or was already deleted"
             return {"result": "noop", "message": told, "undeploy": True}
         if version is None:
+            kept = await self._keep_shared(name)
             self.standing.changed(name, await self.store.change(name, lambda _: None))
             await self._forget(name)
-            return {"result": "deleted", "message": f"Successfully deleted application {name}", "undeploy": True}
+            told = f"Successfully deleted application {name}"
+            return {"result": "deleted", "message": told, "undeploy": True, **kept}
         if version not in stored.manifests:
             told = f"Application version {version} doesn't exist"
             return {"result": "noop", "message": told, "undeploy": False}
         undeploys = stored.deployed_version == version
+        await self._keep_shared(name, version)
         after = await self.store.change(name, lambda old: without(old, version) if old is not None else None)
         self.standing.changed(name, after)
         if after is None:

@@ -261,7 +261,8 @@ def desired_from(
 def together(parts: Iterable[Desired], leftovers: Mapping[str, Leftovers] | None = None) -> Desired:
     """Several applications on one lattice.
 
-    An id belongs to the application that is first by name; another that wants it too gets a Claim instead.
+    An id belongs to the application that is first by name; another that wants it too gets a Claim instead. What
+    belongs to none (`wadm.keeping`) was there before them.
     """
     apps: set[str] = set()
     wanted: dict[EntityId, Wanted] = {}
@@ -270,7 +271,7 @@ def together(parts: Iterable[Desired], leftovers: Mapping[str, Leftovers] | None
     owners: dict[str, str] = {}
     external: set[str] = set()
     claims: list[Claim] = []
-    for part in sorted(parts, key=lambda p: sorted(p.apps)):
+    for part in sorted(parts, key=lambda p: (sorted(p.apps), [w.id for w in p.wanted])):
         apps |= part.apps
         for one in part.wanted:
             other = wanted.setdefault(one.id, one)

@@ -50,6 +50,7 @@ from wadm.commands import (
     settled,
 )
 from wadm.desired import Desired, Leftovers, desired_from, together
+from wadm.keeping import kept_parts, users
 from wadm.lease import RENEW, Lease
 from wadm.manifest import Manifest
 from wadm.observed import (
@@ -71,7 +72,7 @@ from wadm.observed import (
 from wadm.reasons import State
 from wadm.reconcile import AppStatus, Plan, reconcile
 from wadm.status import described, lattice_state, undeployed, wadm_status
-from wadm.store import Overrides, StorageError, Store, Stored, decode_overrides, decode_put
+from wadm.store import Overrides, StorageError, Store, Stored, decode_kept, decode_overrides, decode_put
 
 log = structlog.get_logger("wadm")
 
@@ -111,6 +112,7 @@ class Manager:
         self.apps: dict[str, Stored] = {}
         self.overrides: dict[str, Overrides] = {}
         self.put: dict[str, Leftovers] = {}
+        self.kept: dict[str, Manifest] = {}
         self.pending: Pending = {}
         self.plan = Plan()
         self.desired = Desired()
@@ -124,10 +126,10 @@ class Manager:
         self._wake = asyncio.Event()
         self._ready = asyncio.Event()
         self._ready_to_plan = asyncio.Event()
-        self._asking: set[HostId] = set()
-        self._subscriptions: list[Subscription] = []
         self._in_step = [asyncio.Event() for _ in range(4)]
         """Of the watched buckets: manifests, notes, links, configurations."""
+        self._asking: set[HostId] = set()
+        self._subscriptions: list[Subscription] = []
         self._published: dict[str, bytes] = {}
         self._running: asyncio.Task[None] | None = None
         self._store: Store | None = None
@@ -225,9 +227,9 @@ class Manager:
 
     async def _serve(self, subject: str, answer: Callable[[Message], Awaitable[bytes]], queue: str) -> None:
         async def arrived(message: Message) -> None:
+            await self._caught_up()
             reply = await answer(message)
             if message.reply is None:
-            await self._caught_up()
                 return
             try:
                 await self.lattice.transport.publish(message.reply, reply)
@@ -303,9 +305,9 @@ class Manager:
     def _reconnected(self) -> None:
         """While the connection was lost nobody could be heard."""
         self._fold(Forgiven())
+        self._published.clear()
         if self._tasks is not None:
             self._tasks.create_task(self._discover())
-        self._published.clear()
 
     async def _discover(self) -> None:
         """Ask who is there, then each host what it runs."""
@@ -388,6 +390,9 @@ class Manager:
         kind, app = note
         if kind == "override":
             self._overridden(app, decode_overrides(entry.value) if entry.value is not None else None)
+        elif kind == "kept":
+            manifest = decode_kept(entry.value) if entry.value is not None else None
+            self.kept = {name: m for name, m in {**self.kept, app: manifest}.items() if m is not None}
         elif entry.value is None:
             self.put.pop(app, None)
         else:
@@ -482,14 +487,18 @@ class Manager:
         return together(self.parts().values(), self.put)
 
     def parts(self) -> dict[str, Desired]:
-        """What each deployed application wants. Read from its manifest only when that, or what it shares, changed."""
+        """What each deployed application wants, and what is kept of undeployed ones because those use it.
+
+        Read from a manifest only when that, or what it shares, changed.
+        """
         self._manifests = {
             name: (stored, m)
             for name, stored in sorted(self.apps.items())
             if (m := self._manifest_of(name, stored)) is not None
         }
-        shared = {name: m for name, (_, m) in self._manifests.items() if m.shared}
-        parts = {}
+        deployed = {name: m for name, (_, m) in self._manifests.items()}
+        shared = {**self.kept, **{name: m for name, m in deployed.items() if m.shared}}
+        parts: dict[str, Desired] = {}
         for name, (stored, manifest) in self._manifests.items():
             override = self.overrides.get(name)
             counts = override.instances if override and override.version == stored.deployed_version else {}
@@ -500,7 +509,7 @@ class Manager:
                 parts[name] = desired_from(manifest, counts, shared)
                 self._wants[name] = (manifest, counts, shared, parts[name])
         self._wants = {name: self._wants[name] for name in parts}
-        return parts
+        return {**parts, **kept_parts(self.kept, deployed)}
 
     def _manifest_of(self, name: str, stored: Stored) -> Manifest | None:
         """The deployed one."""
@@ -525,6 +534,10 @@ class Manager:
         assert self._store is not None
         now = self.clock()
         there = {link_key(link) for link in self.observed.all_links()}
+        for app in [name for name in self.kept if name not in self.apps or self.apps[name].deployed_version is None]:
+            if not self._used_by(app):
+                await self._store.note_kept(app, None)
+                self.kept = {name: m for name, m in self.kept.items() if name != app}
         for app, noted in list(self.put.items()):
             mine = _puts(self.desired, app) if app in self.desired.apps else Leftovers()
             kept = Leftovers(
@@ -678,7 +691,7 @@ class Manager:
             name = asked.get("app")
         except (ValueError, AttributeError):
             return _error('the request must be a JSON object: {"app": name or null}')
-        names = sorted(set(self.apps) | self.plan.leaving)
+        names = sorted(set(self.apps) | self.plan.leaving | {n for n in self.kept if self._used_by(n)})
         if name is not None:
             if name not in names:
                 known = f"; there are {', '.join(names)}" if names else "; nothing was ever put"
@@ -734,12 +747,19 @@ class Manager:
             "state": word,
             "since": since,
             "leaving": name in self.plan.leaving,
+            "kept": [{"name": c, "used_by": list(apps)} for c, apps in self._used_by(name).items()],
             "overrides": dict(counts),
             "configs": [
                 {"name": c, "managed": c in configs, "present": c in self.observed.configs}
                 for c in sorted(used | set(configs))
             ],
         }
+
+    def _used_by(self, name: str) -> dict[str, tuple[str, ...]]:
+        """The components of an undeployed application that are kept, and for whom."""
+        if name not in self.kept or name in self._manifests:
+            return {}
+        return users(name, (manifest for _, manifest in self._manifests.values()))
 
     async def _answer_scale(self, message: Message) -> bytes:
         """Record (or remove) an instance count on the deployed version."""

@@ -2,8 +2,9 @@
 
 `wadm_manifests`: `{lattice}-{app}` holds every version and which one is deployed, `{lattice}` the list of names.
 `trellis_manager`: `{lattice}.override.{app}` holds recorded instance counts, `{lattice}.put.{app}` the links and
-configurations that were put for an application (they carry no owner on the lattice), `{lattice}.history.{app}` when
-which version was deployed, and `{lattice}.lease` which manager acts.
+configurations that were put for an application (they carry no owner on the lattice), `{lattice}.kept.{app}` the
+manifest of an undeployed application of which others use components, `{lattice}.history.{app}` when which version was
+deployed, and `{lattice}.lease` which manager acts.
 """
 
 from __future__ import annotations
@@ -174,8 +175,8 @@ class Store:
     # -- our own notes
 
     def note_of(self, key: str) -> tuple[str, str] | None:
-        """(kind, application) of a note's key: kind is `override` or `put`."""
-        for kind in ("override", "put"):
+        """(kind, application) of a note's key: kind is `override`, `put` or `kept`."""
+        for kind in ("override", "put", "kept"):
             prefix = f"{self.lattice}.{kind}."
             if key.startswith(prefix):
                 return kind, key.removeprefix(prefix)
@@ -233,6 +234,14 @@ class Store:
 
     async def forget_deployments(self, app: str) -> None:
         await self.notes.delete(f"{self.lattice}.history.{app}")
+
+    async def note_kept(self, app: str, manifest: Mapping[str, Any] | None) -> None:
+        """Remember what is undeployed while others use its components; None forgets it."""
+        key = f"{self.lattice}.kept.{app}"
+        if manifest is None:
+            await self.notes.delete(key)
+        else:
+            await self.notes.put(key, json.dumps(manifest).encode())
 
     async def note_put(self, app: str, leftovers: Leftovers) -> None:
         """Remember what was put for `app`; nothing at all forgets it."""
@@ -292,6 +301,13 @@ def decode_deployments(value: bytes) -> list[dict[str, Any]]:
         ]
     except (ValueError, TypeError, KeyError, AttributeError):
         return []
+
+
+def decode_kept(value: bytes) -> Manifest | None:
+    try:
+        return Manifest.model_validate_json(value)
+    except ValidationError:
+        return None
 
 
 def decode_put(value: bytes) -> Leftovers:

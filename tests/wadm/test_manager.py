@@ -461,23 +461,48 @@ async def test_the_store_has_wadms_shape(world: World) -> None:
     assert list(stored["manifests"]) == ["v1"] and stored["deployed_version"] == "v1"
 
 
+BASE = manifest_text("base", [component("kv", kind="capability", image="builtin:keyvalue-memory"), component("own")])
+BASE = BASE.replace("name: base\n", 'name: base\n  annotations: {experimental.wasmcloud.dev/shared: "true"}\n')
+
+USER = manifest_text(
+    "user",
+    [
+        component("api", link="kv"),
+        "    - name: kv\n      type: capability\n      properties: {application: {name: base, component: kv}}",
+    ],
+)
+
+
 async def test_a_shared_component_links_to_the_one_that_runs(world: World) -> None:
-    base = manifest_text("base", [component("kv", kind="capability", image="builtin:keyvalue-memory")]).replace(
-        "name: base\n", 'name: base\n  annotations: {experimental.wasmcloud.dev/shared: "true"}\n'
-    )
-    user = manifest_text(
-        "user",
-        [
-            component("api", link="kv"),
-            "    - name: kv\n      type: capability\n      properties: {application: {name: base, component: kv}}",
-        ],
-    )
-    put = await world.ask("put", user)
+    put = await world.ask("put", USER)
     assert put["message"].endswith(', but some shared components are not deployed: ["kv"]')
     assert "shared components that are not deployed" in (await world.ask("deploy.user"))["message"]
-    await deploy(world, base, "base")
+    await deploy(world, BASE, "base")
     await world.ask("deploy.user")
     await world.until("user", "ready")
     entry = await (await (await world.lattice()).lattice_data()).get("COMPONENT_user-api")
     assert entry is not None and entry.value is not None
     assert json.loads(entry.value)["links"][0]["target"] == EntityId("base-kv")
+
+
+@pytest.mark.parametrize("gone", ["undeploy.base", "del.base"])
+async def test_what_others_use_of_an_undeployed_app_goes_on_until_nobody_does(world: World, gone: str) -> None:
+    await deploy(world, BASE, "base")
+    await deploy(world, USER, "user")
+    assert (await world.ask(gone))["kept"] == [{"name": "kv", "used_by": ["user"]}]
+    await world.eventually(lambda: world.count("base-own") == {})
+    await world.until("base", "stopped")
+    assert (await world.status("base"))["kept"] == [{"name": "kv", "used_by": ["user"]}]
+    assert sum("base-kv" in h.providers for h in world.hosts.values()) == 1
+    assert (await world.status("user"))["state"] == "ready"
+
+    assert world.manager is not None
+    await world.manager.__aexit__(None, None, None)
+    next(h for h in world.hosts.values() if "base-kv" in h.providers).providers.clear()
+    await world.manage()  # which remembers it, and brings it back
+    await world.eventually(lambda: any("base-kv" in h.providers for h in world.hosts.values()))
+
+    assert "kept" not in await world.ask("undeploy.user")
+    await world.eventually(lambda: not any(h.providers or h.components for h in world.hosts.values()))
+    manager = world.manager
+    await world.eventually(lambda: not manager.kept)

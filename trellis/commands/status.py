@@ -108,6 +108,8 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
         name = f"{link['source']} -> {link['target']}"
         rows.append(["link", name, state(link["state"]), f"{interfaces(link)}  {_way(link)}"])
     yield from columns(rows, indent="  ")
+    for one in app["kept"]:
+        yield f"  {one['name']} goes on: {', '.join(one['used_by'])} {'use' if len(one['used_by']) > 1 else 'uses'} it"
     for reason in reasons(app):
         yield f"  {reason['code']}  {reason['message']}"
         if reason["fix"]:

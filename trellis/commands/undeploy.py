@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -42,7 +42,7 @@ def command(app: str | None, delete: bool, timeout: float, output: str, nats: st
 async def _undeploy(place: Where, asked: str | None, delete: bool, timeout: float, quiet: bool) -> dict[str, Any]:
     from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
-    from trellis.planner import Planner, unmanaged
+    from trellis.planner import Planner, granted_by_wadm, unmanaged
     from trellis.session import joined
     from trellis.show import seconds
 
@@ -55,13 +55,15 @@ async def _undeploy(place: Where, asked: str | None, delete: bool, timeout: floa
             app = app_named(asked, apps)
             before = apps[app]
             versions = await planner.versions(app)
-            await (planner.delete(app) if delete else planner.undeploy(app))
+            answer = granted_by_wadm(await (planner.delete(app) if delete else planner.undeploy(app)))
             await _gone(planner, app, timeout)
         except (Unreachable, DeadlineExceeded) as error:
             raise unmanaged(lattice, error) from error
-    removed = _removed(before)
-    stored = [str(v["version"]) for v in versions.get("versions", ())]
-    kept = [] if delete else [f"version {version}" for version in stored]
+    used = {str(one["name"]): one["used_by"] for one in answer.get("kept", ())}
+    removed = [one for one in _removed(before) if one[1] not in used] + _no_longer_used(app, apps.values())
+    kept = [f"{name} (used by {', '.join(by)})" for name, by in used.items()] + _of_others(before, apps.values())
+    if not delete:
+        kept += [f"version {one['version']}" for one in versions.get("versions", ())]
     elapsed = time.monotonic() - begun
     if not quiet:
         for kind, name, what in removed:
@@ -88,6 +90,23 @@ def _removed(app: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     found += [("link", f"{link['source']} -> {link['target']}", interfaces(link)) for link in app["links"]]
     found += [("config", str(config["name"]), "") for config in app["configs"] if config["managed"]]
     return found
+
+
+def _no_longer_used(app: str, apps: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    """What went on of undeployed applications for the sake of this one alone."""
+    return [
+        ("shared", f"{one['name']} of {other['name']}", "nobody else uses it")
+        for other in apps
+        for one in other["kept"]
+        if one["used_by"] == [app]
+    ]
+
+
+def _of_others(app: Mapping[str, Any], apps: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Components of other, deployed applications that this one is linked to."""
+    owners = {c["id"]: other["name"] for other in apps if other["name"] != app["name"] for c in other["components"]}
+    ends = {link[end]: link[f"{end}_id"] for link in app["links"] for end in ("source", "target")}
+    return [f"{name} ({owners[id]} runs it)" for name, id in sorted(ends.items()) if id in owners]
 
 
 async def _gone(planner: Any, app: str, timeout: float) -> None:
