@@ -28,7 +28,7 @@ VERBS: Mapping[str, str] = {
     "history": "List an app's versions, and when they were deployed.",
     "undeploy": "Take an app off the lattice.",
     "schema": "Print the JSON Schema of the manifest, for editors.",
-    "inspect": "Show what a component imports and exports.",
+    "inspect": "Show what a component or provider imports and exports.",
     "call": "Call a function of a component.",
     "serve": "Serve a component over HTTP.",
     "run": "Run a component as a command.",

@@ -14,6 +14,8 @@ from pathlib import Path
 import actors.wasi  # noqa: F401  the interfaces that a host serves are registered by importing them
 from actors import ComponentDescription, Engine
 from lattice import BadInput, Finding, Place
+from lattice.types import InterfaceType
+from trellis.configuring import misconfigured
 from trellis.show import megabytes
 from wadm.images import local_file
 from wadm.manifest import Link, Manifest
@@ -57,6 +59,7 @@ async def examine(checked: Checked, engine: Engine, say: Callable[[str, str, str
         return Examined(checked, {})
     findings: list[Finding] = []
     found: dict[str, ComponentDescription] = {}
+    imports: dict[str, list[InterfaceType]] = {}
     places: dict[str, Place] = {}
     for index, component in enumerate(manifest.spec.components):
         image = component.properties.image
@@ -65,9 +68,12 @@ async def examine(checked: Checked, engine: Engine, say: Callable[[str, str, str
         if component.capability or file is None:
             continue
         try:
-            found[component.name] = await _describe(engine, file, component.name, say)
+            loaded = await _loaded(engine, file, component.name, say)
         except BadInput as error:
             findings += (replace(f, place=f.place or places[component.name]) for f in error.findings)
+        else:
+            found[component.name], imports[component.name] = loaded
+    findings += misconfigured(manifest, document, imports)
     seen: list[Finding] = []
     for index, component in enumerate(manifest.spec.components):
         links = list(component.links())
@@ -86,16 +92,18 @@ async def examine(checked: Checked, engine: Engine, say: Callable[[str, str, str
     return Examined(replace(checked, findings=(*checked.findings, *findings)), found)
 
 
-async def _describe(
+async def _loaded(
     engine: Engine, file: Path, name: str, say: Callable[[str, str, str], None]
-) -> ComponentDescription:
+) -> tuple[ComponentDescription, list[InterfaceType]]:
+    """What the component says of itself, and its imports with their types."""
     loading = asyncio.ensure_future(engine.load(file))
     done, _ = await asyncio.wait({loading}, timeout=SLOW)
     if not done:
         say("compiling", name, "once; the compiled code is kept")
-    description = (await loading).describe()
+    component = await loading
+    description = component.describe()
     say("compiled", name, f"{megabytes(description.size)}  sha256:{description.digest[:12]}")
-    return description
+    return description, list(component.imports)
 
 
 def _imports(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -29,16 +30,61 @@ STANDARD = tuple(
 
 
 @click.command
-@click.argument("file", metavar="FILE.wasm", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("reference", metavar="FILE.wasm|PROVIDER")
 @click.option("--all", "everything", is_flag=True, help="Show the functions of the standard interfaces, too.")
 @output_option
-def command(file: Path, everything: bool, output: str) -> None:
-    """Show what a component imports and exports, with types, and who answers each import."""
+def command(reference: str, everything: bool, output: str) -> None:
+    """Show what a component imports and exports, with types, and who answers each import.
+
+    Of a PROVIDER (a file FILE.py, python:MODULE or builtin:NAME) it shows the functions that it answers and the
+    configuration that it takes; `-o json` has that as JSON Schema.
+    """
+    if re.match(r"(wasmcloud\+)?builtin:|python:|.*\.py(:\w+)?$", reference):
+        return _provider(reference, output)
+    file = Path(reference)
+    if not file.is_file():
+        raise click.BadParameter(f"there is no file {file}")
     found = run(_describe(file))
     if output == "json":
         click.echo(json.dumps(asdict(found), indent=1))
     else:
         _print(file, found, everything)
+    return None
+
+
+def _provider(reference: str, output: str) -> None:
+    from providers import Provider
+    from providers.description import describe
+    from providers.load import resolve
+
+    kind = resolve(reference)
+    assert isinstance(kind, type) and issubclass(kind, Provider)
+    found = describe(kind)
+    if output == "json":
+        click.echo(json.dumps(asdict(found), indent=1))
+        return
+    click.echo(f"{reference}  {found.summary}")
+    click.echo(click.style("\nexports", bold=True))
+    for interface, functions in found.functions.items():
+        click.echo(f"  {interface}")
+        for function in functions:
+            click.echo(f"    {function}")
+    for title, schema in (("configuration", found.config), ("configuration of a link", found.link_config)):
+        click.echo(click.style(f"\n{title}", bold=True))
+        for line in ["  any keys"] if schema is None else _keys(schema):
+            click.echo(line)
+
+
+def _keys(schema: dict[str, Any]) -> Iterable[str]:
+    from trellis.show import columns
+
+    needed = schema.get("required", ())
+    rows = []
+    for key, value in schema.get("properties", {}).items():
+        kinds = [part.get("type", "") for part in value.get("anyOf", [value])]
+        default = "needed" if key in needed else f"default {json.dumps(value.get('default'))}"
+        rows.append([key, " or ".join(kind for kind in kinds if kind not in ("", "null")), default])
+    return columns(rows, indent="  ")
 
 
 async def _describe(file: Path) -> ComponentDescription:

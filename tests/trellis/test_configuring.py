@@ -1,0 +1,158 @@
+"""What `trellis check` knows of providers: their configuration, their exports, their WIT."""
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from trellis.cli import cli
+
+PROVIDER = """
+from pydantic import BaseModel, Field, SecretStr
+from providers import Link, Provider, export
+
+class Volume(BaseModel):
+    volume: int = Field(ge=0, le=10)
+    token: SecretStr | None = None
+
+class Loud(Provider):
+    wit = "package demo:math; interface ops { add: func(a: u32, b: u64) -> u32; }"
+    link_config = Volume
+    settings_model = Volume
+
+    @export("demo:math/ops#add")
+    async def add(self, link: Link[Volume], a: int, b: int) -> int:
+        return a + b
+"""
+
+ASKER = """(component
+  (import "demo:math/ops@0.1.0" (instance $ops
+    (export "add" (func (param "a" u32) (param "b" u32) (result u32)))))
+  (core func $add (canon lower (func $ops "add")))
+  (core module $m
+    (import "ops" "add" (func $add (param i32 i32) (result i32)))
+    (func (export "ask") (param i32) (result i32) (call $add (local.get 0) (i32.const 1))))
+  (core instance $i (instantiate $m (with "ops" (instance (export "add" (func $add))))))
+  (func $ask (param "n" u32) (result u32) (canon lift (core func $i "ask")))
+  (instance $asks (export "ask" (func $ask)))
+  (export "demo:math/asks@0.1.0" (instance $asks)))"""
+
+MANIFEST = """\
+apiVersion: core.oam.dev/v1beta1
+kind: Application
+metadata:
+  name: sums
+spec:
+  components:
+    - name: loud
+      type: capability
+      properties:
+        image: ./loud.py
+        config:
+          - name: own
+            properties: {OWN}
+    - name: asker
+      type: component
+      properties:
+        image: {ASKER}
+      traits:
+        - type: link
+          properties:
+            target:
+              name: loud
+              config:
+                - name: linked
+                  properties: {LINKED}
+            namespace: demo
+            package: math
+            interfaces: [{INTERFACE}]
+"""
+
+
+@pytest.fixture
+def findings(tmp_path: Path) -> Any:
+    """What `check` says of a manifest with these configurations."""
+
+    def of(
+        own: str = "{volume: 1}",
+        linked: str = "{volume: 1}",
+        interface: str = "ops",
+        asker: str = "example.com/asker:1",
+        provider: str = PROVIDER,
+    ) -> list[dict[str, Any]]:
+        (tmp_path / "loud.py").write_text(textwrap.dedent(provider))
+        (tmp_path / "asker.wat").write_text(ASKER)
+        filled = {"OWN": own, "LINKED": linked, "INTERFACE": interface, "ASKER": asker}
+        text = MANIFEST
+        for name, value in filled.items():
+            text = text.replace(f"{{{name}}}", value)
+        (tmp_path / "app.yaml").write_text(text)
+        done = CliRunner().invoke(cli, ["check", str(tmp_path), "-o", "json"])
+        found: list[dict[str, Any]] = json.loads(done.stdout)["findings"]
+        assert json.loads(done.stdout)["ok"] is not any(finding["level"] == "error" for finding in found)
+        return found
+
+    return of
+
+
+def test_configuration_that_fits_is_no_finding(findings: Any):
+    assert findings() == []
+
+
+def test_a_value_that_the_provider_would_refuse_is_found_at_its_place(findings: Any):
+    [own, linked] = findings(own="{volume: many}", linked="{volume: 11}")
+    assert own["code"] == linked["code"] == "TRL-CFG-002"
+    assert own["message"].startswith('provider `loud`: "volume" input should be a valid integer')
+    assert own["place"]["text"].strip() == "properties: {volume: many}"
+    assert linked["message"] == (
+        "link of `asker` to `loud`: \"volume\" input should be less than or equal to 10 (got '11')"
+    )
+    assert linked["place"]["text"].strip() == "properties: {volume: 11}"
+
+
+def test_an_unknown_key_and_a_missing_one_are_found(findings: Any):
+    unknown, missing = findings(linked="{volum: 1}")
+    assert (unknown["hint"], missing["message"]) == (
+        'did you mean "volume"?',
+        'link of `asker` to `loud`: "volume" is missing',
+    )
+
+
+def test_what_a_named_configuration_of_the_lattice_may_hold_is_not_missed(findings: Any):
+    assert findings(linked="{}\n                - name: from-elsewhere") == []
+
+
+def test_a_link_to_a_provider_that_does_not_export_it_is_found(findings: Any):
+    [finding] = findings(interface="logic")
+    assert finding["code"] == "TRL-LNK-005"
+    assert finding["message"].endswith("for demo:math/logic, which Loud does not export")
+
+
+def test_a_provider_written_against_another_wit_is_found(findings: Any):
+    [finding] = findings(asker="./asker.wat")
+    assert finding["code"] == "TRL-LNK-009"
+    assert finding["message"] == (
+        "`asker` imports add: func(a: u32, b: u32) -> u32 of demo:math/ops, "
+        "and `loud` has add: func(a: u32, b: u64) -> u32"
+    )
+
+
+def test_a_provider_that_cannot_be_loaded_here_is_a_warning(findings: Any):
+    [finding] = findings(provider="import a_package_of_another_machine")
+    assert (finding["code"], finding["level"]) == ("TRL-PRV-004", "warning")
+    assert "No module named 'a_package_of_another_machine'" in finding["message"]
+
+
+def test_inspect_shows_what_a_provider_answers_and_the_schema_of_its_configuration(tmp_path: Path):
+    file = tmp_path / "loud.py"
+    file.write_text(PROVIDER)
+    shown = CliRunner().invoke(cli, ["inspect", str(file)]).stdout
+    assert "    add: func(a: u32, b: u64) -> u32\n" in shown
+    assert "  volume  integer  needed\n" in shown
+    found = json.loads(CliRunner().invoke(cli, ["inspect", f"{file}:Loud", "-o", "json"]).stdout)
+    assert found["functions"] == {"demo:math/ops": ["add: func(a: u32, b: u64) -> u32"]}
+    assert found["link_config"]["properties"]["volume"]["maximum"] == 10
+    assert found["link_config"]["properties"]["token"]["anyOf"][0]["writeOnly"] is True

@@ -1,0 +1,152 @@
+"""A manifest next to the providers it names: would they take the configuration, and do they answer what is linked?
+
+A provider's own class is asked, so the words are those with which it would refuse the link on a host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from pydantic import BaseModel
+
+from lattice import BadInput, Finding
+from lattice.types import InterfaceType, function_text
+from providers import Provider
+from providers.config import read_config
+from providers.exports import declared
+from providers.load import resolve
+from wadm.images import answered_by, local_file
+from wadm.manifest import LINK, Component, Config, Link, Manifest, Secret
+from wadm.source import Document, Path
+
+PLACEMENT = "placement"
+"""A key that the host keeps for itself."""
+
+
+def misconfigured(
+    manifest: Manifest, document: Document, imports: Mapping[str, Sequence[InterfaceType]]
+) -> Iterator[Finding]:
+    """Every value that a provider would refuse, and every link that it has nothing for.
+
+    `imports` are those of the components at hand, by name: their types are held against a WIT that a provider declares.
+    """
+    kinds: dict[str, type[Provider]] = {}
+    for index, component in enumerate(manifest.spec.components):
+        at: Path = ("spec", "components", index, "properties")
+        try:
+            kind = _class_of(component)
+        except BadInput as error:  # another machine may have what is missing here
+            place = document.place((*at, "image"))
+            yield from (replace(finding, place=place, level="warning") for finding in error.findings)
+            continue
+        if kind is not None:
+            kinds[component.name] = kind
+            properties = component.properties
+            own = _Values(document, properties.config, (*at, "config"), properties.secrets)
+            yield from own.against(kind.settings_model, f"provider `{component.name}`")
+    for index, component in enumerate(manifest.spec.components):
+        for trait, raw in enumerate(component.traits):
+            if raw.type == LINK:
+                link = Link.model_validate(raw.properties)
+                at = ("spec", "components", index, "traits", trait, "properties")
+                yield from _link(component.name, link, kinds, imports, document, at)
+
+
+def _link(
+    name: str,
+    link: Link,
+    kinds: Mapping[str, type[Provider]],
+    imports: Mapping[str, Sequence[InterfaceType]],
+    document: Document,
+    at: Path,
+) -> Iterator[Finding]:
+    of = f"link of `{name}` to `{link.target.name}`"
+    if name in kinds:
+        configs = (*at, "source", "config") if link.source else (*at, "source_config")
+        secrets = link.source.secrets if link.source else []
+        yield from _Values(document, link.for_source(), configs, secrets).against(kinds[name].link_config, of)
+    elif link.target.name in kinds:
+        target = kinds[link.target.name]
+        configs = (*at, "target", "config") if link.target.config else (*at, "target_config")
+        values = _Values(document, link.for_target(), configs, link.target.secrets)
+        yield from values.against(target.link_config, of)
+        yield from _unanswered(name, link, target, imports, document, (*at, "interfaces"))
+
+
+def _class_of(component: Component) -> type[Provider] | None:
+    """The class behind a provider's image; None for what is not one of ours, a Python file or a module."""
+    image = component.properties.image or ""
+    file = local_file(image)
+    ours = answered_by(image) is not None
+    if not component.capability or not (ours or image.startswith("python:") or (file and file.suffix == ".py")):
+        return None
+    made = resolve(image)
+    return made if isinstance(made, type) else None
+
+
+class _Values:
+    """The configurations that are merged for one provider or link, each key with its place."""
+
+    def __init__(self, document: Document, configs: list[Config], at: Path, secrets: list[Secret]) -> None:
+        self.document = document
+        self.at = at
+        self.values: dict[str, str] = {}
+        self.places: dict[str, Path] = {}
+        self.whole = not secrets and all(config.properties is not None for config in configs)
+        """Nothing comes from secrets, or from configurations that are on the lattice already."""
+        for index, config in enumerate(configs):
+            for key, value in (config.properties or {}).items():
+                self.values[key] = value
+                self.places[key] = (*at, index, "properties", key)
+
+    def against(self, model: type[BaseModel] | None, of: str) -> Iterator[Finding]:
+        if model is None:
+            return
+        values = {key: value for key, value in self.values.items() if key != PLACEMENT}
+        for key, finding in read_config(model, values, of=of).findings:
+            if key in self.places or self.whole:
+                yield replace(finding, place=self.document.place(self.places.get(key, self.at)))
+
+
+def _unanswered(
+    name: str,
+    link: Link,
+    target: type[Provider],
+    imports: Mapping[str, Sequence[InterfaceType]],
+    document: Document,
+    at: Path,
+) -> Iterator[Finding]:
+    exported = {export.function.interface for export in target.exports.values()}
+    linked = [f"{link.namespace}:{link.package}/{interface}" for interface in link.interfaces]
+    if not exported.intersection(linked):
+        yield Finding(
+            "TRL-LNK-005",
+            f"`{name}` is linked to `{link.target.name}` for {', '.join(linked)}, "
+            f"which {target.__name__} does not export",
+            document.place(at),
+            why=f"it exports {', '.join(sorted(exported)) or 'nothing'}",
+            fix="correct the interfaces, or link to another provider",
+        )
+        return
+    wit = declared(target) or {}
+    for interface in imports.get(name, ()):
+        if interface.key in linked and interface.key in wit:
+            yield from _different(name, link, interface, wit[interface.key], document, at)
+
+
+def _different(
+    name: str, link: Link, wanted: InterfaceType, offered: InterfaceType, document: Document, at: Path
+) -> Iterable[Finding]:
+    for function, signature in wanted.functions.items():
+        other = offered.functions.get(function)
+        if other == signature:
+            continue
+        has = "has no such function" if other is None else f"has {function_text(function, other)}"
+        yield Finding(
+            "TRL-LNK-009",
+            f"`{name}` imports {function_text(function, signature)} of {wanted.key}, and `{link.target.name}` {has}",
+            document.place(at),
+            why="both were written against a WIT of that name, but not the same one",
+            fix="give both the same WIT, and build again",
+        )
