@@ -24,7 +24,11 @@ TOGETHER = 256
 
 
 class NotFound(Exception):
-    """There is no such stream, consumer or message. `what` is JetStream's word for it."""
+    """There is no such stream, consumer or message; `number` is JetStream's own for what is missing."""
+
+    def __init__(self, said: str, number: int = 0) -> None:
+        super().__init__(said)
+        self.number = number
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,15 @@ class JetStream:
 
     async def ask(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The answer to `verb` (`STREAM.INFO.orders`). Raises NotFound, or LatticeError with the server's words."""
+        return _read(await self._request(verb, body), verb)
+
+    async def _request(self, verb: str, body: Mapping[str, Any] | None) -> Message:
+        """A time-out here is the server's failure, not the end of a caller's time."""
         data = b"" if body is None else json.dumps(body).encode()
         try:
-            answer = await self.transport.request(f"{self._api}.{verb}", data, timeout=self.timeout)
-        except Unreachable as error:
+            return await self.transport.request(f"{self._api}.{verb}", data, timeout=self.timeout)
+        except (Unreachable, DeadlineExceeded) as error:
             raise Unreachable(f"JetStream does not answer: {error.message}") from error
-        return _read(answer, verb)
 
     async def publish(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None) -> int:
         """The message's sequence, once a stream has it. Raises LatticeError when none takes it."""
@@ -85,9 +92,7 @@ class JetStream:
 
     async def direct(self, stream: str, body: Mapping[str, Any]) -> Message:
         """One message, as it was published, with its `Nats-Sequence`. Raises NotFound."""
-        message = await self.transport.request(
-            f"{self._api}.DIRECT.GET.{stream}", json.dumps(body).encode(), timeout=self.timeout
-        )
+        message = await self._request(f"DIRECT.GET.{stream}", body)
         if (said := status(message)) is not None:
             raise NotFound(said[1])
         return message
@@ -147,5 +152,5 @@ def _read(answer: Message, what: str) -> dict[str, Any]:
         return found
     said = str(error.get("description", "an error without a description"))
     if error.get("code") == 404:
-        raise NotFound(said)
+        raise NotFound(said, error.get("err_code", 0))
     raise LatticeError(f"JetStream refuses {what}: {said}", number=error.get("err_code"))

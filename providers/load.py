@@ -30,6 +30,7 @@ Factory = Callable[[], Provider]
 
 BUILTINS = {
     "blobstore-fs": "providers.blobstore.fs:FsBlobStore",
+    "blobstore-nats": "providers.blobstore.nats:NatsBlobStore",
     "http-client": "providers.http.client:HttpClient",
     "http-server": "providers.http.server:HttpServer",
     "keyvalue-memory": "providers.keyvalue.memory:MemoryKeyValue",

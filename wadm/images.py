@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 BUILTINS = (
     "blobstore-fs",
+    "blobstore-nats",
     "http-client",
     "http-server",
     "keyvalue-memory",
