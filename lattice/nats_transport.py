@@ -32,6 +32,9 @@ T = TypeVar("T")
 
 DEFAULT_URL = "nats://127.0.0.1:4222"
 
+PING = 2
+"""Seconds between two questions whether the server is there. The connection is given up when two get no answer."""
+
 LOOK_AFTER = 10.0
 """Seconds between two looks whether the bucket that is watched is still the same."""
 
@@ -138,6 +141,8 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
                 connect_timeout=max(1, round(options.connect_timeout)),
                 reconnect_time_wait=0.25,  # type: ignore[arg-type]
                 max_reconnect_attempts=-1,
+                ping_interval=PING,
+                max_outstanding_pings=2,
                 user=options.user,
                 password=options.password,
                 token=options.token,

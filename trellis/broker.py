@@ -16,6 +16,9 @@ from trellis.failures import NOT_CONVERGED, failure
 START = 15.0
 """Seconds that nats-server may take until it listens."""
 
+SETTINGS = 'ping_interval: "2s"\nping_max: 2\n'
+"""A host that hangs or is cut off leaves its queue groups after some 6 s; by nats-server's defaults after 4 minutes."""
+
 
 def server_binary() -> str:
     """The nats-server beside this Python, else the one on PATH. Raises Failure when there is none."""
@@ -63,11 +66,14 @@ class Broker:
         try:
             for old in folder.glob("*.ports"):
                 old.unlink()
+            settings = folder / "nats-server.conf"
+            settings.write_text(SETTINGS)
             self.process = await Child.start(
                 "nats-server",
                 [
                     *(binary, "-a", "127.0.0.1", "-p", str(self.port or -1)),
                     *("-js", "-sd", str(folder / "jetstream"), "--ports_file_dir", str(folder)),
+                    *("-c", str(settings)),
                 ],
                 folder / "nats-server.log",
             )

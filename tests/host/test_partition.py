@@ -1,0 +1,124 @@
+"""A host that is cut off from the broker without either of them being told, and comes back."""
+
+import asyncio
+import contextlib
+import sys
+
+import pytest
+from lines import Line
+from servers import Broker
+from test_faults import HELLO, MANIFEST, in_time
+from test_host import ADDER, World
+
+from lattice import EntityId, Function, Invocation
+from lattice.control import Inventory
+from lattice.errors import DeadlineExceeded, Unreachable
+from lattice.lattice import Lattice
+from lattice.nats_transport import connect
+from trellis.planner import Planner
+from wadm import Manager
+
+pytestmark = pytest.mark.nats
+
+ONE = Function.parse("demo:math/numbers#one")
+SPIN = Function.parse("demo:math/ops#spin")
+
+
+@pytest.fixture
+async def world(tmp_path, lattice_name):
+    """With a broker that notices within seconds that a client is gone."""
+    (tmp_path / "broker").mkdir()
+    broker = Broker(tmp_path / "broker", config='ping_interval: "1s"\nping_max: 2\n')
+    broker.start()
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(broker.url)))
+            yield World(lattice, broker.url, tmp_path, stack)
+    finally:
+        broker.stop()
+
+
+async def test_a_host_that_is_cut_off_is_replaced_and_doubles_nothing_when_it_returns(world):
+    name, stack = world.lattice.name, world._stack
+    line = await stack.enter_async_context(Line(int(world.url.rpartition(":")[2])))
+    near = await world.host(name="near")
+    far = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "trellis", "host", "start", "--name", "far", "--lattice", name),
+        *("--nats", f"nats://127.0.0.1:{line.port}"),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    stack.push_async_callback(far.wait)
+    stack.callback(far.kill)
+    await stack.enter_async_context(Manager(Lattice(name, await connect(world.url)), discovery=0.2, dead_after=2.5))
+    planner = Planner(world.lattice)
+
+    async def held() -> dict[str, int]:
+        """Instances of the application on each host that answers."""
+        found = {}
+        for reply in await world.lattice.control_all("host", "ping", seconds=0.5, most=2):
+            got = await world.lattice.control("host", "get", reply.response["id"], timeout=0.5)
+            inventory = Inventory.model_validate(got.response)
+            found[inventory.friendly_name] = sum(
+                c.max_instances for c in inventory.components if c.id == "sums-numbers"
+            )
+        return found
+
+    async def both_there():
+        return len(await held()) == 2
+
+    async def spread():
+        return await held() == {"near": 2, "far": 2}
+
+    async def moved():
+        return await held() == {"near": 4}
+
+    async def settled():
+        numbers, app = await held(), await planner.app("sums")
+        return len(numbers) == 2 and sum(numbers.values()) == 4 and app is not None and app["state"] == "ready"
+
+    def call(target: str, function: Function, seconds: float) -> Invocation:
+        return Invocation(EntityId(target), function).within(seconds)
+
+    await in_time(both_there)
+    component = {
+        "name": "numbers",
+        "type": "component",
+        "properties": {"image": world.wasm("numbers", HELLO)},
+        "traits": [{"type": "spreadscaler", "properties": {"instances": 4}}],
+    }
+    await planner.put({**MANIFEST, "spec": {"components": [component]}})
+    await planner.deploy("sums", "1")
+    await in_time(spread)
+    there = next(h["id"] for h in (await planner.status())["hosts"] if h["name"] == "far")
+    await world.ask("component", "scale", there, component_id="spinner", component_ref=world.wasm("s", ADDER), count=1)
+
+    async def spinner_known():
+        return bool(near.directory.others(EntityId("spinner")))
+
+    await in_time(spinner_known)
+    through_a_host = asyncio.create_task(near.router.route(call("spinner", SPIN, 30)))
+    by_a_client = asyncio.create_task(world.lattice.invoke(call("spinner", SPIN, 3)))
+    await asyncio.sleep(0)  # both tasks begin
+    await near.lattice.transport.flush()
+    await world.lattice.transport.flush()
+    line.cut()
+    with pytest.raises(Unreachable, match="is gone"):  # at once when the silence is noticed, not at the deadline
+        await asyncio.wait_for(through_a_host, 15)
+    with pytest.raises(DeadlineExceeded):
+        await asyncio.wait_for(by_a_client, 5)
+    await in_time(moved)
+    # the broker drops the silent client: nobody's call is lost to it any more
+    await in_time(lambda: all_answered(world.lattice, call))
+
+    line.mend()
+    await in_time(settled, 40)
+    await in_time(lambda: all_answered(world.lattice, call))
+    assert near.directory.others(EntityId("spinner"))  # it was there all the time, and is known again
+    assert await settled()
+
+
+async def all_answered(lattice: Lattice, call) -> bool:
+    """Each of many calls to whoever of the queue group gets it."""
+    answers = await asyncio.gather(*(lattice.invoke(call("sums-numbers", ONE, 1.0)) for _ in range(40)))
+    return answers == [1] * 40
