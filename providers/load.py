@@ -132,9 +132,20 @@ def in_module(text: str) -> Factory:
     return _only_provider(module, wanted, name)
 
 
+def split_class(text: str) -> tuple[str, str]:
+    """`path.py[:Class]` taken apart; without a class, that is ""."""
+    path, _, wanted = text.partition(":") if re.search(r"\.py:\w+$", text) else (text, "", "")
+    return path, wanted
+
+
+def default_id(kind: type[Provider]) -> str:
+    """What a provider is called on the lattice when nobody says: `KeyValue` is `key-value`."""
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in kind.__name__).strip("-")
+
+
 def in_file(text: str) -> Factory:
     """From `path.py[:Class]`. The file may import its neighbours; nothing of ours or of the library is shadowed."""
-    path_text, _, wanted = text.partition(":") if re.search(r"\.py:\w+$", text) else (text, "", "")
+    path_text, wanted = split_class(text)
     path = Path(path_text).expanduser().resolve()
     if not path.is_file():
         raise BadInput(Finding("TRL-PRV-004", f"there is no file {path}"))

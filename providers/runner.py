@@ -53,7 +53,7 @@ from lattice.names import entity_id
 from lattice.nats_transport import DEFAULT_URL, NatsOptions, connect
 from lattice.transport import Message, Subscription
 from providers.link import LinkRecord, link_between
-from providers.load import resolve
+from providers.load import default_id, resolve
 from providers.provider import Provider
 from providers.runtime import Runtime, sentence
 
@@ -317,7 +317,7 @@ def _parser(*, with_ref: bool) -> argparse.ArgumentParser:
 def _by_hand(options: argparse.Namespace, make: Callable[[], Provider]) -> Start:
     kind = type(make())
     try:
-        own = entity_id(options.id or _kebab(kind.__name__))
+        own = entity_id(options.id or default_id(kind))
     except ValueError as error:
         raise BadInput(Finding("TRL-CLI-001", str(error))) from None
     config = _pairs(options.link_config)
@@ -344,10 +344,6 @@ def _by_hand(options: argparse.Namespace, make: Callable[[], Provider]) -> Start
         grace=options.grace,
         log_level=options.log_level,
     )
-
-
-def _kebab(name: str) -> str:
-    return "".join(f"-{c.lower()}" if c.isupper() else c for c in name).strip("-")
 
 
 def _pairs(items: Sequence[str] | None) -> dict[str, str]:

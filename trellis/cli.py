@@ -38,6 +38,7 @@ VERBS: Mapping[str, str] = {
     "events": "Show what happens on the lattice, as it happens.",
     "link": "Show and change who answers what an actor imports.",
     "config": "Show and change named configurations.",
+    "provider": "Work on a capability provider.",
     "host": "Run a host; list, label and stop those of the lattice.",
     "wadm": "Run the deployment manager.",
     "version": "Show the version.",

@@ -1,0 +1,119 @@
+"""A provider on this machine, joined to a lattice for as long as somebody works on it.
+
+The provider runs as a host would run it, with the lattice's links and configurations, but this is no host: nothing can
+be placed here, and nobody counts on it. When its file changes, a new process takes the links over before the old one
+leaves, so that a call always finds one of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from host import HostConfig
+from host.capabilities import Capabilities
+from host.configs import Configs
+from host.directory import Directory
+from host.links import Links
+from host.router import Router
+from lattice import EntityId, HostId
+from lattice.control import StartProvider
+from lattice.events import Event, LinkSet, LinkSetFailed, ProviderStarted, ProviderStartFailed, ProviderStopped
+from lattice.lattice import Lattice
+
+LOOK = 0.3
+"""Seconds between two looks at the files."""
+REPLAY = 10.0
+"""Seconds for the first reading of links and configurations."""
+
+Say = Callable[[str, str], None]
+"""Told what happened (`ready`, `refused`...), and to what."""
+
+
+class Attached:
+    """One provider, in one process after the other."""
+
+    def __init__(self, lattice: Lattice, reference: str, id: EntityId, config: list[str], say: Say) -> None:
+        self.lattice = lattice
+        self.reference = reference
+        self.id = id
+        self.config = config
+        self.say = say
+        self.links: Links
+        self._configs: Configs
+        self._running: Capabilities | None = None
+        self._generation = 0
+
+    @asynccontextmanager
+    async def joined(self) -> AsyncIterator[None]:
+        """Follow the lattice's links, and run the provider with them; stopped when the block ends."""
+        self._configs = Configs(await self.lattice.config_data())
+        self.links = Links(await self.lattice.lattice_data(), self._configs)
+        following = [asyncio.create_task(one.follow()) for one in (self.links, self._configs)]
+        try:
+            async with asyncio.timeout(REPLAY):
+                await self.links.ready.wait()
+                await self._configs.ready.wait()
+            await self.reload()
+            yield
+        finally:
+            if self._running is not None:
+                await self._running.stop(self.id)
+            for task in following:
+                task.cancel()
+
+    async def reload(self) -> None:
+        """Start it as it is now; the one that ran before stays when that cannot be."""
+        self._generation += 1
+        # a host id of its own, because the verbs of the two processes must not be mixed up
+        host = HostId(f"attached-{os.getpid()}-{self._generation}")
+        router = Router(self.lattice, self.links, Directory(host))
+        made = Capabilities(HostConfig(), host, self.lattice, router, self.links, self._configs, self._happened)
+        await made.start(StartProvider(provider_id=self.id, provider_ref=self.reference, config=self.config))
+        if self.id in made.running:
+            old, self._running = self._running, made
+            if old is not None:
+                await old.stop(self.id)
+
+    async def follow(self, folder: Path) -> None:
+        """Reload whenever a Python file below `folder` changes, for ever."""
+        seen = _snapshot(folder)
+        while True:
+            await asyncio.sleep(LOOK)
+            now = _snapshot(folder)
+            if now != seen:
+                seen = now
+                self.say("changed", str(folder))
+                await self.reload()
+
+    async def _happened(self, event: Event) -> None:
+        match event:
+            case ProviderStarted():
+                self.say("ready", self.id)
+            case ProviderStartFailed():
+                self.say("failed", event.error or "")
+            case ProviderStopped() if event.reason != "stop":
+                self.say("ended", f"{event.reason}; it is started again")
+            case LinkSetFailed():
+                self.say("refused", event.error or "")
+            case LinkSet():
+                self.say("linked", f"{event.source_id} -> {event.target}")
+
+
+def _snapshot(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Size and time of change of every Python file below `folder`, hidden folders excepted."""
+    found: dict[Path, tuple[int, int]] = {}
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        for name in files:
+            if name.endswith(".py"):
+                path = Path(place, name)
+                try:
+                    about = path.stat()
+                except OSError:
+                    continue  # an editor is just replacing it
+                found[path] = (about.st_mtime_ns, about.st_size)
+    return found

@@ -1,0 +1,90 @@
+"""`trellis provider attach`"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from trellis.failures import failure
+from trellis.options import Where, lattice_options, where
+from trellis.running import run, told_to_stop
+
+if TYPE_CHECKING:
+    from lattice import EntityId
+    from lattice.lattice import Lattice
+
+
+@click.group
+def command() -> None:
+    """Work on a capability provider."""
+
+
+@command.command
+@click.argument("file", metavar="FILE.py[:CLASS]")
+@click.option("--id", "name", metavar="ID", help="Its id on the lattice.  [default: from the name of its class]")
+@click.option("--config", multiple=True, metavar="NAME", help="A named configuration of the lattice, for the provider.")
+@lattice_options
+def attach(file: str, name: str | None, config: tuple[str, ...], nats: str | None, lattice: str | None) -> None:
+    """Run a provider here as a part of the lattice, until Ctrl-C; start it anew when its file changes.
+
+    Every link of the lattice that names its id is its own, with the configuration that the link has: links of a
+    deployed app whose provider has `instances: 0`, or those made with `trellis link put`.
+    """
+    run(_attach(where(nats, lattice), file, name, list(config)))
+
+
+async def _attach(place: Where, file: str, name: str | None, config: list[str]) -> None:
+    from lattice.lattice import Lattice
+    from providers.load import split_class
+    from trellis.attaching import Attached
+    from trellis.logs import configure
+    from trellis.session import connected
+
+    configure("text", "info")  # what the provider writes is why people attach it
+    path, _ = split_class(file)
+    if not Path(path).is_file():
+        raise failure("TRL-CLI-002", f"there is no file {path}")
+    id = _id(file, name)
+    stopping = asyncio.Event()
+    with told_to_stop(stopping.set):
+        async with connected(place, f"attached {id}") as transport, Lattice(place.lattice, transport) as lattice:
+            provider = Attached(lattice, f"file://{Path(path).resolve()}{file[len(path) :]}", id, config, _say)
+            async with provider.joined():
+                await _tell(lattice, id)
+                for link in provider.links.of(id):
+                    _say("linked", str(link))
+                click.echo("Ctrl-C ends it")
+                following = asyncio.create_task(provider.follow(Path(path).resolve().parent))
+                await stopping.wait()
+                following.cancel()
+
+
+def _id(file: str, name: str | None) -> EntityId:
+    from lattice.names import entity_id
+    from providers.load import default_id, resolve
+
+    if name is None:
+        kind = resolve(file)
+        assert isinstance(kind, type)
+        name = default_id(kind)
+    try:
+        return entity_id(name)
+    except ValueError as error:
+        raise failure("TRL-CLI-001", str(error)) from None
+
+
+async def _tell(lattice: Lattice, id: EntityId) -> None:
+    """Say which hosts run it as well: calls go there first."""
+    from trellis.hosts import every, inventories
+
+    hosts = await every(lattice)
+    for host, inventory in (await inventories(lattice, hosts)).items():
+        if any(one.id == id for one in inventory.providers):
+            _say("also on", f"{inventory.friendly_name} ({host}): calls go there first")
+
+
+def _say(what: str, text: str) -> None:
+    click.echo(f"{what:<8} {text}")
