@@ -265,8 +265,10 @@ def to_json(value: Value, kind: types.Type) -> Any:
             return [to_json(value[0], payload)] if isinstance(payload, types.Option) else to_json(value, payload)
         case types.Result(ok=ok, err=err):
             return _case(value, {"ok": ok, "err": err}.get)
-        case types.Handle() | types.Unsupported():
-            return None  # it never left its component
+        case types.Handle(resource=resource):
+            return {"$resource": resource.name}  # it stays where it is
+        case types.Unsupported():
+            return None  # a component that has one is not loaded
 
 
 def _case(value: Value, payload: Callable[[str], types.Type | None]) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from actors import types
 from actors.json_values import from_json, loads
 from lattice import Function, Value
+from trellis.chains import earlier
 from trellis.failures import Failure, failure
 
+MAKE_FIRST = "make it in the same chain of calls:  trellis call FILE.wasm thing then thing.get @1"
 LISTED = 30
 """Functions of a component that an error lists, at most."""
 
@@ -25,6 +27,12 @@ class Exported:
     @property
     def signature(self) -> types.Signature:
         return self.interface.functions[self.name]
+
+    @property
+    def sides(self) -> tuple[types.Type | None, types.Type | None]:
+        """What it returns, and what it returns instead as an error: of a `result`, its two sides."""
+        result = self.signature.result
+        return (result.ok, result.err) if isinstance(result, types.Result) else (result, None)
 
     @property
     def title(self) -> str:
@@ -48,28 +56,35 @@ class Exported:
                 lines.append(f"{name} = {types.spelled(kind, {k: n for k, n in named.items() if n != name})}")
         return "\n       ".join(lines)
 
+    @property
+    def names(self) -> set[str]:
+        """`add`; of a resource, `[method]thing.get` and `thing.get`."""
+        return {self.name, self.name.rpartition("]")[2]}
+
     def spellings(self) -> Iterator[str]:
         """Every way to ask for it in full."""
-        for interface in {self.interface.name, self.interface.key}:
-            yield f"{interface}#{self.name}"
-            yield f"{interface}.{self.name}"
-        if not self.interface.name:
-            yield self.name
+        for name in self.names:
+            for interface in {self.interface.name, self.interface.key}:
+                yield f"{interface}#{name}"
+                yield f"{interface}.{name}"
+            if not self.interface.name:
+                yield name
 
     def short(self) -> Iterator[str]:
         """The ways that will do where nothing else is called so: `add#add`, `add.add`."""
         interface = self.interface.key.rpartition("/")[2]
-        yield f"{interface}#{self.name}"
-        yield f"{interface}.{self.name}"
+        for name in self.names:
+            yield f"{interface}#{name}"
+            yield f"{interface}.{name}"
 
 
-def functions(interfaces: Iterable[types.InterfaceType]) -> list[Exported]:
-    """Those that can be called on their own: no methods of resources, and not what componentize-py starts with."""
+def functions(interfaces: Iterable[types.InterfaceType], *, methods: bool = False) -> list[Exported]:
+    """All but what componentize-py starts with; with `methods`, where an instance is kept for them, resources' too."""
     return [
         Exported(interface, name)
         for interface in interfaces
         for name in interface.functions
-        if not name.startswith("[") and (interface.name, name) != ("exports", "init")
+        if (methods or not name.startswith("[")) and (interface.name, name) != ("exports", "init")
     ]
 
 
@@ -81,7 +96,7 @@ def named(text: str, exported: list[Exported]) -> Exported:
     found = (
         [one for one in exported if text in one.spellings()]
         or [one for one in exported if text in one.short()]
-        or [one for one in exported if text == one.name]
+        or [one for one in exported if text in one.names]
     )
     if len(found) == 1:
         return found[0]
@@ -100,7 +115,7 @@ def named(text: str, exported: list[Exported]) -> Exported:
 
 
 def _closest(text: str, exported: list[Exported]) -> str | None:
-    spelled = {spelling: one.title for one in exported for spelling in (one.name, *one.short(), *one.spellings())}
+    spelled = {spelling: one.title for one in exported for spelling in (*one.names, *one.short(), *one.spellings())}
     close = difflib.get_close_matches(text, spelled, n=1)
     return spelled[close[0]] if close else None
 
@@ -111,19 +126,23 @@ def _listed(exported: list[Exported]) -> list[str]:
     return titles if more <= 0 else [*titles[:LISTED], f"and {more} more"]
 
 
-def arguments(function: Exported, texts: tuple[str, ...]) -> list[Value]:
-    """The values that JSON `texts` stand for. Raises Failure that names the parameter and the path in it."""
+def arguments(function: Exported, texts: tuple[str, ...], results: Sequence[Value] = ()) -> list[Value]:
+    """The values that `texts` stand for: JSON, or `@1` for one of the `results` of a chain.
+
+    Raises Failure that names the parameter and the path in it.
+    """
     from actors.codec import Misfit
 
     params = function.signature.params
-    if function.signature.handles():
-        raise _refused(function, f"{function.title} takes or returns a resource, which JSON cannot hold")
     if len(texts) != len(params):
         takes = "1 argument" if len(params) == 1 else f"{len(params)} arguments"
         names = f" ({', '.join(name for name, _ in params)})" if params else ""
         raise _refused(function, f"{function.title} takes {takes}{names}, {len(texts)} given")
     values = []
     for (name, kind), text in zip(params, texts, strict=True):
+        if text.startswith("@"):
+            values.append(earlier(text, results))
+            continue
         try:
             data = loads(text)
         except ValueError as error:
@@ -131,7 +150,8 @@ def arguments(function: Exported, texts: tuple[str, ...]) -> list[Value]:
         try:
             values.append(from_json(data, kind))
         except Misfit as misfit:
-            raise _refused(function, str(misfit.under(name))) from None
+            fix = MAKE_FIRST if function.signature.handles() else ""
+            raise _refused(function, str(misfit.under(name)), fix=fix) from None
     return values
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 COMPUTE = """(component
   (core module $m
     (memory (export "memory") 1)
@@ -243,57 +245,5 @@ FOREIGN_RESOURCE = """(component
 STREAMING = """(component
   (import "acme:video/source" (instance (export "frames" (func (result (stream u8)))))))"""
 
-THINGS = """(component
-  (core module $m
-    (global $dropped (mut i32) (i32.const 0))
-    (func (export "dropped-one") (param i32) (global.set $dropped (i32.add (global.get $dropped) (i32.const 1))))
-    (func (export "get") (param i32) (result i32)
-      (if (i32.eq (local.get 0) (i32.const 13)) (then unreachable))
-      (local.get 0))
-    (func (export "dropped") (result i32) (global.get $dropped)))
-  (core instance $i (instantiate $m))
-  (type $own-thing (resource (rep i32) (dtor (core func $i "dropped-one"))))
-  (core func $new (canon resource.new $own-thing))
-  (core func $rep (canon resource.rep $own-thing))
-  (core func $drop (canon resource.drop $own-thing))
-  (core module $n
-    (import "" "new" (func $new (param i32) (result i32)))
-    (import "" "rep" (func $rep (param i32) (result i32)))
-    (import "" "drop" (func $drop (param i32)))
-    (memory (export "memory") 1)
-    (func (export "make") (param i32) (result i32) (call $new (local.get 0)))
-    (func (export "merge") (param i32 i32) (result i32) (local $sum i32)
-      (local.set $sum (i32.add (call $rep (local.get 0)) (call $rep (local.get 1))))
-      (call $drop (local.get 0))
-      (call $drop (local.get 1))
-      (call $new (local.get $sum)))
-    (func (export "pair") (result i32)
-      (i32.store (i32.const 16) (call $new (i32.const 1)))
-      (i32.store (i32.const 20) (call $new (i32.const 2)))
-      (i32.store (i32.const 8) (i32.const 16))
-      (i32.store (i32.const 12) (i32.const 2))
-      (i32.const 8)))
-  (core instance $j (instantiate $n
-    (with "" (instance (export "new" (func $new)) (export "rep" (func $rep)) (export "drop" (func $drop))))))
-  (component $api
-    (import "thing" (type $t (sub resource)))
-    (import "make" (func $make (param "n" u32) (result (own $t))))
-    (import "get" (func $get (param "self" (borrow $t)) (result u32)))
-    (import "merge" (func $merge (param "a" (own $t)) (param "b" (own $t)) (result (own $t))))
-    (import "pair" (func $pair (result (list (own $t)))))
-    (export $e "thing" (type $t))
-    (export "[constructor]thing" (func $make) (func (param "n" u32) (result (own $e))))
-    (export "[method]thing.get" (func $get) (func (param "self" (borrow $e)) (result u32)))
-    (export "[static]thing.merge" (func $merge)
-      (func (param "a" (own $e)) (param "b" (own $e)) (result (own $e))))
-    (export "pair" (func $pair) (func (result (list (own $e))))))
-  (func $make (param "n" u32) (result (own $own-thing)) (canon lift (core func $j "make")))
-  (func $get (param "self" (borrow $own-thing)) (result u32) (canon lift (core func $i "get")))
-  (func $merge (param "a" (own $own-thing)) (param "b" (own $own-thing)) (result (own $own-thing))
-    (canon lift (core func $j "merge")))
-  (func $pair (result (list (own $own-thing))) (canon lift (core func $j "pair") (memory (core memory $j "memory"))))
-  (instance $things (instantiate $api
-    (with "thing" (type $own-thing)) (with "make" (func $make)) (with "get" (func $get)) (with "merge" (func $merge))
-    (with "pair" (func $pair))))
-  (export "test:things/api@1.0.0" (instance $things))
-  (func (export "dropped") (result u32) (canon lift (core func $i "dropped"))))"""
+THINGS = (Path(__file__).parent / "things.wat").read_text()
+"""Exports a resource."""

@@ -135,6 +135,54 @@ async def test_a_call_that_takes_too_long_is_stopped(calculator: Path):
     assert "did not finish spin within its limit of 0.1 s" in str(failure) and "--timeout" in str(failure)
 
 
+@pytest.fixture
+def things(cache: Path) -> Path:
+    return Path(__file__).parents[1] / "actors/things.wat"
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        ("test:things/api#[constructor]thing 3 then test:things/api#[method]thing.get @1", "3"),
+        ("thing 3 then thing.get @1", "3"),
+        ("api.thing 3 then api#thing 4 then thing.merge @1 @2 then thing.get @3", "7"),
+        ("pair then thing.get @1[1]", "2"),
+        ("thing 3 then thing.get @1 then thing @2 then thing.get @3", "3"),
+        ("thing 1 then thing 2 then thing.merge @1 @2 then dropped", "2"),
+        ("pair", '[{"$resource": "thing"}, {"$resource": "thing"}]'),
+    ],
+)
+async def test_a_resource_is_made_and_used_in_one_chain_of_calls(
+    things: Path, capsys: pytest.CaptureFixture[str], words: str, printed: str
+):
+    function, *texts = words.split()
+    assert await answer(capsys, things, function, *texts) == printed
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("thing 3 then", "no function is named behind the last `then`"),
+        ("thing.get 3", "self: thing is a resource, which JSON cannot hold"),
+        ("thing.get @1", "`@1` is not there yet: 0 calls come before this one"),
+        ("thing.get @x", "`@x` is not a result: write @1, @1[0] or @1.name"),
+        ("pair then thing.get @1[2]", "`@1[2]` is not there: what call 1 returned has no such part"),
+        ("pair then thing.get @1.first", "`@1.first` is not there"),
+        ("dropped then thing.get @1", "self: 0 is not a thing of test:things/api"),
+        ("thing 3 then thing.merge @1 @1", "unknown handle"),
+        ("thing 13 then thing.get @1", "trapped in test:things/api#[method]thing.get"),
+        ("thing.got 3", "did you mean `test:things/api@1.0.0#[method]thing.get`?"),
+    ],
+)
+async def test_a_chain_that_breaks_says_where(things: Path, words: str, message: str):
+    function, *texts = words.split()
+    assert message in str(await refused(things, function, *texts))
+
+
+async def test_a_chain_ends_with_the_first_err(calculator: Path, capsys: pytest.CaptureFixture[str]):
+    assert await answer(capsys, calculator, "checked", "7", "0", "then", "half", "1", code=2) == '{"err": "by-zero"}'
+
+
 async def test_raw_is_refused_for_what_is_neither_text_nor_bytes(calculator: Path):
     with pytest.raises(Failure, match="--raw is for text and bytes"):
         await call(calculator, Asked("half", ("1",), raw=True), Granted())

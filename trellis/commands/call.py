@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from trellis.chains import Step, steps
 from trellis.failures import NOT_CONVERGED, failure
 from trellis.local import Granted, alone, grant_options, guest_failed, run_locally
 from trellis.options import Where, lattice_options, output_option, where
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from actors.types import InterfaceType
     from lattice import EntityId, Handler
     from trellis.functions import Exported
+
 
 TIMEOUT = 30.0
 
@@ -47,6 +49,10 @@ class Asked:
     texts: tuple[str, ...] = ()
     raw: bool = False
     json: bool = False
+
+    @property
+    def steps(self) -> list[Step]:
+        return steps((self.function, *self.texts))
 
 
 @click.command(cls=Call)
@@ -80,6 +86,10 @@ def command(
     trellis call add.wasm docs:adder/add@0.1.0#add 20 22
     trellis call text.wasm shout '"hello"' --raw
     trellis call counter demo:counter/count#next --timeout 2
+    trellis call shop.wasm cart 3 then cart.add @1 '"tea"' then cart.total @1
+
+    The last line makes several calls of one instance: `then` begins the next one, and @1 is what the first returned,
+    @2[0] or @2.name a part of what the second did. So resources are made and used. The last result is printed.
     """
     if raw and output == "json":
         raise click.UsageError("--raw and -o json exclude each other")
@@ -102,17 +112,28 @@ def command(
 
 async def call(file: Path, asked: Asked, granted: Granted) -> int:
     """Call it alone, here; the exit code. Raises Failure or BadInput."""
-    from lattice import LatticeError
+    from lattice import BadValue, Invocation, LatticeError, Value
 
     async with alone(file, granted) as actor:
-        function = chosen(asked.function, actor.component.exports)
-        instead = USE_INSTEAD.get(function.interface.key)
-        if instead is not None:
-            raise failure("TRL-CAL-001", f"{function.title} has a verb of its own", fix=instead.format(file=file))
-        if actor.exports[function.function.key].function.version != function.interface.version:
-            raise failure("TRL-CAL-001", f"{function.title} cannot be called: another version of it is in the way")
+        calls = chosen(asked, actor.component.exports, methods=True)
+        for function, _ in calls:
+            instead = USE_INSTEAD.get(function.interface.key)
+            if instead is not None:
+                raise failure("TRL-CAL-001", f"{function.title} has a verb of its own", fix=instead.format(file=file))
+            if actor.exports[function.function.key].function.version != function.interface.version:
+                raise failure("TRL-CAL-001", f"{function.title} cannot be called: another version of it is in the way")
         try:
-            return await answered(actor.handle, actor.id, function, asked)
+            if len(calls) == 1 and not calls[0][0].signature.handles():
+                return await answered(actor.handle, actor.id, calls, asked)
+            async with actor.session() as session:
+
+                async def handle(invocation: Invocation) -> Value:
+                    value: Value = await session.call(invocation.function, *invocation.args)
+                    return value
+
+                return await answered(handle, actor.id, calls, asked)
+        except BadValue as error:
+            raise failure("TRL-CAL-002", error.message) from error
         except LatticeError as error:
             raise guest_failed(error) from error
 
@@ -125,48 +146,61 @@ async def call_actor(place: Where, target: str, asked: Asked, seconds: float) ->
 
     async with joined(place) as lattice:
         id, exports = await exports_of(lattice, target, seconds)
-        function = chosen(asked.function, exports)
+        calls = chosen(asked, exports)
+        if len(calls) > 1 or calls[0][0].signature.handles():
+            raise failure(
+                "TRL-CAL-001",
+                f"{calls[-1][0].title} cannot be called so on the lattice",
+                why="each call has an instance of its own there: a resource of one is gone before the next",
+                fix="trellis call FILE.wasm ...  calls the component here, in one instance",
+            )
 
         async def handle(invocation: Invocation) -> Value:
             return await lattice.invoke(invocation.within(seconds))
 
         try:
-            return await answered(handle, id, function, asked)
+            return await answered(handle, id, calls, asked)
         except LatticeError as error:
             raise not_answered(error, id) from error
 
 
-def chosen(text: str, exports: Iterable[InterfaceType]) -> Exported:
-    """The function that `text` means. Raises Failure."""
+def chosen(
+    asked: Asked, exports: Iterable[InterfaceType], *, methods: bool = False
+) -> list[tuple[Exported, tuple[str, ...]]]:
+    """The functions that are meant, and their arguments as they are written. Raises Failure."""
     from trellis.functions import functions, named
 
-    return named(text, functions(exports))
+    exported = functions(exports, methods=methods)
+    return [(named(step.function, exported), step.texts) for step in asked.steps]
 
 
-async def answered(handle: Handler, id: EntityId, function: Exported, asked: Asked) -> int:
-    """Call the function and print what it answers; the exit code.
+async def answered(handle: Handler, id: EntityId, calls: list[tuple[Exported, tuple[str, ...]]], asked: Asked) -> int:
+    """Call one function after the other, and print what the last answers, or the first `err`; the exit code.
 
     Raises Failure for arguments that do not fit, and LatticeError when there is no answer.
     """
     from actors import types
     from actors.json_values import dumps, to_json
-    from lattice import Invocation, WitError
+    from lattice import Invocation, Value, WitError
     from trellis.functions import arguments
 
-    values = arguments(function, asked.texts)
-    result = function.signature.result
-    ok, err = (result.ok, result.err) if isinstance(result, types.Result) else (result, None)
-    if asked.raw and ok not in (types.Primitive("string"), types.List(types.Primitive("u8"))):
-        returned = "nothing" if ok is None else types.text(ok)
-        raise failure("TRL-CLI-001", f"--raw is for text and bytes; {function.title} returns {returned}")
-    try:
-        value = await handle(Invocation(id, function.function, tuple(values)))
-    except WitError as error:
-        click.echo(dumps({"err": None if err is None else to_json(error.payload, err)}))
-        return NOT_CONVERGED
+    last = calls[-1][0]
+    if asked.raw and last.sides[0] not in (types.Primitive("string"), types.List(types.Primitive("u8"))):
+        returned = "nothing" if last.sides[0] is None else types.text(last.sides[0])
+        raise failure("TRL-CLI-001", f"--raw is for text and bytes; {last.title} returns {returned}")
+    results: list[Value] = []
+    for function, texts in calls:
+        values = arguments(function, texts, results)
+        try:
+            results.append(await handle(Invocation(id, function.function, tuple(values))))
+        except WitError as error:
+            err = function.sides[1]
+            click.echo(dumps({"err": None if err is None else to_json(error.payload, err)}))
+            return NOT_CONVERGED
     if asked.raw:
-        click.echo(value, nl=False)
+        click.echo(results[-1], nl=False)
         return 0
-    data = None if ok is None else to_json(value, ok)
+    ok = last.sides[0]
+    data = None if ok is None else to_json(results[-1], ok)
     click.echo(dumps({"ok": data} if asked.json else data))
     return 0
