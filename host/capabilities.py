@@ -98,7 +98,9 @@ class Provided:
     config_names: list[str]
     body: Body | None = None
     placement: str = "host"
-    healthy: bool = False
+    health: Health = field(default_factory=lambda: Health(False))
+    misconfigured: str = ""
+    """What it said against its present configuration."""
     restarts: int = 0
     since: float = field(default_factory=time.monotonic)
     refused: dict[tuple[str, ...], str] = field(default_factory=dict)
@@ -225,7 +227,7 @@ class Capabilities:
     async def _restart(self, provided: Provided, why: str) -> None:
         """Bring it back after it ended by itself, with longer and longer pauses while it keeps ending."""
         provided.body = None
-        await self._turned(provided, False)
+        await self._turned(provided, Health(False, why))
         await self._emit(
             ProviderStopped(
                 provider_id=provided.id,
@@ -244,6 +246,7 @@ class Capabilities:
                     await self._embody(provided)
             except Exception as error:
                 log.warning("provider.restart_failed", provider=provided.id, error=failure(error))
+                await self._turned(provided, Health(False, failure(error)))
                 continue
             log.info("provider.restarted", provider=provided.id, restarts=provided.restarts)
             await self._announce(provided)
@@ -357,8 +360,11 @@ class Capabilities:
                 config = await self._configs.merged(provided.config_names)
                 config.pop(PLACEMENT, None)
                 await provided.body.set_config(config)
+                provided.misconfigured = ""
             except (BadInput, LatticeError) as error:
-                log.warning("provider.config_refused", provider=provided.id, error=failure(error))
+                provided.misconfigured = failure(error)
+                log.warning("provider.config_refused", provider=provided.id, error=provided.misconfigured)
+            await self._turned(provided, await self._health(provided))
 
     async def _check_health(self, provided: Provided) -> None:
         pause = FIRST_HEALTH
@@ -367,19 +373,27 @@ class Capabilities:
             pause = self._config.health
             if provided.body is None:
                 continue
-            health = await provided.body.health()
-            if health.healthy == provided.healthy:
-                await self._emit(HealthCheckStatus(provider_id=provided.id, host_id=self._host))
+            health = await self._health(provided)
+            if health == provided.health:
+                error = None if health.healthy else health.message
+                await self._emit(HealthCheckStatus(provider_id=provided.id, host_id=self._host, error=error))
             else:
-                await self._turned(provided, health.healthy, health.message)
+                await self._turned(provided, health)
 
-    async def _turned(self, provided: Provided, healthy: bool, message: str = "") -> None:
-        if provided.healthy != healthy:
-            provided.healthy = healthy
-            if not healthy:
-                log.warning("provider.unhealthy", provider=provided.id, why=message)
-            kind = HealthCheckPassed if healthy else HealthCheckFailed
-            await self._emit(kind(provider_id=provided.id, host_id=self._host))
+    async def _health(self, provided: Provided) -> Health:
+        if provided.misconfigured or provided.body is None:
+            return Health(False, provided.misconfigured)
+        return await provided.body.health()
+
+    async def _turned(self, provided: Provided, health: Health) -> None:
+        if provided.health == health:
+            return
+        provided.health = health
+        if health.healthy:
+            await self._emit(HealthCheckPassed(provider_id=provided.id, host_id=self._host))
+        else:
+            log.warning("provider.unhealthy", provider=provided.id, why=health.message)
+            await self._emit(HealthCheckFailed(provider_id=provided.id, host_id=self._host, error=health.message))
 
 
 def _identity(link: LinkDefinition) -> tuple[str, ...]:

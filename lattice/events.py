@@ -103,10 +103,15 @@ class HealthCheckPassed(Event):
 
 
 class HealthCheckFailed(HealthCheckPassed):
+    """`error` is our addition: what the provider says of itself."""
+
     name = "health_check_failed"
+    error: str | None = None
 
 
-class HealthCheckStatus(HealthCheckPassed):
+class HealthCheckStatus(HealthCheckFailed):
+    """As it was; `error` is there while it is not well."""
+
     name = "health_check_status"
 
 

@@ -46,6 +46,12 @@ DEAD_AFTER = 4.0
 SILENT_AFTER = 70.0
 """The same for hosts that only send the standard heartbeat, every 30 s."""
 
+CRASHED = "crashed"
+"""What the reason of a provider's stop begins with when it ended by itself."""
+
+TRIES = 5
+"""Failures in a row on a host after which one that might have passed counts as lasting. It is still tried again."""
+
 _MAY_LAG = frozenset({"TRL-LNK-001", "TRL-CFG-001"})
 
 FORGET_AFTER = 600.0
@@ -59,7 +65,8 @@ class Running:
     image: str
     count: int = 1
     annotations: Mapping[str, str] = field(default_factory=dict)
-    healthy: bool = True
+    ailment: str | None = None
+    """What a provider says when it is not well."""
     apart: bool = False
     """A provider in a process of its own: calls of it leave the host's process."""
 
@@ -104,18 +111,20 @@ class Failure:
 
     @property
     def final(self) -> bool:
-        """It will not get better by trying again.
+        """It will not get better by trying again: the error says so, or it has come back each time.
 
         A host may not have heard of a link or a configuration that is a moment old, so those count from the second
         time on.
         """
         code = terminal(self.error)
-        return code is not None and (code not in _MAY_LAG or self.count > 1)
+        if code is None:
+            return self.count >= TRIES
+        return code not in _MAY_LAG or self.count > 1
 
     @property
     def retry_at(self) -> float:
-        """1 s, doubling to 30 s; a final failure is looked at again more slowly, in case somebody mended it."""
-        base = 5.0 if self.final else 1.0
+        """1 s, doubling to 30 s; one that names a lasting cause is tried more slowly, in case somebody mended it."""
+        base = 5.0 if self.final and terminal(self.error) is not None else 1.0
         return self.at + min(30.0, base * 2.0 ** min(self.count - 1, 10))
 
 
@@ -240,6 +249,8 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
             return _with_refusal(observed, source, fact, fact.error)
         case LinkSet():
             return observed if source is None else _with_refusal(observed, source, fact, None)
+        case ProviderStopped() if fact.reason.startswith(CRASHED):  # its host starts it again
+            return _with_host(observed, _seen(observed, fact.host_id, now))
         case ProviderStopped():
             host = _seen(observed, fact.host_id, now)
             refused = {
@@ -249,14 +260,17 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
             }
             observed = replace(observed, refused_links=refused)
             return _with_host(observed, replace(host, providers=_put(host.providers, fact.provider_id, None)))
-        case HealthCheckStatus():  # says nothing new about health, but the host lives
-            return _with_host(observed, _seen(observed, fact.host_id, now))
-        case HealthCheckPassed() | HealthCheckFailed():
+        case HealthCheckPassed():  # and its subclasses
             host = _seen(observed, fact.host_id, now)
             provider = host.providers.get(fact.provider_id)
             if provider is None:
                 return _with_host(observed, host)
-            provider = replace(provider, healthy=not isinstance(fact, HealthCheckFailed))
+            ailment = None
+            if isinstance(fact, HealthCheckFailed):
+                ailment = fact.error
+                if ailment is None:  # not every host says why, nor that it still is so
+                    ailment = provider.ailment if isinstance(fact, HealthCheckStatus) else ""
+            provider = replace(provider, ailment=ailment)
             return _with_host(observed, replace(host, providers=_put(host.providers, fact.provider_id, provider)))
         case LinksSeen(source_id, links):
             made = {(NOWHERE, str(link_key(link))) for link in links}
@@ -339,7 +353,7 @@ def _inventory(observed: Observed, inventory: Inventory, now: float) -> Observed
                 p.image_ref,
                 1,
                 p.annotations,
-                before[p.id].healthy if p.id in before else True,
+                before[p.id].ailment if p.id in before else None,
                 p.placement == "process",
             )
             for p in inventory.providers

@@ -516,7 +516,6 @@ class _Round:
         self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: _Standing | None
     ) -> _Standing:
         target = placed.counts
-        provider = wanted.kind is Kind.PROVIDER
         serving = bool(running)
         short = self.in_order(h for h, n in target.items() if h not in running or running[h].count < n)
         old = self.in_order(h for h in target if h in running and running[h].image != wanted.image)
@@ -538,12 +537,11 @@ class _Round:
             return _Standing(State.DEGRADED if serving else State.BLOCKED, reason)
         if short or old or extra:
             return _Standing(State.PROGRESSING, _under_way(wanted, placed, running, old))
-        unwell = [h.called for h in self.in_order(h for h in running if provider and not running[h].healthy)]
+        unwell = [h for h in self.in_order(running) if running[h.id].ailment is not None]
         if unwell:
-            return _Standing(
-                State.DEGRADED,
-                Reason(UNWELL, f"Provider {wanted.name} says on {', '.join(unwell)} that it is not well."),
-            )
+            where, ailment = ", ".join(h.called for h in unwell), running[unwell[0].id].ailment
+            said = f": {_sentence(ailment)}" if ailment else "."
+            return _Standing(State.DEGRADED, Reason(UNWELL, f"Provider {wanted.name} is not well on {where}{said}"))
         return _READY
 
     def no_place(self, wanted: Wanted, placed: Placed) -> Reason:

@@ -164,5 +164,5 @@ def lattice_state(observed: Observed, last_seen: Mapping[str, str]) -> dict[str,
             known = providers.setdefault(
                 p, {"id": p, "name": "", "issuer": "", "reference": running.image, "hosts": {}}
             )
-            known["hosts"][id] = "Running" if running.healthy else "Failed"
+            known["hosts"][id] = "Running" if running.ailment is None else "Failed"
     return {"host": hosts, "component": components, "provider": providers}

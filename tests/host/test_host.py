@@ -353,6 +353,8 @@ async def test_a_provider_in_its_own_process_is_linked_reconfigured_and_restarte
         await world.lattice.invoke(Invocation(EntityId("calc"), ADD, (99, 0), EntityId("tester")).within(1))
     stopped = await world.until(events.ProviderStopped, provider_id="calc")
     assert "exited with 7" in stopped.reason
+    unwell = await world.until(events.HealthCheckFailed, provider_id="calc")
+    assert "exited with 7" in (unwell.error or "")
     await world.until(events.ProviderStarted, provider_id="calc")
     assert await call(1, 2) == 203
 

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from simulated_lattice import SimLattice, Thing, component, manifest_text
 
 from lattice import EntityId, HostId
-from lattice.events import HostStopped, LinkSet, LinkSetFailed
+from lattice.events import (
+    HealthCheckFailed,
+    HealthCheckStatus,
+    HostStopped,
+    LinkSet,
+    LinkSetFailed,
+    ProviderStarted,
+    ProviderStopped,
+)
 from lattice.links import LinkDefinition
 from wadm.commands import DeleteLink, PutConfig, PutLink, ScaleComponent, StartProvider, StopProvider, UpdateComponent
 from wadm.desired import APPSPEC, MANAGED_BY, Desired, desired_from, together
@@ -157,10 +165,11 @@ def test_a_broken_new_image_leaves_the_old_one_serving(two: SimLattice) -> None:
 def test_a_failure_is_tried_again_with_growing_pauses(two: SimLattice) -> None:
     two.broken["img:1"] = "the registry hung up"
     desired = wanted(app("shop", component("api", instances=1)))
-    for _ in range(60):
-        plan = two.round(desired)
+    states = [two.round(desired).apps["shop"].state for _ in range(60)]
     assert 8 <= len(two.sent) <= 16
-    assert plan.apps["shop"].state is State.PROGRESSING
+    assert states[:10] == [State.PROGRESSING] * 10
+    plan = two.round(desired)  # it failed each time: somebody should look, and it is still tried
+    assert plan.apps["shop"].state is State.BLOCKED
     assert "the registry hung up" in str(plan.apps["shop"].components[0].reason)
     two.broken.clear()
     two.settle(desired)
@@ -506,3 +515,21 @@ def test_new_limits_are_given_to_what_runs_without_stopping_it(two: SimLattice) 
         (2, {"max_memory_limit": "1048576"})
     ] * 2
     assert two.lowest["shop-api"] == 4
+
+
+def test_a_provider_that_ended_by_itself_is_its_hosts_to_restart_and_says_why(two: SimLattice) -> None:
+    desired = wanted(app("shop", component("kv", kind="capability")))
+    two.settle(desired)
+    host = next(h for h in two.hosts.values() if h.providers)
+    id = EntityId("shop-kv")
+    two.say(HealthCheckFailed(provider_id=id, host_id=host.id, error="exited with 3\ndisk full"), host)
+    two.say(ProviderStopped(provider_id=id, host_id=host.id, reason="crashed: exited with 3"), host)
+    plan = two.round(desired)
+    assert not plan.commands
+    (status,) = plan.apps["shop"].components
+    assert status.state is State.DEGRADED and status.reason is not None
+    assert (status.reason.code, "disk full" in status.reason.message) == ("TRL-PRV-002", True)
+    two.say(HealthCheckStatus(provider_id=id, host_id=host.id), host)  # as another host says it: nothing changed
+    assert two.round(desired).apps["shop"].state is State.DEGRADED
+    two.say(ProviderStarted(provider_id=id, host_id=host.id, image_ref="img:1"), host)
+    assert two.settle(desired).apps["shop"].state is State.READY
