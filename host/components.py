@@ -260,9 +260,12 @@ class Components:
         self._later(self._drain(old))
 
     async def _stop(self, running: Running) -> None:
-        """No new calls; those in hand get the grace period."""
+        """No new calls; those in line go elsewhere if they can; those in hand get the grace period."""
         self._router.local.pop(running.id, None)
         self.running.pop(running.id, None)
+        await running.serving.leave()
+        if self._router.elsewhere(running.id):
+            running.actor.permits.turn_away()
         await running.serving.drain(self._config.grace)
         await self._drain(running.actor)
         log.info("component.stopped", component=running.id)

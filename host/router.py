@@ -46,8 +46,13 @@ class Router:
         """
         target = invocation.target
         local = self.local.get(target)
-        if local is not None and (local.load() < 1.0 or not self._directory.others(target)):
-            return await local.handler(invocation)
+        if local is not None and (local.load() < 1.0 or not self.elsewhere(target)):
+            try:
+                return await local.handler(invocation)
+            except Busy:
+                if target in self.local or not self.elsewhere(target):
+                    raise
+                local = None  # stopped here while the call was in line
         tried: set[HostId] = set()
         while True:
             host = self._least_busy(target, tried, local)
@@ -63,6 +68,10 @@ class Router:
         if local is not None:
             return await local.handler(invocation)
         return await self._lattice.invoke(invocation)
+
+    def elsewhere(self, target: EntityId) -> bool:
+        """Some other host runs it, too."""
+        return bool(self._directory.others(target))
 
     def _least_busy(self, target: EntityId, tried: set[HostId], local: Local | None) -> HostId | None:
         """The host to ask next; None for this one, or when there is none left."""

@@ -80,7 +80,7 @@ class Permits:
     def __init__(self, size: int, queue: int) -> None:
         self.size = self.free = size
         self.queue = queue
-        self.waiting: deque[asyncio.Future[None]] = deque()
+        self.waiting: deque[asyncio.Future[bool]] = deque()
 
     def resize(self, size: int) -> None:
         """Change the number of permits; calls that run keep theirs."""
@@ -88,8 +88,15 @@ class Permits:
         self.size = size
         self._wake()
 
+    def turn_away(self) -> None:
+        """Whoever waits in line gets Busy: nothing of their calls was begun, so they can go elsewhere."""
+        while self.waiting:
+            turn = self.waiting.popleft()
+            if not turn.done():
+                turn.set_result(False)
+
     async def acquire(self, deadline: float) -> None:
-        """Raises Busy when the line is full, DeadlineExceeded when `deadline` passes in line."""
+        """Raises Busy when the line is full or turned away, DeadlineExceeded when `deadline` passes in line."""
         if self.free > 0 and not self.waiting:
             self.free -= 1
             return
@@ -99,14 +106,15 @@ class Permits:
                 limit="concurrent",
                 amount=self.size,
             )
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.waiting.append(turn)
         left = None if math.isinf(deadline) else max(0.0, deadline - time.monotonic())
         try:
             async with asyncio.timeout(left):
-                await turn
+                if not await turn:
+                    raise Busy("it is being stopped here")
         except BaseException as error:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.result():
                 self.release()  # our turn came at the very moment we gave up
             else:
                 turn.cancel()
@@ -125,7 +133,7 @@ class Permits:
             turn = self.waiting.popleft()
             if not turn.done():
                 self.free -= 1
-                turn.set_result(None)
+                turn.set_result(True)
 
 
 def limit(size: int, *, queue: int = 1024) -> Middleware:

@@ -232,6 +232,7 @@ class Serving:
         self._lattice = lattice
         self._running: set[asyncio.Task[None]] = set()
         self._by_id: dict[str, asyncio.Task[None]] = {}
+        self._over = False
 
     def arrived(self, message: Message) -> None:
         task = asyncio.create_task(self._answer(message))
@@ -259,6 +260,10 @@ class Serving:
             reply = frames.encode_ok(value, lattice._stand_in)
         except (WitError, LatticeError) as error:
             reply = frames.encode_error(error)
+        except asyncio.CancelledError:
+            if not self._over:
+                raise  # by its caller, who has left
+            reply = frames.encode_error(Unreachable(f'"{self.entity}" was stopped before it was done with the call'))
         except Exception as error:
             log.exception("invocation.failed", entity=self.entity)
             reply = frames.encode_error(LatticeError(f"{type(error).__name__}: {error}"))
@@ -268,12 +273,21 @@ class Serving:
             except LatticeError as error:
                 log.warning("answer.unsent", entity=self.entity, error=str(error))
 
-    async def drain(self, seconds: float = 10.0) -> int:
-        """Take no new calls, give those in hand `seconds` to finish; how many had to be cancelled."""
+    async def leave(self) -> None:
+        """Take no new calls."""
         for subscription in self.subscriptions:
             await subscription.drain()
+
+    async def drain(self, seconds: float = 10.0) -> int:
+        """Take no new calls, give those in hand `seconds` to finish; how many had to be cancelled.
+
+        Their callers are told at once. A call that was cancelled may have been carried out in part, so it ends as
+        Unreachable, which nobody repeats.
+        """
+        await self.leave()
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=seconds)
+            self._over = True
             for task in late:
                 task.cancel()
             if late:

@@ -10,6 +10,7 @@ from host.router import Local, Router
 from lattice import EntityId, Function, Invocation
 from lattice.errors import Trap, Unreachable
 from lattice.events import ComponentScaled
+from lattice.invocation import Permits, limited
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from lattice.names import HostId
@@ -74,6 +75,24 @@ async def test_calls_stay_here_while_there_is_room_and_then_spread_by_size(latti
     for place in (here, small, large):
         place.let_go.set()
     assert Counter(await asyncio.gather(*tasks)) == {"here": 4, "NB": 4, "NC": 8}
+
+
+async def test_a_call_that_is_turned_away_in_line_here_goes_elsewhere(lattice):
+    directory = Directory(HostId("NA"))
+    router = Router(lattice, None, directory)
+    permits = Permits(1, queue=8)
+    here = Place("here", 1)
+    router.local[COUNTER] = Local(limited(permits)(here.handle), lambda: 0.0)
+    far = await remote(lattice, directory, "NB", 1)
+    far.let_go.set()
+    first, second = (asyncio.create_task(router.route(CALL.within(10))) for _ in range(2))
+    await in_hand(here, calls=1)
+    del router.local[COUNTER]
+    permits.turn_away()
+    assert await second == "NB"
+    here.let_go.set()
+    assert await first == "here"
+    assert permits.free == 1
 
 
 async def test_a_host_that_dies_with_a_call_in_hand_makes_it_unreachable_at_once(lattice):

@@ -279,6 +279,22 @@ async def test_draining_lets_calls_in_hand_finish_and_takes_no_more(pair):
     assert await draining == 0
 
 
+async def test_a_call_that_draining_cuts_short_is_told_so_at_once(pair):
+    a, b = pair
+    entered = asyncio.Event()
+
+    async def handler(invocation):
+        entered.set()
+        await asyncio.Event().wait()
+
+    serving = await serve(b, handler)
+    calling = asyncio.create_task(a.invoke(call().within(60)))
+    await entered.wait()
+    assert await serving.drain(0) == 1
+    with pytest.raises(Unreachable, match='"shouter" was stopped before it was done'):
+        await asyncio.wait_for(calling, 5)
+
+
 async def test_a_caller_that_is_cancelled_stops_the_handler_on_the_other_side(pair):
     a, b = pair
     entered, stopped = asyncio.Event(), asyncio.Event()
