@@ -149,6 +149,8 @@ class Connection(asyncio.Protocol):
         self.since = self.loop.time()
         self.read_paused = False
         self.resumer: asyncio.Task[None] | None = None
+        self.unsent = b""
+        """A response that waits for the others of this pass of the loop."""
         self.writable: asyncio.Future[None] | None = None
         self.stalled_since = 0.0
 
@@ -295,10 +297,10 @@ class Connection(asyncio.Protocol):
         if self.chunked or length > INLINE_BODY:
             exchange.stream = request["body"] = ByteStream()
             if self.expects and self.current is None:
-                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._begin(exchange)
         elif self.expects and length and self.current is None:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
         exchange = self.incoming
@@ -309,7 +311,7 @@ class Connection(asyncio.Protocol):
         elif stream.reader_gone:
             exchange.discarded += len(data)
             if exchange.discarded > DISCARDED and exchange.responded:
-                self.transport.close()
+                self._close()
         else:
             stream.write_now(data)
             if not stream.room() and self.resumer is None:
@@ -395,7 +397,7 @@ class Connection(asyncio.Protocol):
     def _next(self, exchange: Exchange) -> None:
         self.current = self.task = None
         if self.leaving or not exchange.keep_alive:
-            self.transport.close()
+            self._close()
         elif self.waiting:
             self._begin(self.waiting.popleft())
             self._resume_reading()
@@ -408,10 +410,10 @@ class Connection(asyncio.Protocol):
         if self.incoming is not None and self.incoming.stream is not None:
             self.incoming.stream.fail(ConnectionError("the request broke off"))
         if self.current is None:
-            self.transport.write(
+            self._write(
                 b"".join((_line("1.1", status), date_line(), b"connection: close\r\ncontent-length: 0\r\n\r\n"))
             )
-            self.transport.close()
+            self._close()
         else:
             self.incoming = None
             self.transport.pause_reading()
@@ -459,11 +461,29 @@ class Connection(asyncio.Protocol):
             self.transport.write(self._head(exchange, response, framing))
         else:
             head = self._head(exchange, response, b"content-length: %d\r\n\r\n" % len(body))
-            if len(body) <= INLINE_BODY:
-                self.transport.write(head + body)
-            else:
+            if len(body) > INLINE_BODY:
                 self.transport.write(head)
                 self.transport.write(body)
+            elif exchange.keep_alive:
+                self.unsent = head + body
+                self.listener.send_soon(self)
+            else:
+                self.transport.write(head + body)
+
+    def send(self) -> None:
+        """What `unsent` holds goes to the socket."""
+        data, self.unsent = self.unsent, b""
+        if data:
+            self.transport.write(data)
+
+    def _write(self, data: bytes) -> None:
+        """Outside of an exchange, after what is unsent."""
+        self.send()
+        self.transport.write(data)
+
+    def _close(self) -> None:
+        self.send()
+        self.transport.close()
 
     async def _send_stream(self, exchange: Exchange, response: Response, body: ByteStream) -> None:
         """Head and body as they come. A body that breaks off aborts the connection, so that the client sees it."""
@@ -521,7 +541,7 @@ class Connection(asyncio.Protocol):
         """Finish what is in hand, take nothing new, close."""
         self.leaving = True
         if self.current is None:
-            self.transport.close()
+            self._close()
 
     def check(self, now: float) -> None:
         """Called every few seconds: close a client that keeps us waiting."""
@@ -533,7 +553,7 @@ class Connection(asyncio.Protocol):
                 if quiet > HEAD_SECONDS:
                     self.refuse(408)
             elif quiet > self.listener.keep_alive:
-                self.transport.close()
+                self._close()
         elif self.incoming is not None and not self.read_paused and quiet > HEAD_SECONDS:
             self.transport.abort()
 

@@ -196,6 +196,31 @@ async def test_pipelined_requests_are_answered_in_their_order():
         writer.close()
 
 
+@pytest.mark.parametrize("then", [b"not HTTP\r\n\r\n", None])
+async def test_a_response_that_waits_for_its_neighbours_leaves_before_whatever_comes_next(then: bytes | None):
+    async def actor(request: Request) -> Response:
+        return ok(b"first")
+
+    async with site(actor) as http:
+        listener = http.server.listeners["127.0.0.1:0"]
+        ours, theirs = socket.socketpair()
+        transport, connection = await asyncio.get_running_loop().connect_accepted_socket(
+            lambda: protocol.Connection(listener), ours
+        )
+        connection.data_received(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        while connection.task is not None:
+            await asyncio.sleep(0)
+        assert connection.unsent  # answered, and the loop has not come round to sending yet
+        connection.leave() if then is None else connection.data_received(then)
+        reader, writer = await asyncio.open_connection(sock=theirs)
+        answered = await reader.read(-1)
+        writer.close()
+        await writer.wait_closed()
+    assert answered.startswith(b"HTTP/1.1 200 ")
+    assert answered.partition(b"first")[2].startswith(b"" if then is None else b"HTTP/1.1 400 ")
+    assert transport.is_closing()
+
+
 async def test_http_1_0_closes_and_never_gets_chunks():
     async def actor(request: Request) -> Response:
         return ok(ByteStream.of(b"streamed"))
