@@ -37,6 +37,7 @@ BUILTINS = {
     "keyvalue-nats": "providers.keyvalue.nats:NatsKeyValue",
     "keyvalue-redis": "providers.keyvalue.redis:RedisKeyValue",
     "messaging-nats": "providers.messaging.nats:MessagingNats",
+    "sqldb-sqlite": "providers.sql.sqlite:SqliteSql",
 }
 """Ours, by name: where the class is. Imported when asked for."""
 

@@ -1,0 +1,1 @@
+"""SQL databases behind links: trellis:sql on SQLite, wasmcloud:postgres on PostgreSQL."""
