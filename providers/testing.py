@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lattice import EMPTY, EntityId, Function, Handler, Invocation, LinkName, Unreachable, Value
+from lattice import EMPTY, EntityId, Function, Handler, Invocation, LinkName, Unreachable, Value, deadline
 from providers.link import LinkRecord, link_between
 from providers.provider import Provider
 from providers.runtime import Runtime
@@ -83,9 +83,10 @@ async def running(
 ) -> AsyncIterator[Running]:
     """`provider` started and linked; stopped when the block ends.
 
-    Without `links`, the actor "actor" is linked to everything it exports. `peer` answers what the provider calls.
+    Without `links`, the actor "actor" is linked to everything it exports. `peer` answers what the provider calls; its
+    calls end at their deadline, as an actor's do.
     """
-    runtime = Runtime(provider, EntityId(id), peer, config)
+    runtime = Runtime(provider, EntityId(id), deadline(math.inf)(peer), config)
     await runtime.start()
     try:
         for record in linked(provider) if links is None else links:

@@ -12,7 +12,6 @@ own config says `routing_mode` and `default_address`, each link's source_config 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from lattice import EMPTY, BadInput, BadValue, DeadlineExceeded, Finding, LatticeError, Value, WitError
+from lattice import EMPTY, BadInput, BadValue, Finding, LatticeError, Value, WitError
 from lattice.http import HANDLE, Headers, Request, Response
 from lattice.invocation import child_of, trace_id
 from lattice.streams import ByteStream
@@ -71,28 +70,10 @@ class Route:
             return plain(405, text=text, headers=[("allow", b"GET, HEAD")])
         if self.cors is not None and (preflight := self.cors.preflight(request)) is not None:
             return preflight
-        # A timer and a flag rather than asyncio.timeout: this is the hot path.
-        task = exchange.connection.task
-        assert task is not None
-        late = False
-
-        def expire() -> None:
-            nonlocal late
-            late = True
-            task.cancel()
-
-        timer = exchange.connection.loop.call_later(self.timeout, expire)
         try:
             response = _checked(await self.link.call(HANDLE, request, timeout=self.timeout, trace=context))
-        except asyncio.CancelledError:
-            if not late or task.uncancel() > 0:
-                raise
-            error = DeadlineExceeded(f'"{self.link.peer}" did not respond within {self.timeout:g} s')
-            return self._failed(error, request, context)
         except Exception as error:
             return self._failed(error, request, context)
-        finally:
-            timer.cancel()
         if settings.cache_control is not None and not _has(response["headers"], "cache-control"):
             response["headers"].append(("cache-control", settings.cache_control.encode("latin-1", "replace")))
         if self.cors is not None:
