@@ -67,7 +67,7 @@ class Invocation:
 
 
 Handler: TypeAlias = Callable[[Invocation], Awaitable[Value]]
-"""May raise WitError (an answer) or LatticeError."""
+"""May raise WitError (an answer) or LatticeError. It keeps the deadline: no caller times it again."""
 
 Middleware: TypeAlias = Callable[[Handler], Handler]
 
@@ -190,11 +190,14 @@ def traced(handler: Handler) -> Handler:
     """Begin a W3C trace where the caller has none, and log each finished call at debug level.
 
     A trace that is there is passed on as it is: a span of our own would only be right if somebody recorded it.
+    Whether anybody would see a debug line is asked once, here.
     """
+    enabled: Callable[[int], bool] | None = getattr(log, "is_enabled_for", None)
+    debugging = enabled is None or enabled(logging.DEBUG)
 
     async def handle(invocation: Invocation) -> Value:
         call = invocation if invocation.trace else invocation.under(child_of(EMPTY))
-        if not _debugging():
+        if not debugging:
             return await handler(call)
         begun = time.perf_counter()
         outcome = "ok"
@@ -221,12 +224,6 @@ def traced(handler: Handler) -> Handler:
             )
 
     return handle
-
-
-def _debugging() -> bool:
-    """Whether anybody would see a debug line."""
-    enabled: Callable[[int], bool] | None = getattr(log, "is_enabled_for", None)
-    return enabled is None or enabled(logging.DEBUG)
 
 
 def child_of(trace: Mapping[str, str]) -> dict[str, str]:
