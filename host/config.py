@@ -16,6 +16,8 @@ class HostConfig:
 
     lattice: str = "default"
     nats: NatsOptions = field(default_factory=NatsOptions)
+    data: NatsOptions | None = None
+    """The connection for calls; None: the same one."""
     labels: dict[str, str] = field(default_factory=dict)
     name: str | None = None
     """What people call it; None: one is made up."""

@@ -65,7 +65,12 @@ class Host:
         """Join the lattice. Raises Unreachable when there is no broker."""
         structlog.contextvars.bind_contextvars(host=self.name)
         transport = self._transport or await connect(self.config.nats)
-        self.lattice = await Lattice(self.config.lattice, transport).start()
+        try:
+            data = await connect(self.config.data) if self.config.data else None
+        except LatticeError:
+            await transport.close()
+            raise
+        self.lattice = await Lattice(self.config.lattice, transport, data).start()
         try:
             await self._join()
         except BaseException:
@@ -164,7 +169,6 @@ class Host:
         return time.monotonic() - self._started
 
     def info(self) -> HostInfo:
-        url = self.lattice.transport.url
         return HostInfo(
             id=self.id,
             friendly_name=self.name,
@@ -173,8 +177,8 @@ class Host:
             uptime_seconds=int(self.uptime()),
             uptime_human=uptime_human(self.uptime()),
             version=own_version(),
-            ctl_host=url,
-            rpc_host=url,
+            ctl_host=self.lattice.transport.url,
+            rpc_host=self.lattice.data.url,
             js_domain=self.config.nats.domain,
         )
 

@@ -89,9 +89,11 @@ class ChildProvider:
             asyncio.create_task(self._read_output(process), name=f"output of {self._id}"),
             asyncio.create_task(self._watch(process), name=f"exit of {self._id}"),
         ]
-        letter = {
+        data = self._lattice.data
+        letter: dict[str, Any] = {
             "lattice": self._lattice.name,
             "nats": asdict(transport.options),
+            "data": asdict(data.options) if isinstance(data, NatsTransport) and data is not transport else None,
             "host_id": self._host,
             "provider_id": self._id,
             "config": self._config,

@@ -43,10 +43,12 @@ CONTROL_TIMEOUT = 2.0
 class Lattice:
     """Made by `join`, or from any Transport. Use as `async with`, or call `start` and `close`."""
 
-    def __init__(self, name: str, transport: Transport) -> None:
+    def __init__(self, name: str, transport: Transport, data: Transport | None = None) -> None:
         self.name = name
         self.transport = transport
-        self.flow = Flow(transport)
+        self.data = data or transport
+        """What calls and streams travel over; everything else travels over `transport`."""
+        self.flow = Flow(self.data)
         self._calls = secrets.token_urlsafe(9) + "."
         self._numbers = itertools.count(1)
         self._cancels: set[asyncio.Task[None]] = set()
@@ -56,10 +58,11 @@ class Lattice:
         return self
 
     async def close(self) -> None:
-        """Leave: streams end, then the connection is drained and closed."""
+        """Leave: streams end, then the connections are drained and closed."""
         await self.flow.stop()
         if self._cancels:
             await asyncio.wait(self._cancels, timeout=1.0)
+        await self.data.close()
         await self.transport.close()
 
     async def __aenter__(self) -> Lattice:
@@ -94,7 +97,7 @@ class Lattice:
             id = f"{self._calls}{next(self._numbers)}"
             frame = self._fit(frames.encode_call(invocation, self._stand_in, id))
             try:
-                answer = await self.transport.request(subject, frame, timeout=left)
+                answer = await self.data.request(subject, frame, timeout=left)
             except Unreachable as error:
                 raise _named(error, invocation) from error
             except DeadlineExceeded as error:
@@ -117,7 +120,7 @@ class Lattice:
 
         async def tell() -> None:
             try:
-                await self.transport.publish(subjects.cancel(self.name, target), id.encode())
+                await self.data.publish(subjects.cancel(self.name, target), id.encode())
             except LatticeError:
                 pass  # the broker is away: the call's own deadline ends it
 
@@ -135,7 +138,7 @@ class Lattice:
 
     def _fit(self, frame: bytes) -> bytes:
         """`frame`, or a short one that tells where to pull it from."""
-        if len(frame) <= self.transport.max_payload - ENVELOPE:
+        if len(frame) <= self.data.max_payload - ENVELOPE:
             return frame
         return pack([frames.LARGE, self.flow.offer(ByteStream.of(frame)), len(frame)])
 
@@ -159,12 +162,14 @@ class Lattice:
         """
         serving = Serving(self, entity, handler)
         shared = subjects.rpc(self.name, entity)
-        serving.subscriptions.append(await self.transport.subscribe(shared, serving.arrived, queue=shared))
+        serving.subscriptions.append(await self.data.subscribe(shared, serving.arrived, queue=shared))
         cancels = subjects.cancel(self.name, entity)
-        serving.cancels = await self.transport.subscribe(cancels, serving.cancelled)
+        serving.cancels = await self.data.subscribe(cancels, serving.cancelled)
         if host is not None:
             mine = subjects.rpc_at(self.name, entity, host)
-            serving.subscriptions.append(await self.transport.subscribe(mine, serving.arrived))
+            serving.subscriptions.append(await self.data.subscribe(mine, serving.arrived))
+        if self.data is not self.transport:
+            await self.data.flush()  # whoever is told of it over the other connection may call at once
         return serving
 
     # -- events
@@ -269,7 +274,7 @@ class Serving:
             reply = frames.encode_error(LatticeError(f"{type(error).__name__}: {error}"))
         if message.reply is not None:
             try:
-                await lattice.transport.publish(message.reply, lattice._fit(reply))
+                await lattice.data.publish(message.reply, lattice._fit(reply))
             except LatticeError as error:
                 log.warning("answer.unsent", entity=self.entity, error=str(error))
 

@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js import errors as js_errors
-from nats.js.api import KeyValueConfig
+from nats.js.api import DEFAULT_PREFIX, KeyValueConfig, PubAck
 from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
 from lattice.errors import DeadlineExceeded, LatticeError, ProtocolError, Unreachable
@@ -52,11 +52,17 @@ class NatsOptions:
     password: str | None = None
     token: str | None = None
     nkey_seed: str | None = None
+    jwt: str | None = None
+    """A user's JWT; `nkey_seed` signs for it."""
     creds_file: str | None = None
     ca_file: str | None = None
+    ca_pem: str | None = None
+    """Certificates of CAs to trust, themselves."""
     cert_file: str | None = None
     """A certificate of our own, for a server that wants to see one; `key_file` unless the key is in the same file."""
     key_file: str | None = None
+    inbox_prefix: str | None = None
+    """How reply subjects begin, for a login that may not listen to `_INBOX.>`."""
     domain: str | None = None
     """The JetStream domain, for a server behind a leaf node."""
     name: str = "trellis"
@@ -98,7 +104,7 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
     if isinstance(options, str):
         options = NatsOptions(options)
     extra: dict[str, Any] = {}
-    if options.ca_file or options.cert_file:
+    if options.ca_file or options.ca_pem or options.cert_file:
         extra["tls"] = _tls(options)
     if options.creds_file:
         if not Path(options.creds_file).is_file():
@@ -110,13 +116,24 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
         except (nkeys.NkeysError, ValueError) as error:
             raise Unreachable("the nkey's seed is not one", because="login") from error
         extra["nkeys_seed_str"] = options.nkey_seed
+    if options.jwt:
+        if not options.nkey_seed:
+            raise Unreachable("a JWT needs the seed of its nkey", because="login")
+        token = bytearray(options.jwt.strip().encode())
+        extra["user_jwt_cb"] = lambda: token
+    if options.inbox_prefix:
+        extra["inbox_prefix"] = options.inbox_prefix.removesuffix(".>").encode()
     client = Client()
     transport = NatsTransport(client, options)
     refusals: list[BaseException] = []
+    refused = asyncio.Event()
+    """The only server there is will not let us in, however often we ask."""
 
     async def on_error(error: Exception) -> None:
         if not transport.ready:
             refusals.append(error)
+            if "," not in options.url and "because" in _refused(where, [error]).details:
+                refused.set()
             return  # `connect` tells
         log.warning("nats.error", error=str(error) or type(error).__name__)
 
@@ -129,43 +146,53 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
         await transport.reconnected()
 
     where = plain(options.url)
+    connecting = asyncio.ensure_future(
+        client.connect(
+            options.url.split(","),
+            error_cb=on_error,
+            disconnected_cb=on_disconnect,
+            reconnected_cb=on_reconnect,
+            name=options.name,
+            connect_timeout=max(1, round(options.connect_timeout)),
+            reconnect_time_wait=0.25,  # type: ignore[arg-type]
+            max_reconnect_attempts=-1,
+            ping_interval=PING,
+            max_outstanding_pings=2,
+            user=options.user,
+            password=options.password,
+            token=options.token,
+            pending_size=16 * 1024 * 1024,
+            **extra,
+        )
+    )
+    enough = asyncio.ensure_future(refused.wait())
     try:
         # nats-py retries the first connection for ever when it may reconnect, so bound it from outside
         async with asyncio.timeout(options.connect_timeout + 0.5):
-            await client.connect(
-                options.url.split(","),
-                error_cb=on_error,
-                disconnected_cb=on_disconnect,
-                reconnected_cb=on_reconnect,
-                name=options.name,
-                connect_timeout=max(1, round(options.connect_timeout)),
-                reconnect_time_wait=0.25,  # type: ignore[arg-type]
-                max_reconnect_attempts=-1,
-                ping_interval=PING,
-                max_outstanding_pings=2,
-                user=options.user,
-                password=options.password,
-                token=options.token,
-                pending_size=16 * 1024 * 1024,
-                **extra,
-            )
+            await asyncio.wait((connecting, enough), return_when=asyncio.FIRST_COMPLETED)
+            if not connecting.done():
+                raise TimeoutError
+            await connecting
     except (nats.errors.Error, nkeys.NkeysError, OSError, TimeoutError, ValueError) as error:
         try:
             await client.close()
         except (nats.errors.Error, OSError, AssertionError):
             pass  # an assertion: it had not come as far as to a connection
         raise _refused(where, [*refusals, error]) from error
+    finally:
+        connecting.cancel()
+        enough.cancel()
     transport.ready = True
     return transport
 
 
 def _tls(options: NatsOptions) -> ssl.SSLContext:
     try:
-        context = ssl.create_default_context(cafile=options.ca_file)
+        context = ssl.create_default_context(cafile=options.ca_file, cadata=options.ca_pem)
         if options.cert_file:
             context.load_cert_chain(options.cert_file, options.key_file)
     except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(f for f in (options.ca_file, options.cert_file, options.key_file) if f)
+        files = ", ".join(f for f in (options.ca_file, options.cert_file, options.key_file) if f) or "given as text"
         raise Unreachable(f"the TLS files {files} cannot be used: {error}", because="tls") from error
     return context
 
@@ -298,7 +325,7 @@ class NatsTransport:
         known = self._buckets.get(name)
         if known is not None:
             return known
-        context = self._client.jetstream(**({"domain": self._options.domain} if self._options.domain else {}))
+        context = Context(self._client, domain=self._options.domain or None)
         settings = KeyValueConfig(bucket=name, history=history) if create else None
         try:
             store = await _key_value(context, name, settings)
@@ -339,6 +366,15 @@ class NatsTransport:
                 await self._client.drain()
         except (nats.errors.Error, OSError, TimeoutError):
             await self._client.close()
+
+
+class Context(JetStreamContext):
+    """nats-py's, which asks another domain's API, but would write its keys into the domain at hand."""
+
+    async def publish(self, subject: str, *arguments: Any, **options: Any) -> PubAck:
+        if subject.startswith("$KV.") and self._prefix != DEFAULT_PREFIX:
+            subject = f"{self._prefix}.{subject}"
+        return await super().publish(subject, *arguments, **options)
 
 
 def _message(message: Msg) -> Message:

@@ -23,26 +23,27 @@ class NatsLogin(BaseModel):
     """Ours: a NATS credentials file, which holds JWT and seed together."""
     tls_ca: str | None = None
     tls_ca_file: str | None = None
+    custom_inbox_prefix: str | None = None
 
     @model_validator(mode="after")
     def _usable(self) -> NatsLogin:
-        if self.client_jwt:
-            raise ValueError(
-                "client_jwt cannot be used by itself: put JWT and seed in a file and name it in creds_file"
-            )
-        if self.tls_ca:
-            raise ValueError("tls_ca cannot be used: put the certificates in a file and name it in tls_ca_file")
+        if self.client_jwt and not self.client_seed:
+            raise ValueError("client_jwt needs client_seed, the seed of its nkey")
         return self
 
     def connection(self, name: str, url: str | None, *, domain: str | None = None) -> NatsOptions | None:
         """The connection that a link wants for itself; None when it says nothing that the lattice's own has not."""
-        if not any((url, domain, self.client_seed, self.creds_file, self.tls_ca_file)):
+        own = (self.client_seed, self.creds_file, self.tls_ca, self.tls_ca_file, self.custom_inbox_prefix)
+        if not any((url, domain, *own)):
             return None
         return NatsOptions(
             url=_with_scheme(url) if url else NatsOptions().url,
             nkey_seed=self.client_seed,
+            jwt=self.client_jwt,
             creds_file=self.creds_file,
             ca_file=self.tls_ca_file,
+            ca_pem=self.tls_ca,
+            inbox_prefix=self.custom_inbox_prefix,
             domain=domain,
             name=name,
         )

@@ -6,8 +6,9 @@ The host runs `sys.executable -P -m providers REF` (in a session of its own, so 
 host alone) and writes one line of JSON to its standard input, a `Start`:
 
     {"lattice": "default", "host_id": "N...", "provider_id": "shout",
-     "nats": {"url": "nats://127.0.0.1:4222", "user": ..., "password": ..., "token": ..., "nkey_seed": ...,
-              "creds_file": ..., "ca_file": ..., "cert_file": ..., "key_file": ..., "domain": ...},  `url` is enough
+     "nats": {"url": "nats://127.0.0.1:4222", "user": ..., "password": ..., "token": ..., "nkey_seed": ..., "jwt": ...,
+              "creds_file": ..., "ca_file": ..., "cert_file": ..., "key_file": ..., ...},    `url` is enough
+     "data": null, or the same for the connection that calls travel over
      "config": {"name": "value"}, "links": [LinkRecord, ...],
      "grace": 10.0, "log_level": "info", "max_concurrent": 256}           these three may be left out
 
@@ -41,12 +42,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lattice import BadInput, EntityId, Finding, HostId, LatticeError, subjects
+from lattice import BadInput, EntityId, Finding, HostId, LatticeError, login, subjects
 from lattice.lattice import Lattice
 from lattice.links import LinkKey
 from lattice.names import entity_id
@@ -74,11 +76,17 @@ class Nats(BaseModel):
     password: str | None = Field(default=None, repr=False)
     token: str | None = Field(default=None, repr=False)
     nkey_seed: str | None = Field(default=None, repr=False)
+    jwt: str | None = Field(default=None, repr=False)
     creds_file: str | None = None
     ca_file: str | None = None
+    ca_pem: str | None = None
     cert_file: str | None = None
     key_file: str | None = None
+    inbox_prefix: str | None = None
     domain: str | None = None
+
+    def options(self, name: str) -> NatsOptions:
+        return NatsOptions(**self.model_dump(), name=name)
 
 
 class Start(BaseModel):
@@ -90,6 +98,7 @@ class Start(BaseModel):
     host_id: HostId
     provider_id: EntityId
     nats: Nats = Nats()
+    data: Nats | None = None
     config: dict[str, str] = Field({}, repr=False)
     links: tuple[LinkRecord, ...] = ()
     grace: float = 10.0
@@ -118,13 +127,18 @@ class Process:
     async def run(self) -> int:
         """Serve until `stop`; the exit code."""
         start = self.start
-        options = NatsOptions(**start.nats.model_dump(), name=f"trellis provider {start.provider_id}")
+        name = f"trellis provider {start.provider_id}"
         try:
-            transport = await connect(options)
+            transport = await connect(start.nats.options(name))
+            try:
+                data = await connect(start.data.options(name)) if start.data else None
+            except LatticeError:
+                await transport.close()
+                raise
         except LatticeError as error:
             log.error("provider.unconnected", provider=start.provider_id, error=error.message)
             return 1
-        async with Lattice(start.lattice, transport) as lattice:
+        async with Lattice(start.lattice, transport, data) as lattice:
             try:
                 runtime = Runtime(
                     self.make(),
@@ -244,7 +258,7 @@ def main(argv: Sequence[str] | None = None, provider: Provider | None = None) ->
     options = parser.parse_args(argv)
     make = (lambda: resolve(_ref(options.ref))()) if provider is None else (lambda: provider)
     try:
-        by_hand = sys.stdin is None or sys.stdin.isatty() or any(getattr(options, o) for o in _FLAGS)
+        by_hand = sys.stdin is None or sys.stdin.isatty() or any(vars(options)[flag] for flag in _FLAGS)
         start = _by_hand(options, make) if by_hand else _from_host(sys.stdin.readline())
     except BadInput as error:
         print(error, file=sys.stderr)  # noqa: T201 - nobody else is there to be told
@@ -290,18 +304,27 @@ def _from_host(line: str) -> Start:
         ) from None
 
 
-_FLAGS = ("lattice", "nats", "id", "peer", "interface", "link_config", "config")
+_LOGINS = tuple(f"{server}_{one.name}" for server in ("nats", "data_nats") for one in fields(login.Login))
+_FLAGS = ("lattice", "nats", "data_nats", "nats_config", "id", "peer", "interface", "link_config", "config", *_LOGINS)
+"""Each of them says that nobody but a person starts it."""
 
 
 def _parser(*, with_ref: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m providers" if with_ref else None,
         description="Run a capability provider. Without options it expects a host's line of JSON on standard input.",
+        epilog="Logins to NATS: --nats-user, --nats-creds... and $TRELLIS_NATS_USER..., as for `trellis host start`.",
     )
     if with_ref:
         parser.add_argument("ref", help="FILE.py[:Class], package.module[:Class] or builtin:NAME")
-    parser.add_argument("--lattice", help="the lattice to join (default: default)")
-    parser.add_argument("--nats", metavar="URL", help=f"the NATS server (default: {DEFAULT_URL})")
+    parser.add_argument("--lattice", help="the lattice to join (default: $TRELLIS_LATTICE, or default)")
+    parser.add_argument("--nats", metavar="URL", help=f"the NATS server (default: $TRELLIS_NATS, or {DEFAULT_URL})")
+    parser.add_argument(
+        "--nats-config", metavar="FILE", help="says both, and the login (default: $TRELLIS_NATS_CONFIG)"
+    )
+    parser.add_argument("--data-nats", metavar="URL", help="another server for calls (default: $TRELLIS_DATA_NATS)")
+    for name in _LOGINS:
+        parser.add_argument(f"--{name.replace('_', '-')}", help=argparse.SUPPRESS)
     parser.add_argument("--id", help="the provider's id on the lattice (default: from the name of its class)")
     parser.add_argument("--peer", action="append", metavar="ID", help="link it with this actor (may be repeated)")
     parser.add_argument(
@@ -334,9 +357,13 @@ def _by_hand(options: argparse.Namespace, make: Callable[[], Provider]) -> Start
                 links.append(link_between(peer, own, what, target_config=config))
             else:
                 links.append(link_between(own, peer, what, source_config=config))
+    settings = login.settings(vars(options))
+    nats = asdict(login.options(settings.nats, ""))
+    data = login.data_options(settings, "")
     return Start(
-        lattice=options.lattice or "default",
-        nats=Nats(url=options.nats or DEFAULT_URL),
+        lattice=settings.lattice or "default",
+        nats=Nats(**nats),
+        data=None if data is None else Nats(**asdict(data)),
         host_id=HostId(f"by-hand-{os.getpid()}"),
         provider_id=own,
         config=_pairs(options.config),

@@ -5,74 +5,52 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from lattice.login import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_NATS = "nats://127.0.0.1:4222"
 DEFAULT_LATTICE = "default"
+KEPT = "trellis."
+"""Before the names of options that a command does not get as arguments."""
 STATE = Path(".trellis") / "up.json"
 """Written by `trellis up` into the project's folder, so that commands in other terminals find the lattice."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Login:
-    """How to log in to a NATS server. Files are absolute paths. It has no readable form, so that no log gets one."""
-
-    user: str | None = None
-    password: str | None = None
-    token: str | None = None
-    nkey: str | None = None
-    creds: str | None = None
-    ca: str | None = None
-    cert: str | None = None
-    key: str | None = None
-    domain: str | None = None
-
-    def environment(self) -> dict[str, str]:
-        """The variables that give a child process this login, and no other."""
-        return {variable(one.name): getattr(self, one.name) or "" for one in fields(self)}
-
-
-def variable(name: str) -> str:
-    return f"TRELLIS_NATS_{name.upper()}"
 
 
 LOGIN: Mapping[str, tuple[str, str]] = {
     "user": ("NAME", "Log in to NATS as this user."),
     "password": ("PASSWORD", "The user's password. Better in the environment: everybody here can see a command line."),
     "token": ("TOKEN", "Log in to NATS with a token. Better in the environment, too."),
-    "nkey": ("FILE", "Log in to NATS with the nkey whose seed is in this file."),
     "creds": ("FILE", "Log in to NATS with a credentials file (JWT and nkey)."),
+    "nkey": ("FILE", "Log in to NATS with the nkey whose seed is in this file."),
+    "jwt": ("FILE", "The JWT that belongs to the nkey, where they are in two files."),
     "ca": ("FILE", "Trust NATS servers whose certificates this CA signed (PEM)."),
     "cert": ("FILE", "Show this certificate to the NATS server (PEM)."),
     "key": ("FILE", "The certificate's private key, unless it is in the same file (PEM)."),
+    "inbox": ("PREFIX", "Begin reply subjects so, for a login that may not listen to _INBOX.>."),
     "domain": ("NAME", "The JetStream domain, for a server behind a leaf node."),
 }
-"""Each way to log in: the flag `--nats-NAME`, the variable `TRELLIS_NATS_NAME`."""
+"""Each way to log in: the flag `--nats-NAME`, the variable `TRELLIS_NATS_NAME` (`lattice.login`)."""
 
 
-def login_options(*, hidden: bool = False) -> Callable[[F], F]:
-    """`--nats-user` and the other credentials; `login` has their values while the command runs."""
-
-    def keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
-        context.meta[_meta(option.name or "")] = value
+def login_options(*, hidden: bool = False, prefix: str = "nats") -> Callable[[F], F]:
+    """`--nats-user` and the other credentials; `said` has their values while the command runs."""
 
     def add(function: F) -> F:
         for name, (metavar, text) in reversed([*LOGIN.items()]):
-            function = click.option(
-                f"--nats-{name}",
+            variable = f"TRELLIS_{prefix}_{name}".upper().replace("-", "_")
+            function = _kept(
+                f"--{prefix}-{name}",
                 metavar=metavar,
-                help=text,
-                envvar=variable(name),
-                show_envvar=True,
+                help=f"{text}  [env var: {variable}]",
                 hidden=hidden,
-                expose_value=False,
-                callback=keep,
                 type=click.Path(exists=True, dir_okay=False, resolve_path=True) if metavar == "FILE" else str,
             )(function)
         return function
@@ -80,21 +58,52 @@ def login_options(*, hidden: bool = False) -> Callable[[F], F]:
     return add
 
 
-def _meta(name: str) -> str:
-    return f"trellis.{name}"
+def config_option(function: F) -> F:
+    """`--nats-config`"""
+    return _kept(
+        "--nats-config",
+        metavar="FILE",
+        help="A file (TOML) that says how to reach and log in to NATS.  [env var: TRELLIS_NATS_CONFIG]",
+        type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+    )(function)
 
 
-def login() -> Login:
-    """What the running command was given, by options or environment."""
+def data_options(function: F) -> F:
+    """`--data-nats` and its credentials, for what calls actors or is called."""
+    function = login_options(hidden=True, prefix="data-nats")(function)
+    return _kept(
+        "--data-nats",
+        metavar="URL",
+        help="Another NATS server for calls. Its login is that of --nats, or --data-nats-user, -token...  "
+        "[env var: TRELLIS_DATA_NATS, TRELLIS_DATA_NATS_USER...]",
+    )(function)
+
+
+def _kept(name: str, **settings: Any) -> Callable[[F], F]:
+    """An option that the command does not get as an argument: `said` reads it."""
+
+    def keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
+        context.meta[f"{KEPT}{option.name}"] = value
+
+    return click.option(name, expose_value=False, callback=keep, **settings)
+
+
+def said(nats: str | None = None, lattice: str | None = None) -> Settings:
+    """What the running command's options say, completed by the environment and a file. Raises BadInput."""
+    from lattice.login import settings
+
+    return settings({**_given(), "nats": nats, "lattice": lattice})
+
+
+def _given() -> dict[str, str | None]:
     context = click.get_current_context(silent=True)
-    if context is None:
-        return Login()
-    return Login(**{name: context.meta.get(_meta(f"nats_{name}")) for name in LOGIN})
+    kept = {} if context is None else context.meta
+    return {key.removeprefix(KEPT): value for key, value in kept.items() if key.startswith(KEPT)}
 
 
 def lattice_options(function: F) -> F:
     """`--lattice`, `--nats` and the credentials."""
-    function = login_options(hidden=True)(function)
+    function = config_option(login_options(hidden=True)(function))
     function = click.option(
         "--nats",
         metavar="URL",
@@ -123,27 +132,28 @@ def timeout_option(seconds: float) -> Callable[[F], F]:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A lattice to talk to, and what said so."""
+    """A lattice to talk to, and what named it: `--nats`, `$TRELLIS_NATS`, a file, or "" for the default."""
 
     nats: str = field(repr=False)  # it may hold a password
     lattice: str
     said: str
-    """`--nats`, `$TRELLIS_NATS`, the state file of `trellis up`, or "" for the default."""
-    login: Login = field(default=Login(), repr=False)
+    settings: Settings | None = field(default=None, repr=False)
+    """How to log in there, and over which connection calls go."""
 
 
 def where(nats: str | None, lattice: str | None, start: Path | None = None) -> Where:
-    """The options, else the environment, else the nearest running `trellis up`, else the defaults."""
+    """What was said, else the nearest running `trellis up`, else the defaults. Raises BadInput."""
+    found = said(nats, lattice)
+    url, name = found.nats.url, found.lattice
+    if url is not None:
+        config = _given().get("nats_config") or os.environ.get("TRELLIS_NATS_CONFIG", "")
+        origin = "--nats" if nats else "$TRELLIS_NATS" if os.environ.get("TRELLIS_NATS") else config
+        return Where(url, name or DEFAULT_LATTICE, origin, found)
     running = find_state(start or Path.cwd())
-    lattice = lattice or os.environ.get("TRELLIS_LATTICE") or None
-    if nats:
-        return Where(nats, lattice or DEFAULT_LATTICE, "--nats", login())
-    if url := os.environ.get("TRELLIS_NATS"):
-        return Where(url, lattice or DEFAULT_LATTICE, "$TRELLIS_NATS", login())
     if running is not None:
         file, state = running
-        return Where(state["nats"], lattice or state["lattice"], str(file), login())
-    return Where(DEFAULT_NATS, lattice or DEFAULT_LATTICE, "", login())
+        return Where(state["nats"], name or state["lattice"], str(file), found)
+    return Where(DEFAULT_NATS, name or DEFAULT_LATTICE, "", found)
 
 
 def find_state(start: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from dataclasses import replace
 
+from lattice import login
 from lattice.errors import Unreachable
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, NatsTransport, connect, plain
@@ -46,31 +47,18 @@ def reaching(place: Where) -> Iterator[None]:
 
 
 def nats_options(place: Where, name: str) -> NatsOptions:
-    """How a process called `name` connects to `place`. Raises Failure when the nkey's file cannot be used."""
-    login = place.login
-    return NatsOptions(
-        place.nats,
-        user=login.user,
-        password=login.password,
-        token=login.token,
-        nkey_seed=_seed(login.nkey) if login.nkey else None,
-        creds_file=login.creds,
-        ca_file=login.ca,
-        cert_file=login.cert,
-        key_file=login.key,
-        domain=login.domain,
-        name=name,
-    )
+    """How a process called `name` connects to `place`. Raises BadInput for a file that cannot be used."""
+    return login.options(_settings(place).nats, name)
 
 
-def _seed(file: str) -> str:
-    try:
-        seed = next((line.strip() for line in Path(file).read_text().splitlines() if line.startswith("S")), "")
-    except (OSError, ValueError) as error:
-        raise failure("TRL-CLI-002", f"cannot read {file}: {error}") from error
-    if not seed:
-        raise failure("TRL-CLI-002", f"{file} holds no nkey seed", why="a line of it must begin with S, as in SUAB...")
-    return seed
+def data_options(place: Where, name: str) -> NatsOptions | None:
+    """The connection for calls, where it is another one. Raises BadInput for a file that cannot be used."""
+    return login.data_options(_settings(place), name)
+
+
+def _settings(place: Where) -> login.Settings:
+    settings = place.settings or login.Settings()
+    return replace(settings, nats=replace(settings.nats, url=place.nats))
 
 
 @asynccontextmanager
@@ -85,7 +73,19 @@ async def connected(place: Where, name: str = "trellis") -> AsyncIterator[NatsTr
 
 
 @asynccontextmanager
-async def joined(place: Where) -> AsyncIterator[Lattice]:
-    """The lattice, as a client: it serves nothing. Raises Failure when there is no broker."""
+async def joined(place: Where, *, calling: bool = False) -> AsyncIterator[Lattice]:
+    """The lattice, as a client: it serves nothing. Raises Failure when there is no broker.
+
+    `calling` also makes the connection for calls, where that is another one.
+    """
     async with connected(place) as transport:
-        yield Lattice(place.lattice, transport)
+        options = data_options(place, "trellis") if calling else None
+        if options is None:
+            yield Lattice(place.lattice, transport)
+            return
+        with reaching(replace(place, nats=options.url, said="its connection for calls")):
+            data = await connect(options)
+        try:
+            yield Lattice(place.lattice, transport, data)
+        finally:
+            await data.close()

@@ -10,13 +10,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from lattice.login import Settings
 from trellis.broker import Broker
 from trellis.child import Child
 from trellis.failures import NOT_CONVERGED, failure
-from trellis.options import Login, Where
+from trellis.options import Where
 
 START = 30.0
 """Seconds that a host or the manager may take until it answers."""
@@ -48,10 +49,10 @@ class Stack:
         lattice: str = "default",
         nats: str | None = None,
         port: int | None = None,
-        login: Login | None = None,
+        settings: Settings | None = None,
     ) -> None:
         self.specs = tuple(hosts)
-        self.login = login or Login()
+        self.settings = settings or Settings()
         """For somebody else's broker; our own asks nobody."""
         self.lattice = lattice
         self.nats = nats
@@ -68,7 +69,7 @@ class Stack:
         self.folder = Path(tempfile.mkdtemp(prefix="trellis-up-"))
         try:
             if self.nats is None:
-                self.login = Login()
+                self.settings = Settings()
                 self.broker = Broker(self._port, self.folder)
                 await self.broker.__aenter__()
                 self.nats = self.broker.url
@@ -108,9 +109,8 @@ class Stack:
         assert self.nats is not None
         command = [sys.executable, "-P", "-m", "trellis", *arguments, "--lattice", self.lattice]
         # the URL may hold a password, and the login does, which a command line would show to everybody on this machine
-        child = await Child.start(
-            name, command, self.folder / log, {"TRELLIS_NATS": self.nats, **self.login.environment()}
-        )
+        said = replace(self.settings, nats=replace(self.settings.nats, url=self.nats))
+        child = await Child.start(name, command, self.folder / log, said.environment())
         self._watch(child)
         return child
 
@@ -153,7 +153,7 @@ class Stack:
         from trellis.planner import Planner
         from trellis.session import connected
 
-        async with connected(Where(nats, self.lattice, "--nats", self.login), "trellis up") as transport:
+        async with connected(Where(nats, self.lattice, "--nats", self.settings), "trellis up") as transport:
             lattice = Lattice(self.lattice, transport)
             missing = set(self.hosts)
             while missing:

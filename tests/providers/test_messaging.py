@@ -320,7 +320,7 @@ async def test_the_lattices_own_messages_are_not_passed_on(transport, lattice_na
         (handler(consumers='[{"stream": "s", "consumer": "c", "dead_letter": "wadm.x"}]'), "the lattice's own"),
         (handler(consumers='[{"stream": "s", "consumer": "c"}]'), "JetStream does not answer"),
         (consumer(custom_inbox_prefix="_MINE"), "not supported"),
-        (consumer(client_jwt="ey"), "creds_file"),
+        (consumer(client_jwt="ey"), "client_jwt needs client_seed"),
         (link_between("actor", PROVIDER, "wasmcloud:messaging/handler"), "link the provider to the component"),
     ],
 )

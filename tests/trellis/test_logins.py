@@ -15,12 +15,13 @@ import pytest
 from servers import Broker
 
 from host import Host, HostConfig
-from lattice import events
+from lattice import EntityId, Function, Invocation, events
 from lattice.errors import Unreachable
 from lattice.lattice import Lattice
+from lattice.login import Login, Server, Settings, options
 from lattice.nats_transport import NatsOptions, connect
 from providers.runner import Start
-from trellis.options import LOGIN, Login, Where, variable
+from trellis.options import LOGIN, Where
 
 pytestmark = pytest.mark.nats
 
@@ -111,8 +112,8 @@ async def trellis(url: str, *arguments: str, **environment: str) -> tuple[int, s
 
 async def lets_in(url: str, flags: list[str], environment: dict[str, str]) -> None:
     """Both ways of saying who one is open the door."""
-    for arguments, variables in ((flags, {}), ([], environment)):
-        code, out, err = await trellis(url, "host", "ls", *arguments, **variables)
+    by_flags = trellis(url, "host", "ls", *flags)
+    for code, out, err in await asyncio.gather(by_flags, trellis(url, "host", "ls", **environment)):
         assert code == 0, err
         assert "no host answers" in out
 
@@ -133,9 +134,19 @@ async def test_user_and_password(served):
     )
     await refuses(url)
     await refuses(url, "--nats-user", "ann", "--nats-password", "wrong-pass", never="wrong-pass")
-    for verb in (("host", "start"), ("wadm", "start"), ("up", "--nats", url), ("status",)):
-        code, _, err = await trellis(url, *verb)
-        assert code in (2, 3) and "refuses the login" in err, (verb, err)
+    verbs = (("host", "start"), ("wadm", "start"), ("up", "--nats", url), ("status",))
+    for code, _, err in await asyncio.gather(*(trellis(url, *verb) for verb in verbs)):
+        assert code in (2, 3) and "refuses the login" in err
+
+
+async def test_a_file_says_where_and_who(served, tmp_path):
+    url = served('authorization { users: [{user: "ann", password: "pass-ann"}] }')
+    file = tmp_path / "nats.toml"
+    file.write_text(f'lattice = "ours"\n[nats]\nurl = "{url}"\nuser = "ann"\npassword = "pass-ann"\n')
+    code, out, err = await trellis("", "host", "ls", "--nats-config", str(file))
+    assert code == 0 and "no host answers" in out, err
+    code, _, err = await trellis("", "link", "get", TRELLIS_NATS_CONFIG=str(file))
+    assert code == 3 and "lattice `ours`" in err
 
 
 async def test_a_token(served):
@@ -183,6 +194,14 @@ async def test_a_credentials_file(served, tmp_path):
     file.write_text(creds(seed(), seed(nkeys.PREFIX_BYTE_ACCOUNT)))
     await refuses(url, "--nats-creds", str(file))
 
+    ann, apart = seed(), {"jwt": tmp_path / "ann.jwt", "nkey": tmp_path / "ann.nk"}
+    apart["jwt"].write_text(jwt(account, ann[1], type="user", subs=-1, data=-1, payload=-1) + "\n")
+    apart["nkey"].write_text(ann[0])
+    login = Login(jwt=str(apart["jwt"]), nkey=str(apart["nkey"]))
+    await (await connect(options(Server(url, login), "ann"))).close()
+    with pytest.raises(Unreachable, match="a JWT needs the seed of its nkey"):
+        await connect(options(Server(url, Login(jwt=login.jwt)), "ann"))
+
 
 async def test_tls_with_a_ca_of_ones_own(served, certificates):
     url = served(certificates.config(verify=False))
@@ -198,7 +217,7 @@ async def test_tls_with_a_certificate_for_the_client(served, certificates):
     await lets_in(
         url,
         [word for name, file in files.items() for word in (f"--nats-{name}", str(folder / file))],
-        {variable(name): str(folder / file) for name, file in files.items()},
+        {f"TRELLIS_NATS_{name.upper()}": str(folder / file) for name, file in files.items()},
     )
     code, _, err = await trellis(url, "host", "ls", "--nats-ca", str(certificates.ca))
     assert code == 3 and "TRL-NET-006" in err, err
@@ -212,12 +231,12 @@ async def test_a_file_that_is_not_there_is_a_user_error(nats_url):
 
 async def test_a_provider_in_its_own_process_logs_in_as_its_host_does(served, tmp_path, lattice_name):
     url = served('authorization { users: [{user: "ann", password: "pass-ann"}] }')
-    options = NatsOptions(url, user="ann", password="pass-ann")
-    config = HostConfig(lattice=lattice_name, nats=options, grace=1.0)
+    ann = NatsOptions(url, user="ann", password="pass-ann")
+    config = HostConfig(lattice=lattice_name, nats=ann, grace=1.0)
     reference = tmp_path / "empty.py"
     reference.write_text("from providers import Provider\n\n\nclass Empty(Provider):\n    pass\n")
     heard: asyncio.Queue[events.Event] = asyncio.Queue()
-    async with Lattice(lattice_name, await connect(options)) as lattice, Host(config) as host:
+    async with Lattice(lattice_name, await connect(ann)) as lattice, Host(config) as host:
         await lattice.on_events(lambda source, event: heard.put_nowait(event))
         await lattice.transport.flush()
         body = {"provider_id": "empty", "provider_ref": reference.as_uri()}
@@ -225,6 +244,37 @@ async def test_a_provider_in_its_own_process_logs_in_as_its_host_does(served, tm
         async with asyncio.timeout(20):
             while not isinstance(await heard.get(), events.ProviderStarted):
                 pass
+
+
+async def test_a_provider_started_by_hand_logs_in_as_a_host_does(served, tmp_path, lattice_name):
+    url = served('authorization { users: [{user: "ann", password: "pass-ann"}] }')
+    reference = tmp_path / "greeter.py"
+    reference.write_text(
+        "from providers import Link, Provider, export\n\n\nclass Greeter(Provider):\n"
+        '    @export("demo:greet/hello#hi")\n    async def hi(self, link: Link) -> str:\n        return "hi"\n'
+    )
+    file = tmp_path / "nats.toml"
+    file.write_text(f'lattice = "{lattice_name}"\n[nats]\nurl = "{url}"\nuser = "ann"\npassword = "wrong"\n')
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TRELLIS_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "providers", str(reference), "--nats-config", str(file), "--peer", "me"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**clean, "TRELLIS_NATS_PASSWORD": "pass-ann"},
+    )
+    ann = NatsOptions(url, user="ann", password="pass-ann")
+    hi = Invocation(EntityId("greeter"), Function.parse("demo:greet/hello#hi"), source=EntityId("me"))
+    try:
+        async with Lattice(lattice_name, await connect(ann)) as lattice, asyncio.timeout(20):
+            while True:
+                try:
+                    assert await lattice.invoke(hi) == "hi"
+                    break
+                except Unreachable:
+                    await asyncio.sleep(0.02)
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def test_an_up_on_somebody_elses_server_logs_in_with_all_its_processes(served, tmp_path):
@@ -254,13 +304,14 @@ async def test_an_up_on_somebody_elses_server_logs_in_with_all_its_processes(ser
 
 def test_no_secret_shows_in_anything_that_prints_itself():
     secrets = {name: f"secret-{name}" for name in LOGIN}
-    login = Login(**secrets)
-    options = NatsOptions("nats://u:secret-url@h:1", password="secret-password", nkey_seed="secret-nkey")
-    start = Start.model_validate({"host_id": "N", "provider_id": "p", "nats": asdict(options)})
-    for thing in (login, Where("nats://u:secret-url@h:1", "default", "", login), options):
+    server = Server("nats://u:secret-url@h:1", Login(**secrets))
+    settings = Settings(nats=server, data=server)
+    connection = NatsOptions("nats://u:secret-url@h:1", password="secret-password", nkey_seed="secret-nkey")
+    start = Start.model_validate({"host_id": "N", "provider_id": "p", "nats": asdict(connection)})
+    for thing in (server.login, settings, Where("nats://u:secret-url@h:1", "default", "", settings), connection):
         assert "secret" not in repr(thing) and "secret" not in str(thing)
     assert "secret-password" not in repr(start) and "secret-nkey" not in repr(start)
-    assert set(login.environment().values()) == set(secrets.values())
+    assert set(secrets.values()) < set(settings.environment().values())
 
 
 async def test_a_refused_login_says_so_to_programs_too(served):

@@ -12,7 +12,7 @@ import click
 from trellis.chains import Step, steps
 from trellis.failures import NOT_CONVERGED, failure
 from trellis.local import Granted, alone, grant_options, guest_failed, run_locally
-from trellis.options import Where, lattice_options, output_option, where
+from trellis.options import Where, data_options, lattice_options, output_option, where
 
 if TYPE_CHECKING:
     from actors.types import InterfaceType
@@ -63,6 +63,7 @@ class Asked:
 @grant_options(TIMEOUT)
 @output_option
 @lattice_options
+@data_options
 def command(
     target: str,
     function: str,
@@ -144,7 +145,7 @@ async def call_actor(place: Where, target: str, asked: Asked, seconds: float) ->
     from trellis.calling import exports_of, not_answered
     from trellis.session import joined
 
-    async with joined(place) as lattice:
+    async with joined(place, calling=True) as lattice:
         id, exports = await exports_of(lattice, target, seconds)
         calls = chosen(asked, exports)
         if len(calls) > 1 or calls[0][0].signature.handles():

@@ -12,7 +12,7 @@ import click
 from trellis.failures import NOT_CONVERGED, failure
 from trellis.local import pairs
 from trellis.logs import Format, configure, log_options
-from trellis.options import Where, lattice_options, output_option, timeout_option, where
+from trellis.options import Where, data_options, lattice_options, output_option, timeout_option, where
 from trellis.running import run, run_for_long, told_to_stop
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def command() -> None:
 
 @command.command
 @lattice_options
+@data_options
 @click.option("--name", metavar="NAME", help="What people call this host.  [default: one is made up]")
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label that manifests can ask for.")
 @click.option(
@@ -163,12 +164,13 @@ async def _host(
 
     from host import Host, HostConfig
     from host.images import ImageSettings
-    from trellis.session import nats_options, reaching
+    from trellis import session
 
     images = ImageSettings(allow_latest=allow_latest, insecure=insecure, ca_file=registry_ca)
     config = HostConfig(
         lattice=place.lattice,
-        nats=nats_options(place, "host"),
+        nats=session.nats_options(place, "host"),
+        data=session.data_options(place, "host"),
         labels=labels,
         name=name,
         images=images,
@@ -177,7 +179,7 @@ async def _host(
     )
     host = Host(config)
     with told_to_stop(host.stop_soon):
-        with reaching(place):
+        with session.reaching(place):
             await host.start()
         gc.freeze()  # what start-up made lives as long as the process: no collection need look at it again
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trellis.failures import NOT_CONVERGED, USER_ERROR, Failure
-from trellis.options import DEFAULT_LATTICE, STATE, Where, login, login_options
+from trellis.options import DEFAULT_LATTICE, STATE, Where, config_option, data_options, login_options, said
 from trellis.running import run, told_to_stop
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ RESTARTS, RESTARTS_WITHIN = 3, 60.0
 )
 @click.option("--lattice", metavar="NAME", default=DEFAULT_LATTICE, show_default=True)
 @click.option("--nats", metavar="URL", help="Use this NATS server instead of starting one.")
+@config_option
 @login_options()
+@data_options
 @click.option("--port", type=click.IntRange(1, 65535), help="Where the started NATS server listens.  [default: free]")
 @click.option("--timeout", type=float, default=60.0, show_default=True, metavar="SECONDS", help="For the app's start.")
 def command(
@@ -106,7 +108,7 @@ async def _stay(
         examined = await examined_manifest(file, lambda stage, *text: click.echo("  ".join([f"{stage:<9}", *text])))
         if examined.checked.manifest is None:
             raise Failure(USER_ERROR, *examined.checked.findings)
-    stack = Stack(specs, lattice=lattice, nats=nats, port=port, login=login())
+    stack = Stack(specs, lattice=lattice, nats=nats, port=port, settings=said(nats))
     async with stack:
         assert stack.nats is not None
         rows = [["host", str(spec), f"pid {stack.hosts[spec.name].pid}"] for spec in specs]
@@ -121,7 +123,7 @@ async def _stay(
                 also.enter_context(_state_file(Path.cwd(), stack))
             if file is not None:
                 try:
-                    await deploy(Where(stack.nats, lattice, "trellis up", stack.login), file, timeout=timeout)
+                    await deploy(Where(stack.nats, lattice, "trellis up", stack.settings), file, timeout=timeout)
                 except Failure as failure:
                     failure.show()
                     if failure.exit_code == USER_ERROR:

@@ -1,0 +1,166 @@
+"""Hosts on NATS as operators run it: calls on a server of their own, logins that may do little, leaf nodes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+from servers import Broker, free_port
+
+from host import Host, HostConfig
+from lattice import EntityId, Function, Invocation, events
+from lattice.lattice import Lattice
+from lattice.nats_transport import NatsOptions, connect
+from lattice.transport import Message
+
+pytestmark = pytest.mark.nats
+
+ADDER = """(component
+  (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
+  (core instance $i (instantiate $m))
+  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
+  (instance $math (export "add" (func $add)))
+  (export "demo:math/ops@0.1.0" (instance $math)))"""
+
+ADD = Function.parse("demo:math/ops#add")
+
+PROVIDER = """
+from providers import Link, Provider, export
+
+
+class Adder(Provider):
+    @export("demo:math/ops#add")
+    async def add(self, link: Link, a: int, b: int) -> int:
+        return a + b
+"""
+
+Serve = Callable[[str], str]
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Starts a nats-server with a configuration; its address."""
+    brokers: list[Broker] = []
+
+    def start(config: str = "") -> str:
+        folder = tmp_path / f"broker-{len(brokers)}"
+        folder.mkdir()
+        brokers.append(Broker(folder, config=config))
+        brokers[-1].start()
+        return brokers[-1].url
+
+    yield start
+    for broker in brokers:
+        broker.stop()
+
+
+@asynccontextmanager
+async def hosts(lattice: str, *configs: dict[str, object]) -> AsyncIterator[list[Host]]:
+    async with AsyncExitStack() as stack:
+        made = [Host(HostConfig(lattice=lattice, grace=1.0, **config)) for config in configs]  # type: ignore[arg-type]
+        yield [await stack.enter_async_context(host) for host in made]
+
+
+async def until(lattice: Lattice, kind: type[events.Event], ask: Callable[[], object]) -> events.Event:
+    """Ask, and wait for the event that follows."""
+    heard: asyncio.Queue[events.Event] = asyncio.Queue()
+    hearing = await lattice.on_events(lambda _, event: heard.put_nowait(event))
+    await lattice.transport.flush()
+    await ask()  # type: ignore[misc]
+    async with asyncio.timeout(20):
+        while not isinstance(event := await heard.get(), kind):
+            assert "fail" not in event.name, event
+    await hearing.unsubscribe()
+    return event
+
+
+async def scale(host: Host, tmp_path: Path) -> None:
+    file = tmp_path / "adder.wat"
+    file.write_text(ADDER)
+    body = {"component_id": "adder", "component_ref": file.as_uri(), "count": 2}
+    await until(
+        host.lattice, events.ComponentScaled, lambda: host.lattice.control("component", "scale", host.id, body=body)
+    )
+
+
+def call(target: str, *values: int) -> Invocation:
+    return Invocation(EntityId(target), ADD, values, EntityId("tester")).within(5)
+
+
+async def test_calls_travel_over_a_connection_of_their_own(served: Serve, lattice_name: str, tmp_path: Path):
+    control, data = served(""), served("")
+    both = {"nats": NatsOptions(control), "data": NatsOptions(data)}
+    seen: dict[str, list[str]] = {control: [], data: []}
+    async with AsyncExitStack() as stack:
+        for url, subjects in seen.items():
+            watching = await connect(url)
+            stack.push_async_callback(watching.close)
+
+            def note(message: Message, subjects: list[str] = subjects) -> None:
+                subjects.append(message.subject)
+
+            await watching.subscribe(">", note)
+            await watching.flush()
+        one, two = await stack.enter_async_context(hosts(lattice_name, both, both))
+        await scale(one, tmp_path)
+        async with asyncio.timeout(10):
+            while one.id not in two.directory.others(EntityId("adder")):
+                await asyncio.sleep(0.01)
+        assert await two.router.route(call("adder", 2, 3)) == 5
+
+        file = tmp_path / "adder.py"
+        file.write_text(PROVIDER)
+        body = {"provider_id": "calc", "provider_ref": file.as_uri()}
+        link = {"source_id": "tester", "target": "calc", "wit_namespace": "demo", "wit_package": "math"}
+        assert (await one.lattice.control("link", "put", body={**link, "interfaces": ["ops"]})).success
+        await until(
+            one.lattice, events.ProviderStarted, lambda: one.lattice.control("provider", "start", one.id, body=body)
+        )
+        assert await one.lattice.invoke(call("calc", 2, 4)) == 6, "a provider's process has both connections, too"
+        reply = await one.lattice.control("host", "ping")
+        assert (reply.response["ctl_host"], reply.response["rpc_host"]) == (control, data)
+    calls = [subject for subject in seen[data] if subject.startswith("trellis.rpc.")]
+    assert calls and not any(subject.startswith("trellis.rpc.") for subject in seen[control])
+    assert not any(subject.startswith(("wasmbus.", "trellis.alive.", "$KV.")) for subject in seen[data])
+
+
+async def test_a_login_that_may_listen_to_no_other_replies_than_its_own(
+    served: Serve, lattice_name: str, tmp_path: Path
+):
+    own = '"ann.>", "wasmbus.>", "trellis.>"'
+    url = served(
+        f'authorization {{ users: [{{user: ann, password: p, permissions: {{ subscribe: [{own}], publish: ">" }}}}] }}'
+    )
+    options = NatsOptions(url, user="ann", password="p", inbox_prefix="ann")
+    async with hosts(lattice_name, {"nats": options}) as (host,):
+        await scale(host, tmp_path)
+        assert await host.lattice.invoke(call("adder", 2, 3)) == 5
+        assert (await host.lattice.control("config", "put", "web", body={"a": "b"})).success
+        async with asyncio.timeout(5):
+            while await host.configs.get("web") != {"a": "b"}:
+                await asyncio.sleep(0.01)
+
+
+async def test_hosts_behind_a_leaf_node_share_the_state_of_the_hubs_domain(
+    served: Serve, lattice_name: str, tmp_path: Path
+):
+    port = free_port()
+    hub = served(f"jetstream {{ domain: hub }}\nleafnodes {{ host: 127.0.0.1, port: {port} }}")
+    leaf = served(f'jetstream {{ domain: edge }}\nleafnodes {{ remotes: [{{ url: "nats://127.0.0.1:{port}" }}] }}')
+    near, far = {"nats": NatsOptions(hub)}, {"nats": NatsOptions(leaf, domain="hub")}
+    async with hosts(lattice_name, near, far) as (inside, outside):
+        assert outside.info().js_domain == "hub"
+        link = {"source_id": "a", "target": "b", "wit_namespace": "demo", "wit_package": "math", "interfaces": ["ops"]}
+        assert (await outside.lattice.control("link", "put", body=link)).success
+        assert (await outside.lattice.control("config", "put", "web", body={"a": "b"})).success
+        async with asyncio.timeout(10):
+            while not inside.links.all() or not outside.links.all() or await inside.configs.get("web") is None:
+                await asyncio.sleep(0.01)
+        await scale(inside, tmp_path)
+        assert await outside.router.route(call("adder", 2, 3)) == 5
+        alone = await connect(leaf)
+        assert await (await alone.bucket(f"CONFIGDATA_{lattice_name}")).keys() == [], "the edge has a domain of its own"
+        await alone.close()
