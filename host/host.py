@@ -139,6 +139,7 @@ class Host:
         self._stopped = True
         self._stop.set()
         log.info("host.stopping", id=self.id)
+        await self.emit(events.HostDraining(labels=dict(self.labels)))
         await self.control.deafen()
         await self.capabilities.stop_all(sources=True)
         await self.components.stop_all()

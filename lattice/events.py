@@ -42,6 +42,13 @@ class HostHeartbeat(Event):
         return self.inventory.encode()
 
 
+class HostDraining(Event):
+    """Our addition: the host takes nothing new, finishes what it has in hand, and will say `host_stopped`."""
+
+    name = "host_draining"
+    labels: dict[str, str] = {}
+
+
 class HostStopped(Event):
     name = "host_stopped"
     labels: dict[str, str]

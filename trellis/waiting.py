@@ -83,15 +83,24 @@ def news(before: App | None, now: App) -> list[Line]:
     return found
 
 
+BAD = ("failed", "blocked", "degraded", "progressing")
+"""States with a reason, the worst first."""
+
+
 def reasons(app: App) -> list[Mapping[str, str]]:
     """Each reason once, the worst parts' first."""
-    order = ("failed", "blocked", "degraded", "progressing")
     known: dict[str, Mapping[str, str]] = {}
-    for word in order:
+    for word in BAD:
         for _, _, its, _, reason in parts(app):
             if its == word and reason is not None:
                 known.setdefault(reason["message"], reason)
     return list(known.values())
+
+
+def worst(app: App) -> str | None:
+    """The name of the component, provider or link (`a -> b`) that is worst; None when all are ready."""
+    found = [(BAD.index(word), name) for kind, name, word, _, _ in parts(app) if word in BAD and kind != "config"]
+    return min(found, key=lambda one: one[0])[1] if found else None
 
 
 async def until_ready(

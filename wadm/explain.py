@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from lattice import EntityId, HostId
 from wadm.desired import Desired, Kind, Leftovers, Rule, Spread, Wanted, together
 from wadm.observed import Failure, Host, Observed
+from wadm.places import Part
 from wadm.reasons import CODE_PREFIX, IN_THE_WAY, NO_CONFIG, NO_FIT, NO_HOST, OWNED, TOO_FEW, Reason, State
 from wadm.reconcile import AppStatus, ComponentStatus, LinkStatus, reconcile
 
@@ -26,18 +27,23 @@ _RELAXABLE = (NO_FIT, TOO_FEW, NO_HOST, NO_CONFIG, OWNED, IN_THE_WAY)
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One line of the tree, and what is below it."""
+    """One line of the tree, the part of the manifest that it is about, and what is below it."""
 
     text: str
     below: tuple[Cause, ...] = ()
+    about: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """One change that would help on its own. `command` is what to type, where one command does it."""
+    """One change that would help on its own. `command` is what to type, where one command does it.
+
+    `about` is the part of the manifest to change, where that is the change.
+    """
 
     text: str
     command: str = ""
+    about: Part | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +115,14 @@ class _Teller:
     def component(self, status: ComponentStatus) -> Explanation:
         kind, reason = str(status.kind), status.reason
         if status.state is State.READY:
-            cause = Cause(f"{status.name} runs as wanted", tuple(self.where(status)))
+            cause = Cause(f"{status.name} runs as wanted", tuple(self.where(status)), Part(status.name))
             return Explanation(status.name, kind, str(status.state), "", cause)
         head = "is not running" if not status.running else f"runs {status.running} of {status.wanted}"
         if status.running and status.running >= status.wanted:
             head = f"is {status.state}"
         because = tuple(self.because(status)) if reason is not None else ()
         code = reason.code if reason is not None else ""
-        cause = Cause(f"{status.name} {head} because", because)
+        cause = Cause(f"{status.name} {head} because", because, Part(status.name))
         return Explanation(status.name, kind, str(status.state), code, cause, self.remedies(status.name, code))
 
     def where(self, status: ComponentStatus) -> Iterator[Cause]:
@@ -128,7 +134,7 @@ class _Teller:
                 for h in status.hosts
                 if h.running and spread.fits(h.labels)
             )
-            yield Cause(f"spread {spread.name} wants {share} on {spread}", hosts)
+            yield Cause(f"spread {spread.name} wants {share} on {spread}", hosts, Part(status.name, spread=spread.name))
 
     def because(self, status: ComponentStatus) -> Iterator[Cause]:
         reason = status.reason
@@ -141,7 +147,9 @@ class _Teller:
                 enough = len(fitting) >= needed if wanted.kind is Kind.PROVIDER else bool(fitting)
                 if needed and not enough:
                     said = "no host satisfies" if not fitting else f"only {len(fitting)} of {needed} hosts satisfy"
-                    yield Cause(f"{said}  {spread}  (spread {spread.name})", tuple(self.hosts(spread)))
+                    only = spread.requirements[0][0] if len(spread.requirements) == 1 else ""
+                    part = Part(wanted.name, spread=spread.name, requirement=only)
+                    yield Cause(f"{said}  {spread}  (spread {spread.name})", tuple(self.hosts(spread)), part)
             return
         failures = [
             (h, f)
@@ -150,7 +158,7 @@ class _Teller:
         ]
         if failures:
             for host, failure in failures[:MOST_HOSTS]:
-                yield Cause(f"{host.called} could not start it{_tries(failure, self.now)}", (Cause(_plain(failure)),))
+                yield Cause(f"{host.called} could not start it{_tries(failure, self.now)}", _lines(failure))
             return
         waits = [
             link
@@ -160,7 +168,8 @@ class _Teller:
         if waits:
             for link in waits:
                 name = f"{link.wanted.source} -> {link.wanted.target}"
-                yield Cause(f"its link {name} is {link.state}", (Cause(reason.message),))
+                part = Part(link.wanted.source, target=link.wanted.target)
+                yield Cause(f"its link {name} is {link.state}", (Cause(reason.message),), part)
             return
         yield Cause(reason.message)
 
@@ -172,6 +181,8 @@ class _Teller:
             seen = f"heartbeat {self.now - host.last_seen:.0f} s ago"
             if not self.observed.is_alive(host, self.now):
                 seen = f"GONE, last {seen}"
+            elif host.draining:
+                seen = f"DRAINING: it takes nothing new  {seen}"
             yield Cause(f"{host.called}{_labels_said(host.labels, spread)}  {seen}")
         if len(known) > MOST_HOSTS:
             yield Cause(f"and {len(known) - MOST_HOSTS} more hosts")
@@ -180,16 +191,17 @@ class _Teller:
 
     def link(self, status: LinkStatus, name: str) -> Explanation:
         link = status.wanted.link
+        part = Part(status.wanted.source, target=status.wanted.target)
         if status.state is State.READY:
             said = [Cause(f"in process on {self.called(h)}") for h in status.local]
             said += [
                 Cause(f"over the lattice from {self.called(h)}, where {status.wanted.target} does not run in process")
                 for h in status.remote
             ]
-            cause = Cause(f"{name} carries {', '.join(link.covers())}", tuple(said))
+            cause = Cause(f"{name} carries {', '.join(link.covers())}", tuple(said), part)
             return Explanation(name, "link", str(status.state), "", cause)
         reason = status.reason or Reason("", "nothing is known yet")
-        cause = Cause(f"{name} is {status.state} because", (Cause(reason.message),))
+        cause = Cause(f"{name} is {status.state} because", (Cause(reason.message),), part)
         return Explanation(name, "link", str(status.state), reason.code, cause, self.remedies(name, reason.code))
 
     def called(self, host: HostId) -> str:
@@ -221,7 +233,8 @@ class _Teller:
         if code == NO_CONFIG:
             for name in sorted(mine.external - observed.configs.keys()):
                 seen = replace(observed, configs={**observed.configs, name: {}})
-                yield Remedy(f"put configuration {name} on the lattice, or give it `properties`"), mine, seen, None
+                text = f"put configuration {name} on the lattice, or give it `properties`"
+                yield Remedy(text, about=Part("", config=name)), mine, seen, None
         for name in sorted(self.others):
             if code in (OWNED, IN_THE_WAY):
                 rest = {other: part for other, part in self.others.items() if other != name}
@@ -231,11 +244,11 @@ class _Teller:
             return
         if code == OWNED:
             free = replace(mine, wanted=_changed(mine, replace(wanted, id=EntityId(f"{wanted.id}-2"))))
-            yield Remedy(f"give {thing} another `id`"), free, observed, None
+            yield Remedy(f"give {thing} another `id`", about=Part(thing)), free, observed, None
         if code not in (NO_FIT, TOO_FEW, NO_HOST):
             return
         for host in sorted(observed.hosts.values(), key=lambda h: (-h.last_seen, h.id)):
-            if host.known and not observed.is_alive(host, self.now):
+            if host.known and not host.draining and not observed.is_alive(host, self.now):
                 back = replace(observed, hosts={**observed.hosts, host.id: replace(host, last_seen=self.now)})
                 silent = f"silent for {self.now - host.last_seen:.0f} s"
                 yield Remedy(f"wait for {host.called}, or start it again ({silent})"), mine, back, None
@@ -272,14 +285,16 @@ class _Teller:
     def wider(self, wanted: Wanted, spread: Spread) -> Iterator[tuple[Remedy, Wanted]]:
         """One requirement that asks for what a host has, or is not there."""
         for index, (key, value) in enumerate(spread.requirements):
+            part = Part(wanted.name, spread=spread.name, requirement=key)
             rest = [r for at, r in enumerate(spread.requirements) if at != index]
             for other in sorted({h.labels[key] for h in self.alive if key in h.labels} - {value}):
                 text = f"in {wanted.name}'s spread {spread.name}, require {key}={other} instead of {key}={value}"
                 fit = _spread(wanted, replace(spread, requirements=tuple(sorted([*rest, (key, other)]))))
                 hosts = [h.called for h in self.alive if fit[0].fits(h.labels)]
-                yield Remedy(f"{text}: {', '.join(hosts[:3])} would fit"), fit[1]
+                yield Remedy(f"{text}: {', '.join(hosts[:3])} would fit", about=part), fit[1]
             dropped = _spread(wanted, replace(spread, requirements=tuple(rest)))
-            yield Remedy(f"in {wanted.name}'s spread {spread.name}, do not require {key}={value}"), dropped[1]
+            text = f"in {wanted.name}'s spread {spread.name}, do not require {key}={value}"
+            yield Remedy(text, about=part), dropped[1]
 
 
 def _spread(wanted: Wanted, changed: Spread) -> tuple[Spread, Wanted]:
@@ -296,7 +311,7 @@ def _fewer(wanted: Wanted) -> Iterator[tuple[Remedy, Wanted]]:
     if wanted.kind is Kind.PROVIDER and wanted.rule is Rule.SPREAD:
         for number in range(wanted.instances - 1, 0, -1):
             yield (
-                Remedy(f"want {number} of {wanted.name} instead of {wanted.instances}"),
+                Remedy(f"want {number} of {wanted.name} instead of {wanted.instances}", about=Part(wanted.name)),
                 replace(wanted, instances=number),
             )
 
@@ -316,5 +331,7 @@ def _tries(failure: Failure, now: float) -> str:
     return times + (f"; tried again in {wait:.0f} s" if wait >= 1 else "")
 
 
-def _plain(failure: Failure) -> str:
-    return CODE_PREFIX.sub("", failure.error.strip())
+def _lines(failure: Failure) -> tuple[Cause, ...]:
+    """The host's sentence, and below it what was printed last, where it says that."""
+    first, *rest = CODE_PREFIX.sub("", failure.error.strip()).splitlines() or [""]
+    return (Cause(first, tuple(Cause(line) for line in rest)),)

@@ -19,6 +19,7 @@ from lattice.events import (
     HealthCheckFailed,
     HealthCheckPassed,
     HealthCheckStatus,
+    HostDraining,
     HostHeartbeat,
     HostStarted,
     HostStopped,
@@ -92,6 +93,8 @@ class Host:
     last_seen: float = 0.0
     lively: bool = False
     known: bool = False
+    draining: bool = False
+    """It is leaving: what runs there ends, and it hears no more commands."""
     components: Mapping[EntityId, Running] = field(default_factory=dict)
     providers: Mapping[EntityId, Running] = field(default_factory=dict)
 
@@ -197,8 +200,8 @@ class Observed:
         return now - host.last_seen <= (self.dead_after if host.lively else max(SILENT_AFTER, self.dead_after))
 
     def alive(self, now: float) -> list[Host]:
-        """Hosts that are there and known, in the order of their ids."""
-        return [h for _, h in sorted(self.hosts.items()) if h.known and self.is_alive(h, now)]
+        """Hosts that are there to stay and known, in the order of their ids."""
+        return [h for _, h in sorted(self.hosts.items()) if h.known and not h.draining and self.is_alive(h, now)]
 
     def all_links(self) -> Iterable[LinkDefinition]:
         for _, links in sorted(self.links.items()):
@@ -215,11 +218,17 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
         case HostStarted():
             if source is None:
                 return observed
-            old = _seen(observed, source, now)
+            old = replace(_seen(observed, source, now), draining=False)
             if old.known:  # its inventory came first, and says more
                 return _with_host(observed, old)
             host = replace(old, friendly_name=fact.friendly_name, labels=fact.labels, version=fact.version or None)
             return _with_host(observed, host)
+        case HostDraining():
+            return (
+                observed
+                if source is None
+                else _with_host(observed, replace(_seen(observed, source, now), draining=True))
+            )
         case HostStopped():
             hosts = {key: h for key, h in observed.hosts.items() if key != source}
             failures = {key: f for key, f in observed.failures.items() if key[0] != source}
@@ -345,6 +354,7 @@ def _inventory(observed: Observed, inventory: Inventory, now: float) -> Observed
         last_seen=now,
         lively=old.lively if old else False,
         known=True,
+        draining=old.draining if old else False,
         components={
             c.id: Running(c.image_ref, c.max_instances, c.annotations) for c in inventory.components if c.max_instances
         },

@@ -42,7 +42,12 @@ spec:
 LINKED = SHOP.replace("version: v1", "version: v2").replace("img:1", "img:2").replace(
     "{instances: 2}}\n",
     "{instances: 4}}\n"
-    "        - {type: link, properties: {target: kv, namespace: wasi, package: keyvalue, interfaces: [store]}}\n",
+    "        - type: link\n"
+    "          properties:\n"
+    "            target: {name: kv, config: [{name: place, properties: {bucket: shop}}]}\n"
+    "            namespace: wasi\n"
+    "            package: keyvalue\n"
+    "            interfaces: [store]\n",
 )  # fmt: skip
 
 
@@ -103,7 +108,7 @@ async def test_a_plan_shows_what_is_new_and_then_that_nothing_is(shell: Shell):
     assert "host-A 2, host-B 2" in said
     assert "direct on host-" in said and "a hop over the lattice from host-" in said
     found = await shell.json("plan", "--exit-code", code=4)
-    assert {c["kind"] for c in found["changes"]} == {"image", "instances", "uses", "link"}
+    assert {c["kind"] for c in found["changes"]} == {"image", "instances", "uses", "link", "config"}
 
 
 async def test_a_plan_that_cannot_work_says_so_and_why_says_what_would_help(shell: Shell):
@@ -114,11 +119,14 @@ async def test_a_plan_that_cannot_work_says_so_and_why_says_what_would_help(shel
     said = await shell.run("why", "api", code=2)
     assert "api is not running because" in said and "no host satisfies  zone=ap" in said
     assert "host-A  label zone=eu  heartbeat" in said
+    assert "[TRL-PLC-001]  app.yaml:6" in said and "(spread ap)  app.yaml:10" in said
     assert "1. label host-A with zone=ap:  trellis host label host-A zone=ap" in said
     found = await shell.json("why", code=2)
     assert [one["thing"] for one in found["things"]] == ["api"]
     said = await shell.run("why", "kv")
-    assert "kv runs as wanted" in said
+    assert "kv runs as wanted  app.yaml:11" in said
+    shell.write(SHOP.replace("instances: 2", "instances: 3"))  # no longer what is deployed
+    assert "app.yaml:6" not in await shell.run("why", "api", code=2)
     assert "`shop` has no `nothing`" in await shell.run("why", "nothing", "-a", "shop", code=1)
 
 

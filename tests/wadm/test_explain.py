@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 from simulated_lattice import SimLattice, component, manifest_text
 
+from lattice import HostId
+from lattice.events import HostDraining
 from wadm.desired import Desired, desired_from, together
 from wadm.explain import Cause, Explanation, explain
 from wadm.reasons import State
@@ -145,3 +147,16 @@ def test_a_ready_link_says_how_its_calls_travel(two: SimLattice):
     (one,) = ask(two, "api -> kv", desired)
     ways = [cause.text for cause in one.cause.below]
     assert len(ways) == 2 and ways[0].startswith("in process on host-") and ways[1].startswith("over the lattice from")
+
+
+def test_a_host_that_drains_is_named_and_its_work_goes_elsewhere(two: SimLattice):
+    shop = app("shop", component("api", spread="{name: eu, requirements: {zone: eu}}", instances=2))
+    two.settle(shop)
+    two.say(HostDraining(), two.hosts[HostId("A")])
+    (one,) = ask(two, "api", shop)
+    assert "host-A  label zone=eu  DRAINING: it takes nothing new" in "\n".join(told(one.cause))
+    assert not any("wait for host-A" in remedy.text for remedy in one.remedies)
+
+    anywhere = app("shop", component("api", instances=2))
+    two.settle(anywhere)
+    assert two.running("shop-api")["B"] == 2

@@ -15,9 +15,11 @@ from trellis.options import Where, lattice_options, output_option, timeout_optio
 from trellis.running import run
 
 if TYPE_CHECKING:
+    from lattice import Place
     from trellis.planner import Planner
     from trellis.preflight import Examined
     from trellis.waiting import Line, Outcome
+    from wadm.source import Document
 
 TIMEOUT = 60.0
 WIDTH = 100
@@ -130,7 +132,7 @@ async def deploy(
         except (Unreachable, DeadlineExceeded) as error:
             raise unmanaged(lattice, error) from error
     if outcome.end != "ready" or outcome.app is None:
-        raise unready(manifest.name, outcome, timeout)
+        raise unready(manifest.name, outcome, timeout, _place(checked.document, outcome))
     progress.say("ready", manifest.name, "")
     if not quiet:
         found = urls(manifest)
@@ -248,8 +250,21 @@ async def _wait(
     )
 
 
-def unready(app: str, outcome: Outcome, timeout: float) -> Failure:
-    """Why it is not ready, in the manager's words, and the next step."""
+def _place(document: Document | None, outcome: Outcome) -> Place | None:
+    """Where the worst part of the application stands in its manifest."""
+    from trellis.waiting import worst
+    from wadm.places import Part, path_of
+
+    found = worst(outcome.app) if outcome.app is not None else None
+    if found is None or document is None:
+        return None
+    name, _, target = found.partition(" -> ")
+    path = path_of(document.data, Part(name, target=target))
+    return None if path is None else document.place(path)
+
+
+def unready(app: str, outcome: Outcome, timeout: float, place: Place | None = None) -> Failure:
+    """Why it is not ready, in the manager's words, and the next step. `place` is that of what is worst."""
     from lattice import Finding
     from trellis.waiting import reasons
 
@@ -266,6 +281,7 @@ def unready(app: str, outcome: Outcome, timeout: float) -> Failure:
         Finding(
             code,
             head,
+            place,
             why="\n       ".join(reason["message"] for reason in known),
             fix="; ".join(dict.fromkeys(fixes)) or "to see more:  trellis status",
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,8 +22,8 @@ from trellis.running import run
 def command(thing: str | None, app: str | None, output: str, nats: str | None, lattice: str | None) -> int:
     """Say why a part of an app is as it is, and the smallest changes that would make it ready.
 
-    THING is a component, a provider or a link ("a -> b"); without it, everything that is not ready is explained. Exits
-    with 2 when something is not ready.
+    THING is a component, a provider or a link ("a -> b"); without it, everything that is not ready is explained. Lines
+    of the app.yaml here are named where it says what is deployed. Exits with 2 when something is not ready.
     """
     found = run(_why(where(nats, lattice), app, thing))
     if output == "json":
@@ -36,8 +37,10 @@ def command(thing: str | None, app: str | None, output: str, nats: str | None, l
 async def _why(place: Where, asked: str | None, thing: str | None) -> dict[str, Any]:
     from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
-    from trellis.planner import Planner, unmanaged
+    from trellis.locating import locator
+    from trellis.planner import Planner, granted_by_wadm, unmanaged
     from trellis.session import joined
+    from wadm.places import Part
 
     async with joined(place) as lattice:
         planner = Planner(lattice)
@@ -53,9 +56,22 @@ async def _why(place: Where, asked: str | None, thing: str | None) -> dict[str, 
             if thing is not None and thing not in _things(apps[app]):
                 known = ", ".join(sorted(_things(apps[app])))
                 raise failure("TRL-APP-003", f"`{app}` has no `{thing}`", why=f"it has {known}", fix="name one of them")
-            return await planner.explain(app, thing)
+            found = await planner.explain(app, thing)
+            manifest = granted_by_wadm(await planner.get(app, apps[app]["version"]))["manifest"]
         except (Unreachable, DeadlineExceeded) as error:
             raise unmanaged(lattice, error) from error
+    here = locator(app, manifest, Path.cwd())
+    for one in found["things"]:
+        for said in (*_tree(one["cause"]), *one["remedies"]):
+            about = said.get("about")
+            said["place"] = here.place(Part(**about)) if here is not None and about is not None else ""
+    return found
+
+
+def _tree(cause: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield cause
+    for below in cause["below"]:
+        yield from _tree(below)
 
 
 def _things(app: Mapping[str, Any]) -> set[str]:
@@ -74,12 +90,13 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
     for index, one in enumerate(things):
         if index:
             yield ""
-        yield one["cause"]["text"] + (f"  [{one['code']}]" if one["code"] else "")
+        yield one["cause"]["text"] + (f"  [{one['code']}]" if one["code"] else "") + _place(one["cause"])
         yield from _branches(one["cause"]["below"], " ")
         if one["remedies"]:
             yield "smallest changes that would help:"
             for number, remedy in enumerate(one["remedies"], 1):
-                yield f"  {number}. {remedy['text']}" + (f":  {remedy['command']}" if remedy["command"] else "")
+                command = f":  {remedy['command']}" if remedy["command"] else ""
+                yield f"  {number}. {remedy['text']}{command}{_place(remedy)}"
     if not things:
         yield f"everything of {found['app']} is ready"
     yield f"next: {_next(found)}"
@@ -88,8 +105,12 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
 def _branches(causes: Sequence[Mapping[str, Any]], indent: str) -> Iterator[str]:
     for index, cause in enumerate(causes):
         last = index == len(causes) - 1
-        yield f"{indent}{'└' if last else '├'} {cause['text']}"
+        yield f"{indent}{'└' if last else '├'} {cause['text']}{_place(cause)}"
         yield from _branches(cause["below"], indent + ("   " if last else "│  "))
+
+
+def _place(said: Mapping[str, Any]) -> str:
+    return f"  {said['place']}" if said["place"] else ""
 
 
 def _next(found: Mapping[str, Any]) -> str:
