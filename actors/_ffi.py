@@ -412,12 +412,23 @@ def rep_of(context: int, address: int) -> int:
 
 def write_resource(context: int, address: int, owned: bool, rep: int, number: int) -> None:
     """Make this value a handle to the host's resource `rep` of host type `number`."""
-    resource = resource_new(owned, rep, number)
-    error = resource_to_any(context, resource, address + 8)
-    resource_delete(resource)
+    key = owned, rep, number
+    resource = _resources.get(key)
+    if resource is None:
+        resource = resource_new(owned, rep, number)
+        if rep <= _RESOURCES_KEPT:
+            _resources[key] = resource
+    error = resource_to_any(context, resource, address + 8)  # which takes a copy
+    if rep > _RESOURCES_KEPT:
+        resource_delete(resource)
     if error:
         raise ValueError(take_message(error))
     byte_at(address).value = RESOURCE
+
+
+_RESOURCES_KEPT: Final = 32
+_resources: Final[dict[tuple[bool, int, int], int]] = {}
+"""The host's resources as wasmtime writes them, for the small numbers that every instance begins with."""
 
 
 def is_async(function: components.FuncType) -> bool:

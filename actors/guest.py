@@ -102,6 +102,8 @@ class Guest:
 
     __slots__ = (
         "_kept",
+        "_stderr",
+        "_stdout",
         "actor",
         "arguments",
         "config",
@@ -113,11 +115,10 @@ class Guest:
         "limits",
         "links",
         "on_end",
+        "on_line",
         "random",
         "secrets",
-        "stderr",
         "stdio",
-        "stdout",
     )
 
     def __init__(
@@ -145,9 +146,10 @@ class Guest:
         self.arguments = arguments
         self.grants = grants
         self.invocation = invocation
-        self.stdout = Output("stdout", on_line, invocation, actor, limits.output)
-        self.stderr = Output("stderr", on_line, invocation, actor, limits.output)
+        self.on_line = on_line
         self.stdio = stdio
+        self._stdout: Output | None = None
+        self._stderr: Output | None = None
         self.links: dict[str, LinkName] = {}
         """Link names chosen by `wasmcloud:bus/lattice.set-link-name`, by interface without version."""
         self.failure: Exception | None = None
@@ -157,6 +159,18 @@ class Guest:
         self.random: random.Random | None = None if seed is None else random.Random(seed)
         """Where wasi:random draws from; None: the operating system."""
         self._kept: dict[type, Any] | None = None
+
+    @property
+    def stdout(self) -> Output:
+        if self._stdout is None:
+            self._stdout = Output("stdout", self.on_line, self.invocation, self.actor, self.limits.output)
+        return self._stdout
+
+    @property
+    def stderr(self) -> Output:
+        if self._stderr is None:
+            self._stderr = Output("stderr", self.on_line, self.invocation, self.actor, self.limits.output)
+        return self._stderr
 
     def kept(self, kind: type[Kept]) -> Kept:
         """The one `kind(guest)` of this instance, made when first asked for: what an interface knows between calls."""
@@ -185,5 +199,7 @@ class Guest:
     def end(self) -> None:
         while self.on_end:
             self.on_end.pop()()
-        self.stdout.flush()
-        self.stderr.flush()
+        if self._stdout is not None:
+            self._stdout.flush()
+        if self._stderr is not None:
+            self._stderr.flush()
