@@ -7,6 +7,7 @@
 | ghcr.io/wasmcloud/http-server:0.28.0    | wasmCloud's own image, answered by ours of that kind  |
 | file://./provider/shout.py[:Class]      | the Provider subclass in that file; a bare path too   |
 | python:package.module[:Class]           | the Provider subclass in that module                  |
+| file://./provider/shout.mjs             | a program that speaks docs/provider-protocol.md       |
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import re
 import sys
 import urllib.parse
@@ -37,6 +39,7 @@ BUILTINS = {
     "keyvalue-nats": "providers.keyvalue.nats:NatsKeyValue",
     "keyvalue-redis": "providers.keyvalue.redis:RedisKeyValue",
     "messaging-nats": "providers.messaging.nats:MessagingNats",
+    "sqldb-postgres": "providers.sql.postgres:PostgresSql",
     "sqldb-sqlite": "providers.sql.sqlite:SqliteSql",
 }
 """Ours, by name: where the class is. Imported when asked for."""
@@ -50,7 +53,7 @@ ALIASES = {
     "kvredis": "keyvalue-redis",
 }
 
-EXTRAS = {"redis": "redis"}
+EXTRAS = {"asyncpg": "postgres", "redis": "redis"}
 """Client libraries that not everybody has, by module: the extra of ours that brings them."""
 
 _IMAGE = re.compile(r"^(?:oci://)?(?:ghcr\.io/wasmcloud|wasmcloud\.azurecr\.io)/(?P<name>[a-z0-9-]+)(?:[:@].*)?$")
@@ -88,6 +91,21 @@ def resolve(ref: str) -> Factory:
     if re.search(r"\.py(:\w+)?$", ref) and "://" not in ref:
         return in_file(ref)
     raise _unknown(ref, ref)
+
+
+def executable(ref: str) -> tuple[str] | None:
+    """The command for a provider that is a program of its own; None for every other reference.
+
+    Raises BadInput when that program is not there or cannot be run.
+    """
+    if not ref.startswith("file:") or split_class(ref)[0].endswith(".py"):
+        return None
+    path = Path(urllib.parse.unquote(ref.removeprefix("file:").removeprefix("//"))).expanduser()
+    if not path.is_file():
+        raise BadInput(Finding("TRL-PRV-004", f"there is no file {path}"))
+    if not os.access(path, os.X_OK):
+        raise BadInput(Finding("TRL-PRV-004", f"{path} is not executable", fix=f"chmod +x {path}"))
+    return (str(path),)
 
 
 def _unknown(ref: str, name: str) -> BadInput:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -117,6 +120,67 @@ class RedisServer:
             self.process.terminate()
             self.process.wait(10)
             self.process = None
+
+
+class PostgresServer:
+    """A PostgreSQL on a port of its own, with the database `postgres` for the user `me`, password `right`.
+
+    Without one the test is skipped. PostgreSQL does not run as root, so then it is run as the user `postgres`.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="trellis-postgres-"))
+        self.options = options
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        found = [*Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), *filter(None, [shutil.which(program)])]
+        if not found:
+            pytest.skip("no PostgreSQL (apt install postgresql)")
+        user = None
+        if os.getuid() == 0:
+            user = "postgres"
+            shutil.chown(self.folder, user)
+        with (self.folder / "log").open("ab") as log:
+            return subprocess.Popen([found[0], *arguments], user=user, stdout=log, stderr=log, cwd=self.folder)
+
+    def make(self) -> None:
+        password = self.folder / "password"
+        password.write_text("right")
+        password.chmod(0o644)
+        made = self._run(
+            "initdb",
+            *("-D", str(self.folder / "data"), "-U", "me", "--pwfile", str(password), "-A", "scram-sha-256"),
+            *("--no-sync", "--no-instructions", "-E", "UTF8", "--locale", "C"),
+        )
+        if made.wait(60):
+            pytest.fail(f"initdb failed: {(self.folder / 'log').read_text()}")
+
+    def start(self) -> None:
+        self.process = self._run(
+            "postgres",
+            *("-D", str(self.folder / "data"), "-h", "127.0.0.1", "-p", str(self.port), "-k", ""),
+            *("-c", "fsync=off", *self.options),
+        )
+        until = time.monotonic() + 20
+        while time.monotonic() < until and self.process.poll() is None:
+            if "ready to accept connections" in (self.folder / "log").read_text():
+                return
+            time.sleep(0.01)
+        pytest.fail(f"PostgreSQL did not start: {(self.folder / 'log').read_text()}")
+
+    def stop(self) -> None:
+        """At once: connections are cut. `start` begins again, on the same port and with the same data."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(20)
+            self.process = None
+            (self.folder / "log").unlink()
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def free_port() -> int:

@@ -20,6 +20,7 @@ BUILTINS = (
     "keyvalue-nats",
     "keyvalue-redis",
     "messaging-nats",
+    "sqldb-postgres",
     "sqldb-sqlite",
 )
 """The providers that hosts bring along, by name: a copy of what `providers/load.py` knows."""

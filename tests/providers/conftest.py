@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from servers import RedisServer
+from servers import PostgresServer, RedisServer
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +17,15 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     started.start()
     yield started
     started.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """One PostgreSQL for all tests of this process. One that stops it starts it again."""
+    started = PostgresServer()
+    try:
+        started.make()
+        started.start()
+        yield started
+    finally:
+        started.remove()
