@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from lattice import EntityId, HostId, LatticeError, Trap, Unreachable, read_json, subjects
+from lattice.errors import DeadlineExceeded
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsTransport
 from lattice.transport import Message, Subscription
@@ -27,6 +28,12 @@ START = 30.0
 
 ANSWER = 35.0
 """Seconds for one verb: a little more than a provider's hook may take."""
+
+HEALTH = 6.0
+"""Seconds for a health check: a little more than a provider's own answer may take."""
+
+CHECKS = 3
+"""Health checks without an answer, one after the other, after which a process counts as hung."""
 
 LAST_LINES = 15
 """Lines of its output that a failure shows."""
@@ -54,6 +61,7 @@ class ChildProvider:
         self._tasks: list[asyncio.Task[None]] = []
         self._lines: list[str] = []
         self._stopping = False
+        self._hung = ""
         self._ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
     def _subject(self, verb: str) -> str:
@@ -141,7 +149,7 @@ class ChildProvider:
             self._ready.set_result({"ok": False, "error": f"the process {why}{self._last_lines()}"})
             return
         log.warning("provider.exited", provider=self._id, why=why)
-        await self._on_exit(why + self._last_lines())
+        await self._on_exit((self._hung or why) + self._last_lines())
 
     def _last_lines(self) -> str:
         return "\n" + "\n".join(self._lines) if self._lines else ""
@@ -172,10 +180,21 @@ class ChildProvider:
 
     async def health(self) -> Health:
         try:
-            said = await self._ask("health", {}, timeout=6.0)
+            for _ in range(CHECKS):
+                try:
+                    said = await self._ask("health", {}, timeout=HEALTH)
+                except DeadlineExceeded:
+                    await self._lattice.transport.flush()  # the broker answers, so it is the process that does not
+                else:
+                    return Health(
+                        bool(said.get("healthy", said.get("ok"))), str(said.get("message", said.get("error", "")))
+                    )
         except LatticeError as error:
             return Health(False, error.message)
-        return Health(bool(said.get("healthy", said.get("ok"))), str(said.get("message", said.get("error", ""))))
+        self._hung = f"it hung: {CHECKS} health checks in a row had no answer"
+        if self._process is not None:
+            _signal(self._process, signal.SIGKILL)
+        return Health(False, self._hung)
 
     async def stop(self, grace: float) -> None:
         """Ask it to stop; SIGTERM and then SIGKILL to the process we started when it does not."""

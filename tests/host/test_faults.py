@@ -4,16 +4,15 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 import time
 
 import aiohttp
 import pytest
+from processes import held, start_host
 from servers import Broker
 from test_host import ADD, ADDER, ASK, ASKER, World, free_port, link, start_http
 
 from lattice import EntityId, Invocation, events, subjects
-from lattice.control import Inventory
 from lattice.errors import LatticeError
 from lattice.lattice import Lattice
 from lattice.nats_transport import connect
@@ -173,44 +172,29 @@ async def test_a_host_that_stood_still_loses_its_work_and_doubles_nothing_when_i
         "properties": {"image": world.wasm("numbers", HELLO)},
         "traits": [trait],
     }
-    command = (sys.executable, "-P", "-m", "trellis", "host", "start", "--nats", url, "--lattice", name)
     async with contextlib.AsyncExitStack() as stack:
-        processes = []
-        for friendly in ("one", "two"):
-            process = await asyncio.create_subprocess_exec(
-                *(*command, "--name", friendly), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
-            )
-            stack.push_async_callback(process.wait)
-            stack.callback(process.kill)
-            processes.append(process)
+        processes = [await start_host(stack, url, name, friendly) for friendly in ("one", "two")]
         await stack.enter_async_context(Manager(Lattice(name, await connect(url))))
         planner = Planner(world.lattice)
 
-        async def held() -> dict[str, int]:
-            """Instances on each host that answers."""
-            replies = await world.lattice.control_all("host", "ping", seconds=0.3, most=2)
-            found = {}
-            for reply in replies:
-                got = await world.lattice.control("host", "get", reply.response["id"], timeout=0.5)
-                inventory = Inventory.model_validate(got.response)
-                found[inventory.friendly_name] = sum(c.max_instances for c in inventory.components)
-            return found
+        def instances():
+            return held(world.lattice, "sums-numbers")
 
         async def both_there():
-            return len(await held()) == 2
+            return len(await instances()) == 2
 
         await in_time(both_there, 40)
         await planner.put({**MANIFEST, "spec": {"components": [component]}})
         await planner.deploy("sums", "1")
 
         async def spread():
-            return sum((await held()).values()) == 4
+            return sum((await instances()).values()) == 4
 
         async def moved():
-            return (await held()) == {"two": 4}
+            return (await instances()) == {"two": 4}
 
         async def settled():
-            numbers = await held()
+            numbers = await instances()
             app = await planner.app("sums")
             return len(numbers) == 2 and sum(numbers.values()) == 4 and app is not None and app["state"] == "ready"
 

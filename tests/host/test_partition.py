@@ -2,16 +2,15 @@
 
 import asyncio
 import contextlib
-import sys
 
 import pytest
 from lines import Line
+from processes import held, start_host
 from servers import Broker
 from test_faults import HELLO, MANIFEST, in_time
 from test_host import ADDER, World
 
 from lattice import EntityId, Function, Invocation
-from lattice.control import Inventory
 from lattice.errors import DeadlineExceeded, Unreachable
 from lattice.lattice import Lattice
 from lattice.nats_transport import connect
@@ -42,39 +41,24 @@ async def test_a_host_that_is_cut_off_is_replaced_and_doubles_nothing_when_it_re
     name, stack = world.lattice.name, world._stack
     line = await stack.enter_async_context(Line(int(world.url.rpartition(":")[2])))
     near = await world.host(name="near")
-    far = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "trellis", "host", "start", "--name", "far", "--lattice", name),
-        *("--nats", f"nats://127.0.0.1:{line.port}"),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    stack.push_async_callback(far.wait)
-    stack.callback(far.kill)
+    await start_host(stack, f"nats://127.0.0.1:{line.port}", name, "far")
     await stack.enter_async_context(Manager(Lattice(name, await connect(world.url)), discovery=0.2, dead_after=2.5))
     planner = Planner(world.lattice)
 
-    async def held() -> dict[str, int]:
-        """Instances of the application on each host that answers."""
-        found = {}
-        for reply in await world.lattice.control_all("host", "ping", seconds=0.5, most=2):
-            got = await world.lattice.control("host", "get", reply.response["id"], timeout=0.5)
-            inventory = Inventory.model_validate(got.response)
-            found[inventory.friendly_name] = sum(
-                c.max_instances for c in inventory.components if c.id == "sums-numbers"
-            )
-        return found
+    def instances():
+        return held(world.lattice, "sums-numbers")
 
     async def both_there():
-        return len(await held()) == 2
+        return len(await instances()) == 2
 
     async def spread():
-        return await held() == {"near": 2, "far": 2}
+        return await instances() == {"near": 2, "far": 2}
 
     async def moved():
-        return await held() == {"near": 4}
+        return await instances() == {"near": 4}
 
     async def settled():
-        numbers, app = await held(), await planner.app("sums")
+        numbers, app = await instances(), await planner.app("sums")
         return len(numbers) == 2 and sum(numbers.values()) == 4 and app is not None and app["state"] == "ready"
 
     def call(target: str, function: Function, seconds: float) -> Invocation:

@@ -1,0 +1,90 @@
+"""Provider processes that hang, that die at their start, and that never come to one."""
+
+import contextlib
+import os
+import signal
+import time
+
+import pytest
+from test_faults import SUM, in_time
+from test_host import ADD, World, link
+
+from host import process
+from lattice import EntityId, Invocation, events
+from lattice.errors import LatticeError
+from lattice.lattice import Lattice
+from lattice.nats_transport import connect
+
+pytestmark = pytest.mark.nats
+
+
+@pytest.fixture
+async def world(nats_url, lattice_name, tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
+        made = World(lattice, nats_url, tmp_path, stack)
+        await lattice.on_events(made.collect)
+        await lattice.transport.flush()
+        yield made
+
+
+async def test_a_provider_that_hangs_is_killed_and_comes_back_with_its_links(world, monkeypatch):
+    monkeypatch.setattr(process, "HEALTH", 0.3)
+    host = await world.host(health=0.2)
+    path = world.folder / "sum.py"
+    path.write_text(SUM)
+    await world.lattice.control("config", "put", "extra", body={"extra": "100"})
+    await world.ask("link", "put", **link("tester", "sum", "demo:math", "ops", target_config=["extra"]))
+    await world.ask("provider", "start", host.id, provider_id="sum", provider_ref=path.as_uri())
+    await world.until(events.ProviderStarted, provider_id="sum")
+    hung = host.capabilities.running[EntityId("sum")].body._process.pid
+    world.events.clear()
+    os.kill(hung, signal.SIGSTOP)
+    begun = time.monotonic()
+    with pytest.raises(LatticeError):
+        await world.lattice.invoke(Invocation(EntityId("sum"), ADD, (1, 2), EntityId("tester")).within(0.5))
+    assert time.monotonic() - begun < 5
+    stopped = await world.until(events.ProviderStopped, provider_id="sum")
+    assert "it hung: 3 health checks in a row had no answer" in stopped.reason
+    await world.until(events.HealthCheckFailed, provider_id="sum")
+    await world.until(events.ProviderStarted, provider_id="sum")
+    assert not there(hung)
+
+    async def sums():
+        return await world.lattice.invoke(Invocation(EntityId("sum"), ADD, (1, 2), EntityId("tester")).within(1)) == 103
+
+    await in_time(sums)
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("import os; os.write(1, b'no licence\\n'); os._exit(3)", "the process exited with 3\nno licence"),
+        ("import os; os.kill(os.getpid(), 9)", "the process ended by signal SIGKILL"),
+        (
+            "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('waiting', flush=True); "
+            "time.sleep(600)",
+            "was not ready within 2 s\nwaiting",
+        ),
+    ],
+    ids=["exits", "is killed", "hangs and ignores SIGTERM"],
+)
+async def test_a_provider_that_does_not_come_to_its_start_is_told_with_its_last_words(world, monkeypatch, source, why):
+    monkeypatch.setattr(process, "START", 2.0)
+    host = await world.host()
+    told = world.folder / "pid"
+    path = world.folder / "odd.py"
+    path.write_text(f"import os, pathlib; pathlib.Path({str(told)!r}).write_text(str(os.getpid()))\n{source}\n")
+    await world.ask("provider", "start", host.id, provider_id="odd", provider_ref=path.as_uri())
+    failed = await world.until(events.ProviderStartFailed, provider_id="odd")
+    assert why in failed.error
+    assert not there(int(told.read_text()))
+    assert host.capabilities.running == {}
+
+
+def there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
