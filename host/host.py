@@ -21,7 +21,9 @@ from host.router import Router
 from lattice import BadInput, LatticeError, events, subjects
 from lattice.control import HostInfo, Inventory, uptime_human
 from lattice.events import Event
+from lattice.history import keep_events
 from lattice.images import ImageStore
+from lattice.jetstream import JetStream
 from lattice.lattice import Lattice
 from lattice.names import HostId, friendly_name
 from lattice.nats_transport import connect
@@ -115,11 +117,12 @@ class Host:
         async with asyncio.timeout(REPLAY):
             await self.links.ready.wait()
             await self.configs.ready.wait()
-        self.lattice.transport.on_reconnect(lambda: self.control.later(self._put_back_images()))
+        self.lattice.transport.on_reconnect(lambda: self.control.later(self._put_back()))
         await self.lattice.on_events(self.directory.fold)
         await self.lattice.transport.subscribe(subjects.alive(self.lattice.name), self._other_alive)
         await self.control.listen()
         await self.lattice.transport.flush()
+        await self._keep_events()
         await self.emit(events.HostStarted(friendly_name=self.name, labels=dict(self.labels), version=own_version()))
         await self._say_alive()
         log.info("host.started", id=self.id, lattice=self.lattice.name, nats=self.lattice.transport.url)
@@ -206,13 +209,20 @@ class Host:
         except LatticeError as error:
             log.warning("event.unsent", name=event.name, error=error.message)
 
-    async def _put_back_images(self) -> None:
-        """A broker that lost its data gets the images of what runs here, for hosts that may have to run it."""
+    async def _put_back(self) -> None:
+        """A broker that lost its data keeps events again, and the images of what runs here for hosts that need them."""
+        await self._keep_events()
         for running in list(self.components.running.values()):
             try:
                 await self.images.put_back(running.reference)
             except (BadInput, LatticeError) as error:
                 log.warning("image.not_put_back", component=running.id, error=failure(error))
+
+    async def _keep_events(self) -> None:
+        try:
+            await keep_events(JetStream(self.lattice.transport, self.config.nats.domain), self.lattice.name)
+        except LatticeError as error:
+            log.warning("events.not_kept", reason=error.message)
 
     # -- signs of life
 

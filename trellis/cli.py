@@ -35,7 +35,7 @@ VERBS: Mapping[str, str] = {
     "cache": "Show and clean up compiled code.",
     "push": "Put a component into a registry.",
     "pull": "Get a component from a registry.",
-    "events": "Show what happens on the lattice, as it happens.",
+    "events": "Show what happened on the lattice, and what happens.",
     "link": "Show and change who answers what an actor imports.",
     "config": "Show and change named configurations.",
     "provider": "Work on a capability provider.",

@@ -5,11 +5,14 @@ import contextlib
 import json
 import os
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
 from host import Host, HostConfig
 from lattice.nats_transport import NatsOptions
+from trellis.commands.events import moment
+from trellis.failures import Failure
 
 pytestmark = pytest.mark.nats
 
@@ -104,7 +107,7 @@ async def test_configurations_are_put_shown_and_deleted(host, terminal):
 
 async def test_events_are_shown_as_they_happen_for_people_and_as_ndjson(host, terminal):
     async with contextlib.AsyncExitStack() as stack:
-        people = await terminal.start("events", "-n", "1", "--type", "config_set")
+        people = await terminal.start("events", "-f", "-n", "1", "--type", "config_set")
         stack.callback(lambda: people.returncode is None and people.kill())
         machine = await terminal.start("events", "-f", "-n", "1", "-o", "ndjson", "--type", "config_set")
         stack.callback(lambda: machine.returncode is None and machine.kill())
@@ -117,3 +120,36 @@ async def test_events_are_shown_as_they_happen_for_people_and_as_ndjson(host, te
     assert b"config_set" in shown and b"calm-oak-1" in shown and shown.endswith(b"web\n")
     event = json.loads(line)
     assert event["type"] == "com.wasmcloud.lattice.config_set" and event["data"] == {"config_name": "web"}
+
+
+async def test_events_of_the_past_are_shown_and_then_those_that_happen(host, terminal):
+    await host.lattice.control("config", "put", "first", body={"a": "b"})
+    _, out, _ = await terminal.run("events", "--since", "1d")
+    assert [row.split()[1] for row in out.splitlines()] == ["host_started", "config_set"]
+    assert "calm-oak-1" in out and out.endswith("first\n")
+    following = await terminal.start(
+        "events", "-f", "--since", "10m", "--type", "config_set", "-n", "2", "-o", "ndjson"
+    )
+    try:
+        assert following.stdout is not None
+        async with asyncio.timeout(30):
+            assert json.loads(await following.stdout.readline())["data"] == {"config_name": "first"}
+            await host.lattice.control("config", "put", "second", body={"a": "b"})
+            assert json.loads(await following.stdout.readline())["data"] == {"config_name": "second"}
+            assert await following.wait() == 0
+    finally:
+        if following.returncode is None:
+            following.kill()
+        await following.communicate()
+
+
+@pytest.mark.parametrize("text", ["yesterday", "10 m", "9e9d", ""])
+def test_a_time_that_is_none_is_refused(text):
+    with pytest.raises(Failure, match="is no time"):
+        moment(text)
+
+
+def test_a_time_is_so_long_ago_or_a_date():
+    assert abs((datetime.now(UTC) - moment("1.5h")).total_seconds() - 5400) < 5
+    assert moment("2026-01-31T18:00Z") == datetime(2026, 1, 31, 18, tzinfo=UTC)
+    assert moment("2026-01-31").tzinfo is not None

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
-from typing import Any
+import re
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from trellis.failures import failure
 from trellis.options import Where, lattice_options, where
 from trellis.running import run
+
+if TYPE_CHECKING:
+    from lattice.lattice import Lattice
 
 ROUTINE = frozenset({"host_heartbeat", "health_check_status"})
 """Told every half minute without anything having happened."""
@@ -18,8 +24,18 @@ ROUTINE = frozenset({"host_heartbeat", "health_check_status"})
 COLOURS = {"failed": "red", "stopped": "yellow", "deleted": "yellow"}
 
 
+USUAL = timedelta(hours=1)
+"""How far back it looks where nobody says otherwise."""
+
+_AGO = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
 @click.command
-@click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C. It always does, as nothing keeps old events.")
+@click.option("-f", "--follow", is_flag=True, help="Show what happens from now on, until Ctrl-C.")
+@click.option(
+    "--since", metavar="TIME", help="From then on: 90s, 10m, 2h, 1d ago, or a time. [default: 1h, none with -f]"
+)
 @click.option("-n", "--number", type=click.IntRange(min=1), metavar="N", help="End after so many events.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these, such as component_scaled.")
 @click.option("--all", "everything", is_flag=True, help="Heartbeats and routine health reports, too.")
@@ -30,6 +46,7 @@ COLOURS = {"failed": "red", "stopped": "yellow", "deleted": "yellow"}
 @lattice_options
 def command(
     follow: bool,
+    since: str | None,
     number: int | None,
     types: tuple[str, ...],
     everything: bool,
@@ -37,44 +54,101 @@ def command(
     nats: str | None,
     lattice: str | None,
 ) -> None:
-    """Show what happens on the lattice, as it happens."""
-    run(_events(where(nats, lattice), number, frozenset(types), everything, output == "ndjson"))
+    """Show what happened on the lattice, and what happens.
+
+    Hosts keep their events for a day, or less where others decided so.
+    """
+    begin = moment(since) if since else None if follow else datetime.now(UTC) - USUAL
+    chosen = Chosen(frozenset(types), everything)
+    run(_events(where(nats, lattice), begin, follow, number, chosen, output == "ndjson"))
 
 
-async def _events(place: Where, number: int | None, types: frozenset[str], everything: bool, ndjson: bool) -> None:
-    from lattice import subjects
-    from lattice.events import TYPE_PREFIX
-    from lattice.transport import Message
-    from trellis.session import joined
+def moment(text: str) -> datetime:
+    """`10m` ago, or a time as ISO 8601 writes it: here's, where it names no zone. Raises Failure."""
+    ago = _AGO.fullmatch(text)
+    try:
+        if ago is not None:
+            return datetime.now(UTC) - timedelta(seconds=float(ago[1]) * _SECONDS[ago[2]])
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
+        raise failure(
+            "TRL-CLI-001", f"--since `{text}` is no time", fix="write 90s, 10m, 2h, 1d, or 2026-01-31T18:00"
+        ) from None
 
-    arrived: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-    names: dict[str, str] = {}
 
-    def note(message: Message) -> None:
+class Chosen:
+    """Which events are shown, and what their hosts are called."""
+
+    def __init__(self, types: frozenset[str], everything: bool) -> None:
+        self.types = types
+        self.everything = everything
+        self.names: dict[str, str] = {}
+
+    def event(self, raw: bytes) -> dict[str, Any] | None:
+        """The CloudEvent in `raw`, if it is one, and to be shown."""
+        from lattice.events import TYPE_PREFIX
+
         try:
-            event = json.loads(message.data)
+            event: dict[str, Any] = json.loads(raw)
             kind = str(event["type"]).removeprefix(TYPE_PREFIX)
         except (ValueError, KeyError, TypeError):
-            return  # not an event, whoever sent it
+            return None
         data = event.get("data")
         if isinstance(data, dict) and "friendly_name" in data:
-            names[str(event.get("source"))] = str(data["friendly_name"])
-        if kind in types or (not types and (everything or kind not in ROUTINE)):
-            arrived.put_nowait(event)
+            self.names[str(event.get("source"))] = str(data["friendly_name"])
+        shown = kind in self.types or (not self.types and (self.everything or kind not in ROUTINE))
+        return event if shown else None
+
+
+async def _events(
+    place: Where, since: datetime | None, follow: bool, number: int | None, chosen: Chosen, ndjson: bool
+) -> None:
+    from lattice import subjects
+    from trellis.hosts import every
+    from trellis.session import joined
+
+    arrived: asyncio.Queue[bytes] = asyncio.Queue()
+    shown: set[str] = set()
+
+    def enough(raw: bytes) -> bool:
+        """Show it, unless it was shown already."""
+        event = chosen.event(raw)
+        if event is not None and str(event.get("id")) not in shown:
+            shown.add(str(event.get("id")))
+            click.echo(json.dumps(event, separators=(",", ":")) if ndjson else line(event, chosen.names))
+        return number is not None and len(shown) >= number
 
     async with joined(place) as lattice:
-        from trellis.hosts import every
-
-        await lattice.transport.subscribe(subjects.event(lattice.name, ">"), note)
-        await lattice.transport.flush()
+        if follow:
+            await lattice.transport.subscribe(subjects.event(lattice.name, ">"), lambda m: arrived.put_nowait(m.data))
+            await lattice.transport.flush()
         if not ndjson:
-            names.update((host.id, host.friendly_name) for host in await every(lattice, 0.3))
+            chosen.names.update((host.id, host.friendly_name) for host in await every(lattice, 0.3))
+        if since is not None:
+            async for raw in _past(place, lattice, since):
+                if enough(raw):
+                    return
+        if follow and not ndjson:
             click.echo(f"listening to lattice {lattice.name} at {lattice.transport.url}", err=True)
-        shown = 0
-        while number is None or shown < number:
-            event = await arrived.get()
-            click.echo(json.dumps(event, separators=(",", ":")) if ndjson else line(event, names))
-            shown += 1
+        while follow and not enough(await arrived.get()):
+            pass
+
+
+async def _past(place: Where, lattice: Lattice, since: datetime) -> AsyncIterator[bytes]:
+    from lattice.history import past_events
+    from lattice.jetstream import JetStream, NotFound
+
+    domain = place.settings.nats.login.domain if place.settings else None
+    try:
+        async for raw in past_events(JetStream(lattice.transport, domain), lattice.name, since):
+            yield raw
+    except NotFound as error:
+        raise failure(
+            "TRL-EVT-001",
+            f"nothing keeps the events of lattice `{lattice.name}`",
+            why="the first host on a NATS server makes the stream that does",
+            fix="trellis events -f  shows what happens from now on",
+        ) from error
 
 
 def line(event: Mapping[str, Any], names: Mapping[str, str]) -> str:
