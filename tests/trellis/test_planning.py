@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sys
@@ -17,8 +18,11 @@ sys.path.append(str(Path(__file__).parents[1] / "wadm"))
 
 from simulated_host import SimulatedHost
 
+from lattice.images import ImageStore
 from lattice.lattice import Lattice
+from lattice.memory import MemoryBroker
 from lattice.nats_transport import connect
+from trellis.commands.rollback import rebuilt
 from wadm import Manager
 
 pytestmark = pytest.mark.nats
@@ -59,11 +63,12 @@ class Shell:
     def write(self, text: str) -> None:
         (self.folder / "app.yaml").write_text(text)
 
-    async def run(self, *arguments: str, code: int = 0) -> str:
+    async def run(self, *arguments: str, code: int = 0, stdin: int = asyncio.subprocess.DEVNULL) -> str:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", "trellis", *arguments),
             cwd=self.folder,
             env=self.environment,
+            stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -149,6 +154,33 @@ async def test_rollback_brings_back_what_was_deployed_before_and_history_remembe
     assert "has no version v9" in await shell.run("rollback", "v9", code=1)
     said = await shell.run("history")
     assert said.index("v2") < said.index("v1") and "deployed now" in said
+
+
+async def test_at_a_terminal_rollback_asks_first(shell: Shell):
+    await shell.run("deploy")
+    ours, its = os.openpty()
+    try:
+        os.write(ours, b"n\n")
+        await shell.run("rollback", "v1", code=1, stdin=its)
+    finally:
+        os.close(ours)
+        os.close(its)
+    assert len((await shell.json("history"))["deployments"]) == 1
+
+
+async def test_rollback_says_which_files_were_rebuilt_since_and_what_the_lattice_keeps(tmp_path: Path):
+    transport = MemoryBroker().connect()
+    file = tmp_path / "api.wasm"
+    file.write_bytes(b"new")
+    kept, lost = (hashlib.sha256(data).hexdigest() for data in (b"old", b"older"))
+    now = hashlib.sha256(b"new").hexdigest()
+    async with Lattice("default", transport) as lattice:
+        await ImageStore(transport, "default").put(kept, b"old")
+        names = {"same": now, "kept": kept, "lost": lost}
+        components = [{"name": n, "properties": {"image": f"{file.as_uri()}#sha256:{d}"}} for n, d in names.items()]
+        first, second = await rebuilt(lattice, {"spec": {"components": components}})
+    assert "for kept, has been rebuilt since" in first and "the one that the lattice keeps" in first
+    assert "for lost, has been rebuilt since" in second and "does not keep its image either" in second
 
 
 async def test_a_projects_schema_names_its_components(shell: Shell):

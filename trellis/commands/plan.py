@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def _versions(found: Mapping[str, Any]) -> str:
     return f"{found['from']} is deployed" if found["from"] == found["to"] else f"{found['from']} -> {to}"
 
 
-def change_lines(changes: list[Mapping[str, Any]]) -> Iterator[str]:
+def change_lines(changes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """`~ api` and what changes of it below; whole components and configurations on lines of their own."""
     under = ""
     for change in changes:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from trellis.failures import DETACHED, failure
+from trellis.failures import DETACHED, USER_ERROR, failure
 from trellis.options import Where, lattice_options, output_option, timeout_option, where
 from trellis.running import run
+
+if TYPE_CHECKING:
+    from lattice.lattice import Lattice
 
 TIMEOUT = 60.0
 
@@ -19,6 +25,7 @@ TIMEOUT = 60.0
 @click.argument("version", required=False)
 @click.option("-a", "--app", metavar="APP", help="The app.  [default: the one of the app.yaml here, or the only one]")
 @click.option("-m", "--message", metavar="WHY", default="", help="Kept with the deployment.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask. It only asks at a terminal.")
 @click.option("--no-wait", is_flag=True, help="Return when the manager has accepted it.")
 @timeout_option(TIMEOUT)
 @output_option
@@ -27,6 +34,7 @@ def command(
     version: str | None,
     app: str | None,
     message: str,
+    yes: bool,
     no_wait: bool,
     timeout: float,
     output: str,
@@ -36,61 +44,91 @@ def command(
     """Deploy an earlier version of an app again, and wait until it is ready.
 
     Without VERSION, the one that was deployed before. Its manifest, configuration and links come back; what cannot is
-    listed.
+    listed, and at a terminal you are asked whether to go on.
     """
+    place, quiet = where(nats, lattice), output == "json"
+    back = run(_look(place, app, version))
+    if not quiet:
+        for line in back.lines():
+            click.echo(line)
+        if not yes and sys.stdin.isatty() and not click.confirm("continue?"):
+            click.echo("nothing was changed")
+            return USER_ERROR
     try:
-        found = run(
-            _rollback(
-                where(nats, lattice), app, version, message, timeout=timeout, wait=not no_wait, quiet=output == "json"
-            )
-        )
+        found = run(_roll_back(place, back, message, timeout=timeout, wait=not no_wait, quiet=quiet))
     except KeyboardInterrupt:
         click.echo("detached: the manager goes on. next: trellis status -w", err=True)
         return DETACHED
-    if output == "json":
+    if quiet:
         click.echo(json.dumps(found, indent=1))
     return 0
 
 
-async def _rollback(
-    place: Where, asked: str | None, version: str | None, message: str, *, timeout: float, wait: bool, quiet: bool
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Back:
+    """What going back would do. `status` is how the app stands now."""
+
+    app: str
+    version: str
+    manifest: Mapping[str, Any]
+    status: Mapping[str, Any]
+    changes: Sequence[Mapping[str, Any]]
+    lost: Sequence[str]
+
+    def lines(self) -> Iterator[str]:
+        from trellis.commands.plan import change_lines
+
+        yield f"{click.style(self.app, bold=True)}: {self.status['version'] or 'not deployed'} -> {self.version}"
+        yield from change_lines(self.changes)
+        for said in self.lost:
+            yield f"  {click.style('!', fg='yellow')} {said}"
+
+
+async def _look(place: Where, asked: str | None, version: str | None) -> Back:
     from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
-    from trellis.commands.deploy import Progress, unready
-    from trellis.commands.plan import change_lines
     from trellis.planner import Planner, granted_by_wadm, unmanaged
     from trellis.session import joined
-    from trellis.show import seconds
-    from trellis.waiting import serves, until_ready
 
-    progress = Progress(quiet)
     async with joined(place) as lattice:
         planner = Planner(lattice)
         try:
             status = await planner.status()
             apps = {one["name"]: one for one in status["apps"]}
             app = app_named(asked, apps)
-            history = await planner.history(app)
-            to = target(app, history, version)
+            to = target(app, await planner.history(app), version)
             plan = await planner.plan(app=app, version=to)
             manifest = granted_by_wadm(await planner.get(app, to))["manifest"]
-            lost = list(unrestorable(manifest, apps[app]))
-            if not quiet:
-                for line in change_lines(plan["changes"]):
-                    click.echo(line)
-                for said in lost:
-                    click.echo(f"  {click.style('!', fg='yellow')} {said}")
-            before = apps[app]["version"]
+            lost = [*unrestorable(manifest, apps[app]), *await rebuilt(lattice, manifest)]
+        except (Unreachable, DeadlineExceeded) as error:
+            raise unmanaged(lattice, error) from error
+    return Back(app, to, manifest, apps[app], plan["changes"], lost)
+
+
+async def _roll_back(
+    place: Where, back: Back, message: str, *, timeout: float, wait: bool, quiet: bool
+) -> dict[str, Any]:
+    from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.commands.deploy import Progress, unready
+    from trellis.planner import Planner, granted_by_wadm, unmanaged
+    from trellis.session import joined
+    from trellis.show import seconds
+    from trellis.waiting import serves, until_ready
+
+    progress = Progress(quiet)
+    app, to, before = back.app, back.version, back.status["version"]
+    async with joined(place) as lattice:
+        planner = Planner(lattice)
+        try:
             note = message or (f"rolled back from {before}" if before else "")
             granted_by_wadm(await planner.deploy(app, to, note))
             progress.say("accepted", app, to)
-            result = {"app": app, "version": to, "from": before, "not_restored": lost}
+            result = {"app": app, "version": to, "from": before, "not_restored": list(back.lost)}
             if not wait:
                 return {**result, "state": "progressing"}
             images = [
                 (c["name"], c["properties"]["image"])
-                for c in manifest["spec"]["components"]
+                for c in back.manifest["spec"]["components"]
                 if c["properties"].get("image")
             ]
             outcome = await until_ready(
@@ -99,7 +137,7 @@ async def _rollback(
                 lambda found: found.get("version") == to and serves(found, images),
                 timeout,
                 progress.line,
-                apps[app],
+                back.status,
             )
         except (Unreachable, DeadlineExceeded) as error:
             raise unmanaged(lattice, error) from error
@@ -109,6 +147,33 @@ async def _rollback(
         click.echo(f"{app} {to} is ready after {seconds(outcome.seconds)}")
         click.echo("next: trellis status")
     return {**result, "state": "ready", "seconds": round(outcome.seconds, 4)}
+
+
+async def rebuilt(lattice: Lattice, manifest: Mapping[str, Any]) -> list[str]:
+    """Which images are not the files here any more, and whether the lattice still has what they were."""
+    from host.images import component_digest
+    from lattice import BadInput
+    from lattice.images import ImageStore
+    from wadm.images import local_file
+
+    store = ImageStore(lattice.transport, lattice.name)
+    found = []
+    for component in manifest["spec"]["components"]:
+        image, _, digest = str(component["properties"].get("image") or "").partition("#sha256:")
+        file = local_file(image)
+        if file is None or not digest:
+            continue
+        try:
+            now = await asyncio.to_thread(component_digest, file)
+        except (OSError, BadInput):
+            now = ""
+        if now == digest:
+            continue
+        since = f"has been rebuilt since (sha256:{now[:12]})" if now else "is not on this machine"
+        kept = await store.find(digest) is not None
+        there = "its image is the one that the lattice keeps" if kept else "the lattice does not keep its image either"
+        found.append(f"{file}, for {component['name']}, {since}; {there} (sha256:{digest[:12]})")
+    return found
 
 
 def target(app: str, history: Mapping[str, Any], asked: str | None) -> str:
@@ -163,6 +228,8 @@ def unrestorable(manifest: Mapping[str, Any], status: Mapping[str, Any]) -> Iter
                 yield f"secret {secret['name']} of {component['name']} has its present value: no version is named"
     for name in sorted(external):
         yield f"configuration {name} is not the manifest's: it stays as it is"
+    if any(component["type"] == "capability" for component in manifest["spec"]["components"]):
+        yield "what its providers have stored stays as it is"
 
 
 def _configs(listed: Sequence[Mapping[str, Any]] | None) -> Sequence[Mapping[str, Any]]:
