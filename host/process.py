@@ -19,6 +19,7 @@ from lattice.lattice import Lattice
 from lattice.nats_transport import NatsTransport
 from lattice.transport import Message, Subscription
 from providers import LinkRecord
+from providers.load import executable
 from providers.runtime import Health
 
 log = structlog.get_logger("host")
@@ -85,7 +86,7 @@ class ChildProvider:
     async def _launch(self, transport: NatsTransport) -> None:
         await transport.flush()
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "providers", self._reference),
+            *(executable(self._reference) or (sys.executable, "-P", "-m", "providers", self._reference)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -179,6 +180,7 @@ class ChildProvider:
             raise LatticeError(str(said.get("error", "the configuration was refused")))
 
     async def health(self) -> Health:
+        """What it says of itself. A process that hangs is killed: then `on_exit` is called as when it had ended."""
         try:
             for _ in range(CHECKS):
                 try:

@@ -33,6 +33,7 @@ Factory = Callable[[], Provider]
 BUILTINS = {
     "blobstore-fs": "providers.blobstore.fs:FsBlobStore",
     "blobstore-nats": "providers.blobstore.nats:NatsBlobStore",
+    "cron": "providers.cron:Cron",
     "http-client": "providers.http.client:HttpClient",
     "http-server": "providers.http.server:HttpServer",
     "keyvalue-memory": "providers.keyvalue.memory:MemoryKeyValue",
@@ -45,6 +46,7 @@ BUILTINS = {
 """Ours, by name: where the class is. Imported when asked for."""
 
 ALIASES = {
+    "cron-scheduler": "cron",
     "httpclient": "http-client",
     "httpserver": "http-server",
     "kv-memory": "keyvalue-memory",
@@ -53,7 +55,7 @@ ALIASES = {
     "kvredis": "keyvalue-redis",
 }
 
-EXTRAS = {"asyncpg": "postgres", "redis": "redis"}
+EXTRAS = {"asyncpg": "postgres", "cronsim": "cron", "redis": "redis"}
 """Client libraries that not everybody has, by module: the extra of ours that brings them."""
 
 _IMAGE = re.compile(r"^(?:oci://)?(?:ghcr\.io/wasmcloud|wasmcloud\.azurecr\.io)/(?P<name>[a-z0-9-]+)(?:[:@].*)?$")

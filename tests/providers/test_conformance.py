@@ -187,10 +187,9 @@ async def test_a_provider_that_forgets_its_links_does_not_pass():
         async def link_removed(self, link: Link) -> None:
             del self.known
 
+        @export("demo:text/transform#shout")
         async def shout(self, link: Link, text: str) -> str:
             return f"{text.upper()}{self.known.config['suffix']}"
-
-        shout = export("demo:text/transform#shout")(shout)
 
     class Suite(TestShout):
         def provider(self) -> Provider:
