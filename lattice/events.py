@@ -164,6 +164,17 @@ class ConfigDeleted(ConfigSet):
     name = "config_deleted"
 
 
+class AppChanged(Event):
+    """Our addition, told by the acting deployment manager: how an application stands now, and the first reason why."""
+
+    name = "app_changed"
+    app: str
+    state: str
+    version: str | None = None
+    code: str | None = None
+    message: str | None = None
+
+
 def _rename(data: dict[str, Any]) -> dict[str, Any]:
     data["name"] = data.pop("name_")
     return data

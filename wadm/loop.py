@@ -25,7 +25,7 @@ from pydantic import ValidationError
 from lattice import EntityId, HostId, LatticeError, Unreachable, read_json, subjects
 from lattice import control as ctl
 from lattice.control import HostInfo, Inventory, Reply
-from lattice.events import Event
+from lattice.events import AppChanged, Event
 from lattice.lattice import Lattice
 from lattice.links import ComponentRecord, LinkKey
 from lattice.transport import Bucket, Entry, Message, Subscription, WrongRevision
@@ -78,6 +78,8 @@ log = structlog.get_logger("wadm")
 
 RECORD = "COMPONENT_"
 STATE_BUCKET = "wadm_state"
+MANAGER_SOURCE = HostId("wadm")
+"""The source of the manager's own events, where hosts' have their id."""
 
 
 class Manager:
@@ -661,9 +663,12 @@ class Manager:
         for name in sorted(names):
             stored = self.apps.get(name)
             word = self._word(name, stored)
-            if self._since.get(name, ("", ""))[0] != word:
+            before = self._since.get(name)
+            if before is None or before[0] != word:
                 self._since[name] = (word, _utc())
                 log.info("app.changed", app=name, state=word)
+                if before is not None and self.acting:
+                    await self.lattice.emit(self._changed_to(name, stored, word), MANAGER_SOURCE)
             deployed = stored is not None and stored.deployed_version is not None
             if not deployed and name not in self._told:
                 continue
@@ -674,6 +679,17 @@ class Manager:
             if self.acting:
                 subject = f"wadm.status.{self.lattice.name}.{name}"
                 await self.lattice.transport.publish(subject, json.dumps(status).encode())
+
+    def _changed_to(self, name: str, stored: Stored | None, word: str) -> AppChanged:
+        status = self.plan.apps.get(name)
+        reason = next(iter(status.reasons()), None) if status is not None else None
+        return AppChanged(
+            app=name,
+            state=word,
+            version=stored.deployed_version if stored is not None else None,
+            code=reason.code if reason is not None else None,
+            message=reason.message if reason is not None else None,
+        )
 
     def _word(self, name: str, stored: Stored | None) -> str:
         if name in self._unplanned:

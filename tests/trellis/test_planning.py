@@ -18,10 +18,13 @@ sys.path.append(str(Path(__file__).parents[1] / "wadm"))
 
 from simulated_host import SimulatedHost
 
+from lattice import EntityId, HostId
+from lattice.events import AppChanged, ComponentScaled, ConfigSet, encode
 from lattice.images import ImageStore
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from lattice.nats_transport import connect
+from trellis.commands.events import Chosen
 from trellis.commands.rollback import rebuilt
 from wadm import Manager
 
@@ -181,6 +184,20 @@ async def test_rollback_says_which_files_were_rebuilt_since_and_what_the_lattice
         first, second = await rebuilt(lattice, {"spec": {"components": components}})
     assert "for kept, has been rebuilt since" in first and "the one that the lattice keeps" in first
     assert "for lost, has been rebuilt since" in second and "does not keep its image either" in second
+
+
+def test_the_events_of_an_app_are_those_of_its_parts_and_its_own():
+    chosen = Chosen(frozenset(), False, "shop")
+    chosen.ids = {"named"}
+    host, marks = HostId("N1"), {"wasmcloud.dev/appspec": "shop"}
+    shown = [
+        AppChanged(app="shop", state="ready"),
+        ComponentScaled(component_id=EntityId("named"), host_id=host, image_ref="i", max_instances=1),
+        ComponentScaled(component_id=EntityId("gone"), host_id=host, image_ref="i", max_instances=0, annotations=marks),
+        ConfigSet(config_name="shop-place"),
+    ]
+    others = [AppChanged(app="other", state="ready"), ConfigSet(config_name="shopping-place")]
+    assert [chosen.event(encode(event, host)) is not None for event in shown + others] == [True] * 4 + [False] * 2
 
 
 async def test_a_projects_schema_names_its_components(shell: Shell):

@@ -13,6 +13,7 @@ from simulated_host import SimulatedHost
 from simulated_lattice import component, manifest_text
 
 from lattice import EntityId, subjects
+from lattice.events import AppChanged
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from lattice.transport import Message
@@ -278,6 +279,20 @@ async def test_status_changes_are_published(world: World) -> None:
     await deploy(world)
     await world.eventually(lambda: told[-1:] == ["deployed"])
     assert "reconciling" in told
+
+
+async def test_an_apps_changes_are_events_of_the_lattice_with_the_reason(world: World) -> None:
+    told: list[AppChanged] = []
+    lattice = await world.lattice()
+    await lattice.on_events(lambda _, event: told.append(event) if isinstance(event, AppChanged) else None)
+    await deploy(world)
+    for host in world.hosts.values():
+        host.broken["img:2"] = "no such file: /x.wasm"
+    put = await world.ask("put", SHOP.replace("img:1", "img:2"))
+    await world.ask("deploy.shop")
+    await world.eventually(lambda: bool(told) and told[-1].code == "TRL-IMG-001")
+    assert [event.state for event in told][:2] == ["progressing", "ready"]
+    assert told[-1].version == put["current_version"] and "no such file" in str(told[-1].message)
 
 
 # -- wadm's API, word for word

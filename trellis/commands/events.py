@@ -38,6 +38,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 )
 @click.option("-n", "--number", type=click.IntRange(min=1), metavar="N", help="End after so many events.")
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these, such as component_scaled.")
+@click.option("-a", "--app", metavar="APP", help="Only of this app: its state, its components, providers and links.")
 @click.option("--all", "everything", is_flag=True, help="Heartbeats and routine health reports, too.")
 @click.option(
     "-o", "--output", type=click.Choice(["text", "ndjson"]), default="text", show_default=True,
@@ -49,6 +50,7 @@ def command(
     since: str | None,
     number: int | None,
     types: tuple[str, ...],
+    app: str | None,
     everything: bool,
     output: str,
     nats: str | None,
@@ -59,7 +61,7 @@ def command(
     Hosts keep their events for a day, or less where others decided so.
     """
     begin = moment(since) if since else None if follow else datetime.now(UTC) - USUAL
-    chosen = Chosen(frozenset(types), everything)
+    chosen = Chosen(frozenset(types), everything, app)
     run(_events(where(nats, lattice), begin, follow, number, chosen, output == "ndjson"))
 
 
@@ -79,9 +81,12 @@ def moment(text: str) -> datetime:
 class Chosen:
     """Which events are shown, and what their hosts are called."""
 
-    def __init__(self, types: frozenset[str], everything: bool) -> None:
+    def __init__(self, types: frozenset[str], everything: bool, app: str | None = None) -> None:
         self.types = types
         self.everything = everything
+        self.app = app
+        self.ids: set[str] = set()
+        """Of what the app has now; what it had, its annotations and derived names tell."""
         self.names: dict[str, str] = {}
 
     def event(self, raw: bytes) -> dict[str, Any] | None:
@@ -97,7 +102,19 @@ class Chosen:
         if isinstance(data, dict) and "friendly_name" in data:
             self.names[str(event.get("source"))] = str(data["friendly_name"])
         shown = kind in self.types or (not self.types and (self.everything or kind not in ROUTINE))
-        return event if shown else None
+        return event if shown and (self.app is None or self._of_app(data)) else None
+
+    def _of_app(self, data: Any) -> bool:
+        from wadm.desired import APPSPEC
+        from wadm.manifest import derived
+
+        if not isinstance(data, dict):
+            return False
+        annotations = data.get("annotations")
+        names = {data.get("app"), annotations.get(APPSPEC) if isinstance(annotations, dict) else None}
+        about = [data.get(key) for key in ("component_id", "provider_id", "source_id", "target", "config_name")]
+        prefix = derived(self.app or "", "")
+        return self.app in names or any(id in self.ids or str(id).startswith(prefix) for id in about)
 
 
 async def _events(
@@ -122,6 +139,8 @@ async def _events(
         if follow:
             await lattice.transport.subscribe(subjects.event(lattice.name, ">"), lambda m: arrived.put_nowait(m.data))
             await lattice.transport.flush()
+        if chosen.app is not None:
+            chosen.ids = await _ids(lattice, chosen.app)
         if not ndjson:
             chosen.names.update((host.id, host.friendly_name) for host in await every(lattice, 0.3))
         if since is not None:
@@ -132,6 +151,17 @@ async def _events(
             click.echo(f"listening to lattice {lattice.name} at {lattice.transport.url}", err=True)
         while follow and not enough(await arrived.get()):
             pass
+
+
+async def _ids(lattice: Lattice, app: str) -> set[str]:
+    from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.planner import Planner
+
+    try:
+        found = await Planner(lattice).app(app)
+    except (Unreachable, DeadlineExceeded):
+        return set()  # nobody manages this lattice now; its events may be there all the same
+    return {component["id"] for component in found["components"]} if found is not None else set()
 
 
 async def _past(place: Where, lattice: Lattice, since: datetime) -> AsyncIterator[bytes]:
@@ -163,6 +193,8 @@ def line(event: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 
 def _said(kind: str, data: Mapping[str, Any]) -> str:
+    from trellis.show import state
+
     def get(key: str) -> str:
         value = data.get(key)
         return "" if value is None else str(value)
@@ -179,6 +211,8 @@ def _said(kind: str, data: Mapping[str, Any]) -> str:
         if isinstance(interfaces, list):
             what += "/" + ",".join(str(i) for i in interfaces)
         words = [get("source_id"), "->", get("target") or "(nothing)", what, get("name")]
+    elif kind == "app_changed":
+        words = [get("app"), get("version"), state(get("state")), get("code"), get("message")]
     elif kind.startswith("config_"):
         words = [get("config_name")]
     elif kind == "host_heartbeat":
