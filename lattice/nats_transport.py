@@ -375,8 +375,8 @@ class NatsTransport:
 class Replies:
     """The answers to requests, on one subscription.
 
-    nats-py's own `request` draws random bytes for each, and before Python 3.12 starts a task to time it: that is a third
-    of what a call costs its caller.
+    nats-py's own `request` draws random bytes for each, and before Python 3.12 starts a task to time it: together a
+    third of what a call costs its caller.
     """
 
     def __init__(self, client: Client) -> None:
@@ -402,7 +402,7 @@ class Replies:
         timer = loop.call_later(timeout, self._late, future)
         try:
             await self._client.publish(subject, data, reply, headers=headers)
-            answer = await future
+            answer: Msg = await future
         finally:
             timer.cancel()
             del self._waiting[reply]
