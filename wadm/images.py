@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 BUILTINS = (
     "blobstore-fs",
     "blobstore-nats",
+    "cron",
     "http-client",
     "http-server",
     "keyvalue-memory",
@@ -26,6 +27,7 @@ BUILTINS = (
 """The providers that hosts bring along, by name: a copy of what `providers/load.py` knows."""
 
 ALIASES = {
+    "cron-scheduler": "cron",
     "httpclient": "http-client",
     "httpserver": "http-server",
     "kv-memory": "keyvalue-memory",
