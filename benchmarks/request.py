@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import platform
 import statistics
 import sys
@@ -93,6 +94,27 @@ async def requested(engine: Engine, source: Path, body: Body = b"", method: str 
     return call
 
 
+async def instantiated(engine: Engine, source: Path) -> Contender:
+    """What comes before the call: a store, the instance in it, and their end."""
+
+    async def imports(invocation: Invocation) -> Value:
+        raise AssertionError(f"{invocation.function} was called")
+
+    actor = Actor(ME, await engine.load(source), imports=imports)
+    export, invocation = actor.exports[HANDLE.key], Invocation(ME, HANDLE)
+
+    async def call() -> object:
+        await actor.permits.acquire(math.inf)
+        instance = actor.instance(export, invocation, math.inf)
+        try:
+            await instance.begin()
+        finally:
+            instance.close()
+        return instance
+
+    return call
+
+
 async def groups(pooled: Engine, demand: Engine) -> list[Group]:
     tiny, hello = HERE / "tiny.wat", HERE / "hello_http.wat"
     found: list[Group] = [
@@ -115,6 +137,16 @@ async def groups(pooled: Engine, demand: Engine) -> list[Group]:
         ),
     ]
     if COUNTER.exists():
+        found.append(
+            (
+                "Python counter, instantiated",
+                50,
+                {
+                    "actor, on demand": await instantiated(demand, COUNTER),
+                    "actor, pooled": await instantiated(pooled, COUNTER),
+                },
+            )
+        )
         found.append(
             (
                 "wasi:http, Python counter",
