@@ -11,6 +11,7 @@ from wasmtime.component._types import ComponentExtern
 
 from actors import _ffi, types
 from actors.host_api import SERVED, HostInterface
+from actors.signatures import differing
 from lattice.errors import BadInput, Finding
 
 if TYPE_CHECKING:
@@ -22,8 +23,8 @@ STANDARD = ("wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi
 SERVED_VERSION = "0.2."
 """How versions of those packages begin that this host serves, whatever follows."""
 
-How = Literal["served", "stubbed", "linked", "refused"]
-"""The host implements it / it traps when called / it needs a link / no link can carry it."""
+How = Literal["served", "stubbed", "linked", "refused", "differs"]
+"""The host implements it / it traps when called / it needs a link / no link can carry it / the host has other types."""
 
 
 _ODD: dict[type, str] = {wc.ModuleType: "a core module", wc.ComponentType: "a component"}
@@ -171,10 +172,13 @@ def _describe(interface: types.InterfaceType, how: How | None) -> InterfaceDescr
         kind: name for name, kind in interface.types.items() if not isinstance(kind, types.Primitive)
     }
     served = SERVED.get(interface.key)
+    others = {name for name, _, _ in differing(interface)} if how == "served" else set()
     functions = []
     for name, signature in interface.functions.items():
         one = how
-        if how == "served" and served is not None and served.find(name) is None:
+        if name in others:
+            one = "differs"
+        elif how == "served" and served is not None and served.find(name) is None:
             one = "stubbed"
         functions.append(FunctionDescription(name, types.function_text(name, signature, names), one))
     shown = [

@@ -18,6 +18,7 @@ from actors.component import SERVED_VERSION, Component, how_imported, other_vers
 from actors.exports import Export
 from actors.host_api import SERVED, HostInterface, Resource, snake
 from actors.instance import LIVE, HostCall, Instance
+from actors.signatures import differing
 from lattice.errors import BadInput, Finding, Trap, WitError
 from lattice.names import Function
 
@@ -126,7 +127,7 @@ class Linker:
 
 
 def refuse_unlinkable(component: Component, served: Mapping[str, HostInterface] = SERVED) -> None:
-    """Raises BadInput for imports that nothing can satisfy: unknown versions, and unknown resources."""
+    """Raises BadInput for imports that nothing can satisfy: unknown versions, unknown resources, other signatures."""
     findings = []
     for interface in component.imports:
         if other_version(interface):
@@ -148,6 +149,16 @@ def refuse_unlinkable(component: Component, served: Mapping[str, HostInterface] 
                     fix="use an interface with plain values, or one the host serves",
                 )
             )
+        elif interface.key in served:
+            findings += [
+                Finding(
+                    "TRL-LNK-010",
+                    f"{component} imports {interface.name}#{imported}",
+                    why=f"this host has {offered}",
+                    fix="build it against the interface's own WIT, or this host's (actors/wit)",
+                )
+                for _, imported, offered in differing(interface)
+            ]
     if findings:
         raise BadInput(*findings)
 

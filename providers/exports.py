@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from lattice import BadValue, Function, Interface, Trap, Value, WitError
 from lattice.fit import Fit, Misfit, fitter, side_fits
 from lattice.types import InterfaceType, Result, Signature, function_text
-from providers.wit import read_wit
+from lattice.wit import read_wit
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

@@ -27,6 +27,7 @@ NOT_LINKED = "TRL-LNK-003"
 NOT_CARRIED = "TRL-LNK-004"
 NOT_EXPORTED = "TRL-LNK-005"
 NOT_IMPORTED = "TRL-LNK-006"
+SERVED_OTHERWISE = "TRL-LNK-010"
 
 THROUGH_LINKS = ("wasi:keyvalue/", "wasi:http/outgoing-handler")
 """Interfaces whose resources the host holds, but whose calls go through a link."""
@@ -120,9 +121,19 @@ def _imports(
                 why="resources pass through it, and no host implements it",
                 fix="give the interface plain functions and values, and build again",
             )
-        elif key in linked or not interface.functions:
             continue
-        elif interface.how == "linked":
+        for function in interface.functions:
+            if function.how == "differs":
+                yield Finding(
+                    SERVED_OTHERWISE,
+                    f"`{name}` imports {interface.name}#{function.text}",
+                    place,
+                    why="hosts serve it with other types",
+                    fix="build it against the WIT that hosts serve",
+                )
+        if key in linked or not interface.functions:
+            continue
+        if interface.how == "linked":
             exporters = [
                 other
                 for other, its in found.items()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wasi_types import HTTP_ERRORS
+
 CALCULATOR = """(component
   (core module $m
     (memory (export "memory") 1)
@@ -111,14 +113,16 @@ COPIER = (
 )
 """A command that copies its input to its output, and exits with 7 when that ends."""
 
-TEAPOT = """(component
+TEAPOT = (
+    """(component
   (import "wasi:http/types@0.2.0" (instance $http
     (export "fields" (type $fields (sub resource)))
     (export "incoming-request" (type $request (sub resource)))
     (export "outgoing-response" (type $response (sub resource)))
     (export "response-outparam" (type $outparam (sub resource)))
-    (type $codes (variant (case "internal-error" (option string))))
-    (export "error-code" (type $code (eq $codes)))
+    """
+    + HTTP_ERRORS
+    + """
     (export "[constructor]fields" (func (result (own $fields))))
     (export "[constructor]outgoing-response" (func (param "headers" (own $fields)) (result (own $response))))
     (export "[method]outgoing-response.set-status-code"
@@ -140,12 +144,12 @@ TEAPOT = """(component
     (import "host" "fields" (func $fields (result i32)))
     (import "host" "response" (func $response (param i32) (result i32)))
     (import "host" "status" (func $status (param i32 i32) (result i32)))
-    (import "host" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
+    (import "host" "set" (func $set (param i32 i32 i32 i32 i64 i32 i32 i32 i32)))
     (func (export "handle") (param i32 i32) (local $response i32)
       (local.set $response (call $response (call $fields)))
       (drop (call $status (local.get $response) (i32.const 418)))
-      (call $set (local.get 1) (i32.const 0) (local.get $response)
-        (i32.const 0) (i32.const 0) (i32.const 0))))
+      (call $set (local.get 1) (i32.const 0) (local.get $response) (i32.const 0) (i64.const 0)
+        (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
   (core instance $host (export "fields" (func $fields)) (export "response" (func $response))
     (export "status" (func $status)) (export "set" (func $set)))
   (core instance $i (instantiate $m (with "host" (instance $host))))
@@ -153,4 +157,5 @@ TEAPOT = """(component
     (canon lift (core func $i "handle")))
   (instance $handler (export "handle" (func $handle)))
   (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"""
+)
 """Answers every request with 418, and nothing more."""

@@ -22,6 +22,7 @@ HOW = {
     "stubbed": click.style("traps when called", fg="yellow"),
     "linked": click.style("needs a link", fg="cyan"),
     "refused": click.style("no link can carry it", fg="red"),
+    "differs": click.style("served with other types", fg="red"),
 }
 STANDARD = tuple(
     f"wasi:{name}" for name in ("cli/", "clocks/", "filesystem/", "http/types", "io/", "random/", "sockets/")

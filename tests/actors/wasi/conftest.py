@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wasi_types import HTTP_ERRORS
 
 import actors.wasi  # noqa: F401  registers the interfaces
 from actors.actor import Actor
@@ -21,23 +22,6 @@ from actors.engine import Engine, EngineConfig
 
 HERE = Path(__file__).parent
 WIT = HERE.parents[2] / "actors" / "wit"
-
-ERROR_CODE = """(variant
-    (case "DNS-timeout") (case "DNS-error" $dns) (case "destination-not-found") (case "destination-unavailable")
-    (case "destination-IP-prohibited") (case "destination-IP-unroutable") (case "connection-refused")
-    (case "connection-terminated") (case "connection-timeout") (case "connection-read-timeout")
-    (case "connection-write-timeout") (case "connection-limit-reached") (case "TLS-protocol-error")
-    (case "TLS-certificate-error") (case "TLS-alert-received" $tls) (case "HTTP-request-denied")
-    (case "HTTP-request-length-required") (case "HTTP-request-body-size" (option u64))
-    (case "HTTP-request-method-invalid") (case "HTTP-request-URI-invalid") (case "HTTP-request-URI-too-long")
-    (case "HTTP-request-header-section-size" (option u32)) (case "HTTP-request-header-size" (option $size))
-    (case "HTTP-request-trailer-section-size" (option u32)) (case "HTTP-request-trailer-size" $size)
-    (case "HTTP-response-incomplete") (case "HTTP-response-header-section-size" (option u32))
-    (case "HTTP-response-header-size" $size) (case "HTTP-response-body-size" (option u64))
-    (case "HTTP-response-trailer-section-size" (option u32)) (case "HTTP-response-trailer-size" $size)
-    (case "HTTP-response-transfer-coding" (option string)) (case "HTTP-response-content-coding" (option string))
-    (case "HTTP-response-timeout") (case "HTTP-upgrade-failed") (case "HTTP-protocol-error") (case "loop-detected")
-    (case "configuration-error") (case "internal-error" (option string)))"""
 
 HTTP_COMPONENT = """(component
   (import "wasi:io/error@0.2.0" (instance $io-error (export "error" (type (sub resource)))))
@@ -59,14 +43,7 @@ HTTP_COMPONENT = """(component
     (export "response-outparam" (type $outparam (sub resource)))
     (alias outer 1 $output-stream (type $out-outer))
     (export "output-stream" (type $out (eq $out-outer)))
-    (type $dns-payload (record (field "rcode" (option string)) (field "info-code" (option u16))))
-    (export "DNS-error-payload" (type $dns (eq $dns-payload)))
-    (type $tls-payload (record (field "alert-id" (option u8)) (field "alert-message" (option string))))
-    (export "TLS-alert-received-payload" (type $tls (eq $tls-payload)))
-    (type $size-payload (record (field "field-name" (option string)) (field "field-size" (option u32))))
-    (export "field-size-payload" (type $size (eq $size-payload)))
-    (type $codes ERROR_CODE)
-    (export "error-code" (type $code (eq $codes)))
+    HTTP_ERRORS
     (type $header-errors (variant (case "invalid-syntax") (case "forbidden") (case "immutable")))
     (export "header-error" (type $header-error (eq $header-errors)))
     (export "[constructor]fields" (func (result (own $fields))))
@@ -160,7 +137,7 @@ def http_component(body: str) -> bytes:
     Locals: $request (dropped already), $out, $body, $stream, $n. Functions: the host's ($write, $put, $finish, ...),
     $head (sends status 201 and a content-type; gives the body), $hello (writes a line), $fail (sends an error-code).
     """
-    return HTTP_COMPONENT.replace("ERROR_CODE", ERROR_CODE).replace("BODY", body).encode()
+    return HTTP_COMPONENT.replace("HTTP_ERRORS", HTTP_ERRORS).replace("BODY", body).encode()
 
 
 @pytest.fixture(scope="session")

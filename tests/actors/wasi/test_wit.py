@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-import actors
-import actors.wasi
+import actors.wasi  # noqa: F401  registers the interfaces
 from actors.actor import Actor
 from actors.host_api import SERVED
-from lattice import EntityId, Function, Invocation, WitError
-
-WIT = Path(actors.__file__).parent / "wit"
+from actors.signatures import served
+from lattice import BadInput, EntityId, Function, Invocation, WitError
 
 GUESTS_SIDE = {
     "wasi:cli/run",
@@ -23,10 +19,6 @@ GUESTS_SIDE = {
     "wasmcloud:messaging/handler",
 }
 """Interfaces that guests export."""
-
-LINKED = {"wasmcloud:messaging/consumer"}
-"""Interfaces without resources: they go through links as they are, and need no code of the host's."""
-
 
 UNSTABLE = {
     "wasi:cli/exit#exit-with-code",
@@ -39,25 +31,8 @@ UNSTABLE = {
 
 def functions() -> Iterator[tuple[str, str]]:
     """(interface without version, function) of all the WIT there is, as components name them."""
-    for file in sorted((WIT / "deps").glob("*.wit")):
-        package = interface = resource = ""
-        for line in file.read_text().splitlines():
-            words = line.strip()
-            if match := re.match(r"package ([\w:-]+)@", words):
-                package = match[1]
-            elif match := re.match(r"interface %?([\w-]+) \{", words):
-                interface = match[1]
-            elif words.startswith("world "):
-                interface = ""
-            elif match := re.match(r"resource %?([\w-]+)", words):
-                resource = match[1] if words.endswith("{") else ""
-            elif words == "}" and line.startswith("  }"):
-                resource = ""
-            elif interface and (match := re.match(r"%?([\w-]+): (static )?func\(", words)):
-                kind = "[static]" if match[2] else "[method]"
-                yield f"{package}/{interface}", f"{kind}{resource}.{match[1]}" if resource else match[1]
-            elif interface and words.startswith("constructor("):
-                yield f"{package}/{interface}", f"[constructor]{resource}"
+    for key, interface in served().items():
+        yield from ((key, name) for name in interface.functions)
 
 
 def test_there_is_something_to_compare():
@@ -66,12 +41,18 @@ def test_there_is_something_to_compare():
     assert len(set(functions())) > 150
 
 
+def goes_through_links(interface: str) -> bool:
+    """Without resources it needs no code of the host's; but WASI is the host's own affair."""
+    signatures = served()[interface].functions.values()
+    return not interface.startswith("wasi:") and not any(signature.handles() for signature in signatures)
+
+
 def test_every_function_a_guest_can_call_is_served():
     missing = []
     for interface, name in functions():
-        if interface in GUESTS_SIDE | LINKED:
-            continue
         host = SERVED.get(interface)
+        if interface in GUESTS_SIDE or (host is None and goes_through_links(interface)):
+            continue
         if host is None or host.find(name) is None:
             missing.append(f"{interface}#{name}")
     assert missing == []
@@ -107,6 +88,49 @@ def test_every_resource_belongs_to_the_interface_that_serves_it():
     for interface in SERVED.values():
         for name, resource in interface.resources.items():
             assert (resource.wit_interface, resource.wit_name) == (interface.name, name)
+
+
+OTHERWISE = {
+    "kv": (
+        "wasi:keyvalue/store@0.2.0-draft2",
+        "open",
+        '(param "identifier" string)',
+        "open: func(identifier: string)",
+        "open: func(identifier: string) -> result<bucket, error>",
+    ),
+    "clock": (
+        "wasi:clocks/monotonic-clock@0.2.0",
+        "now",
+        "(result u32)",
+        "now: func() -> u32",
+        "now: func() -> u64",
+    ),
+    "inside": (
+        "wasi:logging/logging@0.1.0-draft",
+        "log",
+        """(param "level" $level) (param "context" string) (param "message" string)""",
+        "log: func(level: level, context: string, message: string)",
+        "another `level`",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERWISE)
+async def test_a_served_function_with_other_types_is_refused_before_it_is_called(engine, kind):
+    interface, name, types, shown, ours = OTHERWISE[kind]
+    loud = '(type $l (enum "loud" "silent")) (export "level" (type $level (eq $l)))'
+    wat = f"""(component (import "{interface}" (instance {loud} (export "{name}" (func {types})))))"""
+    with pytest.raises(BadInput) as caught:
+        Actor(EntityId("subject"), await engine.load(wat.encode()))
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.message) == ("TRL-LNK-010", f"<bytes> imports {interface}#{shown}")
+    assert finding.why == f"this host has {ours}"
+
+
+async def test_every_way_to_ask_for_configuration_is_served(engine):
+    wat = """(component (import "wasi:config/store@0.2.0-rc.9" (instance
+        (export "get" (func (param "key" string) (result (option string)))))))"""
+    Actor(EntityId("subject"), await engine.load(wat.encode()))
 
 
 # -- wasi:cli/run, the export of commands

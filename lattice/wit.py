@@ -1,7 +1,7 @@
 """WIT as people write it: the interfaces of a package, with the types of their functions.
 
-What is read is what a provider can serve: interfaces of types and functions. Worlds are passed over. `use` finds
-types in the same text, or in the other files of the same folder.
+Functions of resources go by the names that components have for them: `[method]bucket.get`. Worlds are passed over.
+`use` finds types in the same text, or in the other files of the same folder.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class _Interface:
         self.made: dict[str, Callable[[_Scope], Type]] = {}
         self.used: dict[str, tuple[str, str]] = {}
         self.functions: dict[str, Callable[[_Scope], Signature]] = {}
+        self.known: dict[str, Type] = {}
 
     def resolved(self, all: dict[str, _Interface]) -> InterfaceType:
         scope = _Scope(self, all)
@@ -90,13 +91,16 @@ class _Scope:
             if there not in self.all:
                 raise WitSyntax(f"{own.key} uses {original} of {there}, which is not here")
             return _Scope(self.all[there], self.all).type(original)
+        if name in own.known:
+            return own.known[name]
         if name not in own.made:
             raise WitSyntax(f"{own.key} has no type `{name}`")
         if name in self._open:
             raise WitSyntax(f"the type `{name}` of {own.key} contains itself")
         self._open.append(name)
         try:
-            return own.made[name](self)
+            found = own.known[name] = own.made[name](self)
+            return found
         finally:
             self._open.pop()
 
@@ -220,20 +224,25 @@ class _Parser:
             interface.used[self.name() if self.taken("as") else original] = (f"{package}/{name}", original)
         self.take(";")
 
-    def function(self) -> Callable[[_Scope], Signature]:
+    def function(self, *own: tuple[str, _Make]) -> Callable[[_Scope], Signature]:
+        """Behind its name; `own` are parameters that are not written."""
         is_async = self.taken("async")
         self.take("func")
+        params = [*own, *self.params()]
+        result = self.kind() if self.taken("->") else None
+        self.take(";")
+        return lambda scope: Signature(
+            tuple((name, make(scope)) for name, make in params), None if result is None else result(scope), is_async
+        )
+
+    def params(self) -> list[tuple[str, _Make]]:
         self.take("(")
         params: list[tuple[str, _Make]] = []
         for _ in self.listed(")"):
             name = self.name()
             self.take(":")
             params.append((name, self.kind()))
-        result = self.kind() if self.taken("->") else None
-        self.take(";")
-        return lambda scope: Signature(
-            tuple((name, make(scope)) for name, make in params), None if result is None else result(scope), is_async
-        )
+        return params
 
     # -- types
 
@@ -260,10 +269,28 @@ class _Parser:
         return lambda scope: kind
 
     def _resource(self, interface: _Interface, name: str) -> _Make:
-        if not self.taken(";"):
-            self.passed_over()
         kind = Handle(ResourceId(interface.key, name), True)
+        borrowed = Handle(kind.resource, False)
+        if not self.taken(";"):
+            self.take("{")
+            while not self.taken("}"):
+                self.attributes()
+                word = self.name()
+                if word == "constructor" and self.next == "(":
+                    interface.functions[f"[constructor]{name}"] = self.constructor(kind)
+                    continue
+                self.take(":")
+                if self.taken("static"):
+                    interface.functions[f"[static]{name}.{word}"] = self.function()
+                else:
+                    interface.functions[f"[method]{name}.{word}"] = self.function(("self", lambda scope: borrowed))
         return lambda scope: kind
+
+    def constructor(self, made: Type) -> Callable[[_Scope], Signature]:
+        params = self.params()
+        result = self.kind() if self.taken("->") else lambda scope: made
+        self.take(";")
+        return lambda scope: Signature(tuple((name, make(scope)) for name, make in params), result(scope))
 
     def cases(self, payload: str) -> list[tuple[str, _Make | None]]:
         """`name`, `name: type` or `name(type)`, by what `payload` says stands before a type."""

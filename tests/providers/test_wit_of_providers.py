@@ -7,9 +7,9 @@ import pytest
 import actors
 from lattice import BadValue, Trap, WitError
 from lattice.types import function_text
+from lattice.wit import WitSyntax, read_wit
 from providers import Link, Provider, export
 from providers.testing import running
-from providers.wit import WitSyntax, read_wit
 
 WIT = """
 package demo:text@0.1.0;
@@ -151,6 +151,19 @@ def test_all_of_the_wit_that_guests_are_built_against_can_be_read():
         "request: func(subject: string, body: list<u8>, timeout-ms: u32) -> "
         "result<record { subject: string, body: list<u8>, reply-to: option<string> }, string>"
     )
+
+
+def test_functions_of_resources_have_the_names_that_components_give_them():
+    found = read_wit(
+        "package a:b; interface c { resource r { constructor(n: u32); get: func() -> u32;"
+        " merge: static func(one: r, other: borrow<r>) -> r; } resource plain; }"
+    )
+    functions = found["a:b/c"].functions
+    assert [function_text(name, signature) for name, signature in functions.items()] == [
+        "[constructor]r: func(n: u32) -> r",
+        "[method]r.get: func(self: borrow<r>) -> u32",
+        "[static]r.merge: func(one: r, other: borrow<r>) -> r",
+    ]
 
 
 @pytest.mark.parametrize(
