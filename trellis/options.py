@@ -82,20 +82,37 @@ def data_options(function: F) -> F:
 def _kept(name: str, **settings: Any) -> Callable[[F], F]:
     """An option that the command does not get as an argument: `said` reads it."""
 
-    def keep(context: click.Context, option: click.Parameter, value: str | None) -> None:
+    def keep(context: click.Context, option: click.Parameter, value: Any) -> None:
         context.meta[f"{KEPT}{option.name}"] = value
 
     return click.option(name, expose_value=False, callback=keep, **settings)
+
+
+def registry_options(function: F) -> F:
+    """`--insecure-registry` and `--registry-ca`, which `trellis.registries.image_settings` reads."""
+    function = _kept(
+        "--registry-ca",
+        metavar="FILE",
+        type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+        help="Trust registries whose certificates this CA signed (PEM).  [env var: TRELLIS_REGISTRY_CA]",
+    )(function)
+    return _kept(
+        "--insecure-registry",
+        multiple=True,
+        metavar="HOST[:PORT]",
+        help="Fetch images from this server without TLS; give it repeatedly.  [env var: TRELLIS_INSECURE_REGISTRIES]",
+    )(function)
 
 
 def said(nats: str | None = None, lattice: str | None = None) -> Settings:
     """What the running command's options say, completed by the environment and a file. Raises BadInput."""
     from lattice.login import settings
 
-    return settings({**_given(), "nats": nats, "lattice": lattice})
+    return settings({**given(), "nats": nats, "lattice": lattice})
 
 
-def _given() -> dict[str, str | None]:
+def given() -> dict[str, Any]:
+    """The values of options that the running command did not get as arguments, by name."""
     context = click.get_current_context(silent=True)
     kept = {} if context is None else context.meta
     return {key.removeprefix(KEPT): value for key, value in kept.items() if key.startswith(KEPT)}
@@ -146,7 +163,7 @@ def where(nats: str | None, lattice: str | None, start: Path | None = None) -> W
     found = said(nats, lattice)
     url, name = found.nats.url, found.lattice
     if url is not None:
-        config = _given().get("nats_config") or os.environ.get("TRELLIS_NATS_CONFIG", "")
+        config = given().get("nats_config") or os.environ.get("TRELLIS_NATS_CONFIG", "")
         origin = "--nats" if nats else "$TRELLIS_NATS" if os.environ.get("TRELLIS_NATS") else config
         return Where(url, name or DEFAULT_LATTICE, origin, found)
     running = find_state(start or Path.cwd())

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import actors.wasi  # noqa: F401  the interfaces that a host serves are registered by importing them
 from actors import ComponentDescription, Engine
@@ -18,9 +19,12 @@ from lattice.types import InterfaceType
 from trellis.configuring import misconfigured
 from trellis.show import megabytes
 from wadm.images import local_file
-from wadm.manifest import Link, Manifest
+from wadm.manifest import Component, Link, Manifest
 from wadm.resolve import resolve_images
 from wadm.validate import Checked, check
+
+if TYPE_CHECKING:
+    from host.images import Images
 
 NOT_PROVIDED = "TRL-LNK-001"
 NOT_LINKED = "TRL-LNK-003"
@@ -28,6 +32,9 @@ NOT_CARRIED = "TRL-LNK-004"
 NOT_EXPORTED = "TRL-LNK-005"
 NOT_IMPORTED = "TRL-LNK-006"
 SERVED_OTHERWISE = "TRL-LNK-010"
+
+ELSEWHERE = ("TRL-IMG-003", "TRL-IMG-006", "TRL-IMG-008", "TRL-IMG-009")
+"""What may be wrong with an image here and not on a host: another network, other credentials, another kind of host."""
 
 THROUGH_LINKS = ("wasi:keyvalue/", "wasi:http/outgoing-handler")
 """Interfaces whose resources the host holds, but whose calls go through a link."""
@@ -39,6 +46,8 @@ class Examined:
 
     checked: Checked
     components: Mapping[str, ComponentDescription]
+    images: Mapping[str, str] = field(default_factory=dict)
+    """What each of them was loaded from, by digest: another content is another image, although its name stays."""
 
 
 def read(path: Path) -> Checked:
@@ -50,10 +59,16 @@ SLOW = 0.5
 """Seconds after which loading a component is worth a word: it is being compiled."""
 
 
-async def examine(checked: Checked, engine: Engine, say: Callable[[str, str, str], None] = lambda *_: None) -> Examined:
+async def examine(
+    checked: Checked,
+    engine: Engine,
+    say: Callable[[str, str, str], None] = lambda *_: None,
+    images: Images | None = None,
+) -> Examined:
     """Load every component that is a local file, and hold imports and exports against the links.
 
-    `say(stage, component, text)` is told what takes its time.
+    With `images`, those of registries and the web as well; one that cannot be had from here is a warning, since hosts
+    may be let in where we are not. `say(stage, component, text)` is told what takes its time.
     """
     manifest, document = checked.manifest, checked.document
     if manifest is None or document is None:
@@ -61,19 +76,31 @@ async def examine(checked: Checked, engine: Engine, say: Callable[[str, str, str
     findings: list[Finding] = []
     found: dict[str, ComponentDescription] = {}
     imports: dict[str, list[InterfaceType]] = {}
+    pinned: dict[str, str] = {}
     places: dict[str, Place] = {}
     for index, component in enumerate(manifest.spec.components):
         image = component.properties.image
         places[component.name] = document.place(("spec", "components", index, "properties", "image"))
         file = local_file(image) if image else None
-        if component.capability or file is None:
+        if component.capability or image is None or (file is None and images is None):
             continue
         try:
+            reference = image
+            if file is None and images is not None:
+                reference, file = await images.pinned(image)
+                if reference != image:
+                    say("pinned", component.name, f"{image} is {reference.removeprefix(image)[1:20]}")
+            assert file is not None
             loaded = await _loaded(engine, file, component.name, say)
         except BadInput as error:
-            findings += (replace(f, place=f.place or places[component.name]) for f in error.findings)
+            for found_wrong in map(_softened, error.findings):
+                message = found_wrong.message.replace(str(file), image)
+                place = found_wrong.place or places[component.name]
+                findings.append(replace(found_wrong, message=message, place=place))
         else:
             found[component.name], imports[component.name] = loaded
+            digest = found[component.name].digest
+            pinned[component.name] = f"{image}#sha256:{digest}" if local_file(image) else reference
     findings += misconfigured(manifest, document, imports)
     seen: list[Finding] = []
     for index, component in enumerate(manifest.spec.components):
@@ -90,7 +117,21 @@ async def examine(checked: Checked, engine: Engine, say: Callable[[str, str, str
     findings += seen
     if any(f.level == "error" for f in findings):
         return Examined(replace(checked, manifest=None, data=None, findings=(*checked.findings, *findings)), found)
-    return Examined(replace(checked, findings=(*checked.findings, *findings)), found)
+    return Examined(replace(checked, findings=(*checked.findings, *findings)), found, pinned)
+
+
+def remote(component: Component) -> bool:
+    """Whether its image is a component that is no file here."""
+    image = component.properties.image
+    return image is not None and not component.capability and local_file(image) is None
+
+
+def _softened(finding: Finding) -> Finding:
+    """Not to be had from here, for now, with our credentials, is no reason why a host should not have it."""
+    if finding.code not in ELSEWHERE:
+        return finding
+    why = f"{finding.why}; hosts will fetch it themselves, and its tag may mean something else by then"
+    return replace(finding, level="warning", why=why.removeprefix("; "))
 
 
 async def _loaded(

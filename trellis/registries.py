@@ -1,4 +1,4 @@
-"""What `push` and `pull` have in common: how a registry is reached, and who we are to it."""
+"""How registries are reached, and who we are to them: what verbs that fetch or push images have in common."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from trellis.failures import UNREACHABLE, USER_ERROR, Failure
+from trellis.options import given
 
 if TYPE_CHECKING:
-    from host.images import Images
+    from host.images import Images, ImageSettings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +60,15 @@ def access(insecure: bool, registry_ca: Path | None, user: str | None) -> Access
         known = os.environ.get(PASSWORD)
         password = click.prompt(f"password of {name}", hide_input=True, err=True) if known is None else known
     return Access(insecure, registry_ca, name, password)
+
+
+def image_settings(*, allow_latest: bool = False) -> ImageSettings:
+    """How the running command fetches images: by its options, else by the environment."""
+    from host.images import ImageSettings
+
+    insecure = given().get("insecure_registry") or os.environ.get("TRELLIS_INSECURE_REGISTRIES", "").split()
+    ca = given().get("registry_ca") or os.environ.get("TRELLIS_REGISTRY_CA")
+    return ImageSettings(allow_latest=allow_latest, insecure=tuple(insecure), ca_file=Path(ca) if ca else None)
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -67,3 +68,8 @@ def placed(component: Mapping[str, Any]) -> str:
     there = sorted((h["name"], h["running"]) for h in component["hosts"] if h["running"])
     hosts = [name if component["kind"] == "provider" else f"{name} {number}" for name, number in there]
     return "  ".join([f"{component['running']}/{component['wanted']}", *hosts])
+
+
+def short(image: str) -> str:
+    """`ghcr.io/acme/hello:0.1.0@sha256:...` with the first 12 digits of its digest."""
+    return re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}$", r"\1", image)

@@ -86,6 +86,20 @@ class Images:
             task.add_done_callback(lambda done: self._fetched(reference, done))
         return await asyncio.shield(task)
 
+    async def pinned(self, reference: str) -> tuple[str, Path]:
+        """The same reference with the digest of what it means now, and the file that holds that. Raises BadInput.
+
+        A tag can move, and a file on the web can change: what was pinned stays what it is.
+        """
+        image = parse(reference)
+        if isinstance(image, RegistryImage) and image.digest is None:
+            digest, _, _ = await (await self.registry(image)).manifest(image.selector)
+            reference += f"@sha256:{digest}"
+        path = await self.fetch(reference)
+        if image.digest is None and not isinstance(image, RegistryImage):
+            reference += f"#sha256:{await asyncio.to_thread(component_digest, path, self.settings.largest)}"
+        return reference, path
+
     def _fetched(self, reference: str, done: asyncio.Task[Path]) -> None:
         self._fetching.pop(reference, None)
         if not done.cancelled():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trellis.failures import USER_ERROR, failure, show
-from trellis.options import output_option
+from trellis.options import output_option, registry_options
 from trellis.running import run
 
 if TYPE_CHECKING:
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 @click.command
 @click.argument("path", metavar="[FILE]", default=".", type=click.Path(path_type=Path))
+@registry_options
 @output_option
 def command(path: Path, output: str) -> int:
     """Say everything that is wrong with a manifest and its components. Needs no lattice.
 
-    FILE is a manifest, or a folder with an app.yaml.
+    FILE is a manifest, or a folder with an app.yaml. Components of registries are fetched.
     """
-    checked = run(examined_manifest(path)).checked
+    checked = run(examined_manifest(path, fetch=True)).checked
     answered = _answered(checked.manifest)
     if output == "json":
         findings = [asdict(f) for f in checked.findings]
@@ -57,10 +58,15 @@ def _answered(manifest: Manifest | None) -> dict[str, str]:
     return found
 
 
-async def examined_manifest(path: Path, say: Callable[[str, str, str], None] = lambda *_: None) -> Examined:
-    """The manifest at `path` and its components, with every finding. Raises Failure when it cannot be read."""
+async def examined_manifest(
+    path: Path, say: Callable[[str, str, str], None] = lambda *_: None, *, fetch: bool = False
+) -> Examined:
+    """The manifest at `path` and its components, with every finding. Raises Failure when it cannot be read.
+
+    `fetch` those that are no local files, too.
+    """
     from actors import Engine
-    from trellis.preflight import Examined, examine, read
+    from trellis.preflight import Examined, examine, read, remote
     from trellis.project import manifest_at
     from trellis.show import relative
 
@@ -78,7 +84,16 @@ async def examined_manifest(path: Path, say: Callable[[str, str, str], None] = l
     say("checked", checked.manifest.name, f"{relative(file)}: {parts}")
     engine = Engine()
     try:
-        return await examine(checked, engine, say)
+        if not fetch or not any(remote(one) for one in checked.manifest.spec.components):
+            return await examine(checked, engine, say)
+        from host.images import Images
+        from trellis.registries import image_settings
+
+        images = Images(image_settings())
+        try:
+            return await examine(checked, engine, say, images)
+        finally:
+            await images.close()
     finally:
         engine.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trellis.failures import DETACHED, NOT_CONVERGED, USER_ERROR, Failure, failure, show
-from trellis.options import Where, lattice_options, output_option, timeout_option, where
+from trellis.options import Where, lattice_options, output_option, registry_options, timeout_option, where
 from trellis.running import run
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from wadm.source import Document
 
 TIMEOUT = 60.0
+_PIN = re.compile(r"[#@]sha256:[0-9a-f]{64}$")
+
 WIDTH = 100
 """Columns of a stage's line; the time stands at its end."""
 
@@ -34,6 +37,7 @@ WIDTH = 100
 @click.option("--no-wait", is_flag=True, help="Return when the manager has accepted it.")
 @click.option("--replace", is_flag=True, help="Take the place of what was deployed under the same version.")
 @timeout_option(TIMEOUT)
+@registry_options
 @output_option
 @lattice_options
 def command(
@@ -111,7 +115,7 @@ async def deploy(
     from trellis.show import seconds
 
     progress = Progress(quiet)
-    examined = await examined_manifest(path, progress.say)
+    examined = await examined_manifest(path, progress.say, fetch=True)
     checked = examined.checked
     if not quiet or checked.manifest is None:
         show(*checked.findings)
@@ -149,15 +153,16 @@ async def deploy(
 
 
 def pinned(data: Mapping[str, Any], examined: Examined) -> dict[str, Any]:
-    """The manifest with each local component's digest behind its path.
+    """The manifest with the digest behind each component's file or reference.
 
-    A rebuilt file is another component, although its path is the same: this is how hosts and manager can tell.
+    A rebuilt file is another component, although its path is the same, and so is what a tag means tomorrow: this is how
+    hosts and manager can tell.
     """
     copy: dict[str, Any] = json.loads(json.dumps(data))
     for component in copy["spec"]["components"]:
-        description = examined.components.get(component["name"])
-        if description is not None:
-            component["properties"]["image"] += f"#sha256:{description.digest}"
+        image = examined.images.get(component["name"])
+        if image is not None:
+            component["properties"]["image"] = image
     return copy
 
 
@@ -224,8 +229,8 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         name
         for name in changed
         if {**before[name], "properties": None} == {**after[name], "properties": None}
-        and before[name]["properties"].get("image", "").partition("#")[0]
-        == after[name]["properties"].get("image", "").partition("#")[0]
+        and _PIN.sub("", before[name]["properties"].get("image", ""))
+        == _PIN.sub("", after[name]["properties"].get("image", ""))
     ]
     said = [f"`{name}` was built anew" for name in rebuilt]
     said += [f"`{name}` differs" for name in changed if name not in rebuilt]

@@ -12,7 +12,7 @@ import click
 from trellis.failures import NOT_CONVERGED, failure
 from trellis.local import pairs
 from trellis.logs import Format, configure, log_options
-from trellis.options import Where, data_options, lattice_options, output_option, timeout_option, where
+from trellis.options import Where, data_options, lattice_options, output_option, registry_options, timeout_option, where
 from trellis.running import run, run_for_long, told_to_stop
 
 if TYPE_CHECKING:
@@ -38,22 +38,7 @@ def command() -> None:
     envvar="TRELLIS_ALLOW_LATEST",
     help="Take images with the tag `latest`, which may mean something else on every host.",
 )
-@click.option(
-    "--insecure-registry",
-    "insecure",
-    multiple=True,
-    metavar="HOST[:PORT]",
-    envvar="TRELLIS_INSECURE_REGISTRIES",
-    help="Fetch images from this server without TLS; give it repeatedly.",
-)
-@click.option(
-    "--registry-ca",
-    "registry_ca",
-    metavar="FILE",
-    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
-    envvar="TRELLIS_REGISTRY_CA",
-    help="Trust registries whose certificates this CA signed (PEM).",
-)
+@registry_options
 @click.option(
     "--allow-dir",
     "directories",
@@ -81,8 +66,6 @@ def start(
     name: str | None,
     labels: tuple[str, ...],
     allow_latest: bool,
-    insecure: tuple[str, ...],
-    registry_ca: Path | None,
     directories: tuple[str, ...],
     network: tuple[str, ...],
     http: tuple[str, ...],
@@ -95,7 +78,7 @@ def start(
     allowed = parse_allowed(directories, network, http)
     most = parse_limits(limits)
     configure(log_format, log_level)
-    run_for_long(_host(where(nats, lattice), name, labelled, allow_latest, insecure, registry_ca, allowed, most))
+    run_for_long(_host(where(nats, lattice), name, labelled, allow_latest, allowed, most))
 
 
 def parse_limits(texts: tuple[str, ...]) -> Limits:
@@ -155,25 +138,22 @@ async def _host(
     name: str | None,
     labels: dict[str, str],
     allow_latest: bool,
-    insecure: tuple[str, ...],
-    registry_ca: Path | None,
     allowed: Allowed,
     limits: Limits,
 ) -> None:
     import gc
 
     from host import Host, HostConfig
-    from host.images import ImageSettings
     from trellis import session
+    from trellis.registries import image_settings
 
-    images = ImageSettings(allow_latest=allow_latest, insecure=insecure, ca_file=registry_ca)
     config = HostConfig(
         lattice=place.lattice,
         nats=session.nats_options(place, "host"),
         data=session.data_options(place, "host"),
         labels=labels,
         name=name,
-        images=images,
+        images=image_settings(allow_latest=allow_latest),
         allowed=allowed,
         limits=limits,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from trellis.failures import CHANGES, NOT_CONVERGED, USER_ERROR, Failure, show
-from trellis.options import Where, lattice_options, output_option, where
+from trellis.options import Where, lattice_options, output_option, registry_options, where
 from trellis.running import run
 
 _MARKS = {"add": ("+", "green"), "remove": ("-", "red"), "change": ("~", "yellow")}
@@ -19,6 +19,7 @@ _MARKS = {"add": ("+", "green"), "remove": ("-", "red"), "change": ("~", "yellow
 @click.command
 @click.argument("path", metavar="[FILE]", default=".", type=click.Path(path_type=Path))
 @click.option("--exit-code", is_flag=True, help=f"Exit with {CHANGES} when a deploy would change something.")
+@registry_options
 @output_option
 @lattice_options
 def command(path: Path, exit_code: bool, output: str, nats: str | None, lattice: str | None) -> int:
@@ -45,7 +46,7 @@ async def _plan(place: Where, path: Path, quiet: bool) -> dict[str, Any]:
     from trellis.planner import Planner, unmanaged
     from trellis.session import joined
 
-    examined = await examined_manifest(path)
+    examined = await examined_manifest(path, fetch=True)
     checked = examined.checked
     if not quiet or checked.manifest is None:
         show(*checked.findings)

@@ -92,7 +92,7 @@ def _host(host: Mapping[str, Any]) -> list[str]:
 
 
 def _app(app: Mapping[str, Any]) -> Iterator[str]:
-    from trellis.show import columns, placed, state
+    from trellis.show import columns, placed, short, state
     from trellis.waiting import interfaces, reasons
 
     version = app["version"] or f"{app['latest_version']} (not deployed)"
@@ -103,7 +103,8 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
     for one in sorted(app["components"], key=lambda c: (c["kind"] != "component", c["name"])):
         override = "  (override)" if one["name"] in app["overrides"] else ""
         ours = f"  (answered by {one['answered_by']})" if one["answered_by"] else ""
-        rows.append([one["kind"], one["name"], state(one["state"]), placed(one) + override + ours])
+        from_registry = f"  {short(one['image'])}" if "@sha256:" in one["image"] else ""
+        rows.append([one["kind"], one["name"], state(one["state"]), placed(one) + override + ours + from_registry])
     for link in app["links"]:
         name = f"{link['source']} -> {link['target']}"
         rows.append(["link", name, state(link["state"]), f"{interfaces(link)}  {_way(link)}"])

@@ -105,7 +105,11 @@ async def _stay(
     folder = file.parent if file else Path.cwd()
     if file is not None:
         await build_all(folder, quiet_if_none=True)
-        examined = await examined_manifest(file, lambda stage, *text: click.echo("  ".join([f"{stage:<9}", *text])))
+
+        def say(stage: str, *text: str) -> None:
+            click.echo("  ".join([f"{stage:<9}", *text]))
+
+        examined = await examined_manifest(file, say, fetch=True)
         if examined.checked.manifest is None:
             raise Failure(USER_ERROR, *examined.checked.findings)
     stack = Stack(specs, lattice=lattice, nats=nats, port=port, settings=said(nats))
