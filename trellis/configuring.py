@@ -24,24 +24,41 @@ PLACEMENT = "placement"
 """A key that the host keeps for itself."""
 
 
+def provider_classes(manifest: Manifest, document: Document) -> tuple[dict[str, type[Provider]], list[Finding]]:
+    """The class behind each capability that is Python, by name, and why one could not be loaded here."""
+    kinds: dict[str, type[Provider]] = {}
+    findings: list[Finding] = []
+    for index, component in enumerate(manifest.spec.components):
+        try:
+            kind = _class_of(component)
+        except BadInput as error:  # another machine may have what is missing here
+            place = document.place(("spec", "components", index, "properties", "image"))
+            findings += (replace(finding, place=place, level="warning") for finding in error.findings)
+            continue
+        if kind is not None:
+            kinds[component.name] = kind
+    return kinds, findings
+
+
+def exported(kind: type[Provider]) -> set[str]:
+    """The interfaces that it answers."""
+    return {export.function.interface for export in kind.exports.values()}
+
+
 def misconfigured(
-    manifest: Manifest, document: Document, imports: Mapping[str, Sequence[InterfaceType]]
+    manifest: Manifest,
+    document: Document,
+    kinds: Mapping[str, type[Provider]],
+    imports: Mapping[str, Sequence[InterfaceType]],
 ) -> Iterator[Finding]:
     """Every value that a provider would refuse, and every link that it has nothing for.
 
     `imports` are those of the components at hand, by name: their types are held against a WIT that a provider declares.
     """
-    kinds: dict[str, type[Provider]] = {}
     for index, component in enumerate(manifest.spec.components):
-        at: Path = ("spec", "components", index, "properties")
-        try:
-            kind = _class_of(component)
-        except BadInput as error:  # another machine may have what is missing here
-            place = document.place((*at, "image"))
-            yield from (replace(finding, place=place, level="warning") for finding in error.findings)
-            continue
+        kind = kinds.get(component.name)
         if kind is not None:
-            kinds[component.name] = kind
+            at: Path = ("spec", "components", index, "properties")
             properties = component.properties
             own = _Values(document, properties.config, (*at, "config"), properties.secrets)
             yield from own.against(kind.settings_model, f"provider `{component.name}`")
@@ -117,15 +134,15 @@ def _unanswered(
     document: Document,
     at: Path,
 ) -> Iterator[Finding]:
-    exported = {export.function.interface for export in target.exports.values()}
+    answered = exported(target)
     linked = [f"{link.namespace}:{link.package}/{interface}" for interface in link.interfaces]
-    if not exported.intersection(linked):
+    if not answered.intersection(linked):
         yield Finding(
             "TRL-LNK-005",
             f"`{name}` is linked to `{link.target.name}` for {', '.join(linked)}, "
             f"which {target.__name__} does not export",
             document.place(at),
-            why=f"it exports {', '.join(sorted(exported)) or 'nothing'}",
+            why=f"it exports {', '.join(sorted(answered)) or 'nothing'}",
             fix="correct the interfaces, or link to another provider",
         )
         return

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import actors.wasi  # noqa: F401  the interfaces that a host serves are registered by importing them
-from actors import ComponentDescription, Engine
+from actors import ComponentDescription, Engine, InterfaceDescription
 from lattice import BadInput, Finding, Place
 from lattice.types import InterfaceType
-from trellis.configuring import misconfigured
+from trellis.configuring import exported, misconfigured, provider_classes
 from trellis.show import megabytes
 from wadm.images import local_file
-from wadm.manifest import Component, Link, Manifest
+from wadm.manifest import Component, Link
 from wadm.resolve import resolve_images
 from wadm.validate import Checked, check
 
@@ -101,12 +101,14 @@ async def examine(
             found[component.name], imports[component.name] = loaded
             digest = found[component.name].digest
             pinned[component.name] = f"{image}#sha256:{digest}" if local_file(image) else reference
-    findings += misconfigured(manifest, document, imports)
+    kinds, unloaded = provider_classes(manifest, document)
+    findings += [*unloaded, *misconfigured(manifest, document, kinds, imports)]
+    offers = _offers(found, {name: exported(kind) for name, kind in kinds.items()})
     seen: list[Finding] = []
     for index, component in enumerate(manifest.spec.components):
         links = list(component.links())
         if component.name in found:
-            seen += _imports(component.name, found, links, manifest, places[component.name])
+            seen += _imports(component.name, found[component.name], links, offers, places[component.name])
         number = iter(range(len(links)))
         for trait, raw in enumerate(component.traits):
             if raw.type != "link":
@@ -148,12 +150,22 @@ async def _loaded(
     return description, list(component.imports)
 
 
+def _offers(found: Mapping[str, ComponentDescription], provided: Mapping[str, set[str]]) -> dict[str, list[str]]:
+    """Interface, without its version -> who of the manifest answers it."""
+    exports = {name: {_key(e.name) for e in its.exports} for name, its in found.items()}
+    offers: dict[str, list[str]] = {}
+    for name, interfaces in {**exports, **provided}.items():
+        for interface in sorted(interfaces):
+            offers.setdefault(interface, []).append(name)
+    return offers
+
+
 def _imports(
-    name: str, found: Mapping[str, ComponentDescription], links: list[Link], manifest: Manifest, place: Place
+    name: str, description: ComponentDescription, links: list[Link], offers: Mapping[str, list[str]], place: Place
 ) -> Iterable[Finding]:
     linked = {f"{link.namespace}:{link.package}/{interface}" for link in links for interface in link.interfaces}
-    for interface in found[name].imports:
-        key = interface.name.partition("@")[0]
+    for interface in description.imports:
+        key = _key(interface.name)
         if interface.how == "refused":
             yield Finding(
                 NOT_CARRIED,
@@ -175,40 +187,40 @@ def _imports(
         if key in linked or not interface.functions:
             continue
         if interface.how == "linked":
-            exporters = [
-                other
-                for other, its in found.items()
-                if other != name and any(e.name.partition("@")[0] == key for e in its.exports)
-            ]
+            others = [other for other in offers.get(key, ()) if other != name]
             yield Finding(
                 NOT_PROVIDED,
                 f"`{name}` imports {interface.name}, and nothing provides it",
                 place,
                 why=f"hosts do not implement it, and `{name}` has no link for it"
-                + (f"; `{exporters[0]}` exports it" if exporters else ""),
-                fix=f"add to the traits of `{name}`:\n{_trait(key, exporters[0] if exporters else 'PROVIDER')}"
-                + ("" if exporters else "\n       where PROVIDER is a capability or component that exports it"),
+                + (f"; `{others[0]}` exports it" if others else ""),
+                fix=f"add to the traits of `{name}`:\n{_trait(key, others[0] if others else 'PROVIDER')}"
+                + ("" if others else "\n       where PROVIDER is a capability or component that exports it"),
             )
-    yield from _forgotten(name, found[name], linked, manifest, place)
+    yield from _forgotten(name, description, linked, offers, place)
 
 
 def _forgotten(
-    name: str, description: ComponentDescription, linked: set[str], manifest: Manifest, place: Place
+    name: str, description: ComponentDescription, linked: set[str], offers: Mapping[str, list[str]], place: Place
 ) -> Iterable[Finding]:
-    """Imports that the host serves through a link, and a provider for them in this manifest, but no link.
+    """Imports that the host serves through a link, and somebody for them in this manifest, but no link.
 
-    Without such a provider it says nothing: worlds import much that a program may never call.
+    Where nobody offers them it says nothing, nor where a part of the package is linked: worlds import much that a
+    program may never call.
     """
-    imported = [i.name.partition("@")[0] for i in description.imports]
-    missing = [key for key in imported if key.startswith("wasi:keyvalue/") and key not in linked]
-    store = next((c.name for c in manifest.spec.components if "keyvalue" in (c.properties.image or "")), None)
-    if missing and store is not None and not any(key.startswith("wasi:keyvalue/") for key in linked):
-        names = ", ".join(key.partition("/")[2] for key in missing)
+    for_whom: dict[tuple[str, str], list[str]] = {}
+    for interface in description.imports:
+        package, _, word = _key(interface.name).partition("/")
+        others = [other for other in offers.get(_key(interface.name), ()) if other != name]
+        if others and interface.how != "linked" and not any(key.startswith(f"{package}/") for key in linked):
+            for_whom.setdefault((package, others[0]), []).append(word)
+    for (package, other), words in for_whom.items():
+        names = ", ".join(words)
         yield Finding(
             NOT_LINKED,
-            f"`{name}` imports wasi:keyvalue ({names}) and is not linked to `{store}`: a call would fail",
+            f"`{name}` imports {package} ({names}) and is not linked to `{other}`: a call would fail",
             place,
-            fix=f"add to the traits of `{name}`:\n{_trait(f'wasi:keyvalue/{names}', store)}",
+            fix=f"add to the traits of `{name}`:\n{_trait(f'{package}/{names}', other)}",
             level="warning",
         )
 
@@ -236,8 +248,13 @@ def _ends(name: str, link: Link, found: Mapping[str, ComponentDescription], plac
             )
 
 
-def _has(interfaces: Iterable[object], key: str) -> bool:
-    return any(getattr(i, "name", "").partition("@")[0] == key for i in interfaces)
+def _has(interfaces: Iterable[InterfaceDescription], key: str) -> bool:
+    return any(_key(interface.name) == key for interface in interfaces)
+
+
+def _key(interface: str) -> str:
+    """Its name without the version."""
+    return interface.partition("@")[0]
 
 
 def _trait(interface: str, target: str) -> str:

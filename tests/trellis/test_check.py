@@ -28,6 +28,18 @@ ADDER = """(component
   (instance $math (export "add" (func $add)))
   (export "demo:math/ops@0.1.0" (instance $math)))"""
 
+KEEPER = """(component (import "wasi:blobstore/blobstore@0.2.0-draft" (instance
+  (export "container-exists" (func (param "name" string) (result (result bool (error string))))))))"""
+
+SUMS = """
+from providers import Provider, export
+
+class Sums(Provider):
+    @export("demo:math/ops#add")
+    async def add(self, link, a: int, b: int) -> int:
+        return a + b
+"""
+
 HEAD = """\
 apiVersion: core.oam.dev/v1beta1
 kind: Application
@@ -152,6 +164,26 @@ def test_the_trait_that_it_tells_to_add_is_the_one_that_mends_it(app: Path):
     trait = textwrap.indent(textwrap.dedent("\n".join(lines[begin : begin + 6])), "        ")
     result = check(app, ASKS, "      traits:\n", trait, "\n", ADDS)
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_an_import_that_a_provider_here_answers_names_that_provider(app: Path):
+    (app / "sums.py").write_text(SUMS)
+    result = check(app, ASKS, "    - {name: sums, type: capability, properties: {image: ./sums.py}}\n")
+    assert result.exit_code == 1
+    assert "`sums` exports it" in result.stderr and "target: sums" in result.stderr
+
+
+def test_what_hosts_serve_through_a_link_is_missed_where_a_provider_waits_for_it(app: Path):
+    (app / "asker.wat").write_text(KEEPER)
+    result = check(app, ASKS)
+    assert (result.exit_code, result.stderr) == (0, "")  # it may never call it
+    store = '    - {name: files, type: capability, properties: {image: "ghcr.io/wasmcloud/blobstore-fs:0.9.0"}}\n'
+    result = check(app, ASKS, store)
+    assert result.exit_code == 0
+    assert (
+        "warning[TRL-LNK-003]: `asker` imports wasi:blobstore (blobstore) and is not linked to `files`" in result.stderr
+    )
+    assert "target: files" in result.stderr and "interfaces: [blobstore]" in result.stderr
 
 
 def test_a_link_to_a_component_that_does_not_export_it_is_refused(app: Path):
