@@ -6,11 +6,11 @@ import asyncio
 import errno
 import os
 import socket
-import ssl
 
 import structlog
 
 from lattice import BadInput, Finding
+from providers.http.certificate import Certificate
 from providers.http.protocol import App, Connection
 from providers.http.settings import host_and_port
 
@@ -24,10 +24,10 @@ BACKLOG = 2048
 class Listener:
     """Made by `open`."""
 
-    def __init__(self, address: str, app: App, context: ssl.SSLContext | None, keep_alive: float) -> None:
+    def __init__(self, address: str, app: App, certificate: Certificate | None, keep_alive: float) -> None:
         self.address = address
         self.app = app
-        self.context = context
+        self.certificate = certificate
         self.keep_alive = keep_alive
         self.connections: set[Connection] = set()
         self.bound: tuple[str, int] = ("", 0)
@@ -41,13 +41,14 @@ class Listener:
 
     @classmethod
     async def open(
-        cls, address: str, app: App, *, context: ssl.SSLContext | None = None, keep_alive: float = KEEP_ALIVE_SECONDS
+        cls, address: str, app: App, *, certificate: Certificate | None = None, keep_alive: float = KEEP_ALIVE_SECONDS
     ) -> Listener:
         """Listen on `address` (`host:port`) now. Raises BadInput that names it and what to do when that cannot be."""
-        self = cls(address, app, context, keep_alive)
+        self = cls(address, app, certificate, keep_alive)
         bound = await _bind(address)
         self.bound = bound.getsockname()[:2]
         loop = asyncio.get_running_loop()
+        context = None if certificate is None else certificate.context
         self._server = await loop.create_server(self._connected, sock=bound, backlog=BACKLOG, ssl=context)
         self._checks = loop.call_later(CHECK_SECONDS, self._check)
         return self
@@ -59,7 +60,7 @@ class Listener:
 
     @property
     def scheme(self) -> str:
-        return "http" if self.context is None else "https"
+        return "http" if self.certificate is None else "https"
 
     def _connected(self) -> Connection:
         return Connection(self)
@@ -91,6 +92,8 @@ class Listener:
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
         self._checks = loop.call_later(CHECK_SECONDS, self._check)
+        if self.certificate is not None:
+            self.certificate.refresh()
         now = loop.time()
         for connection in tuple(self.connections):
             connection.check(now)

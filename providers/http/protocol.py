@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -88,6 +89,8 @@ class Exchange:
         "head_only",
         "inline",
         "keep_alive",
+        "limit",
+        "received",
         "request",
         "responded",
         "status",
@@ -95,6 +98,10 @@ class Exchange:
         "trailers",
         "version",
     )
+
+    limit: int
+    received: int
+    """Bytes of a body that streams."""
 
     def __init__(self, connection: Connection, request: Request, version: str, keep_alive: bool) -> None:
         self.connection = connection
@@ -109,6 +116,19 @@ class Exchange:
         self.responded = False
         self.discarded = 0
         self.status = 0
+
+    def outgrows(self, most: int) -> bool:
+        """The body is longer than `most` bytes, or will be; one of unknown length breaks off when it gets there."""
+        if self.stream is None:
+            return len(self.request["body"]) > most  # type: ignore[arg-type]  # it is bytes
+        self.limit = most
+        return self.received > most or (_content_length(self.request["headers"]) or 0) > most
+
+    @property
+    def client(self) -> str:
+        """The address at the other end of the connection."""
+        peer = self.connection.peer
+        return str(peer[0]) if peer else ""
 
     def header(self, name: str) -> bytes | None:
         """The first value of the header `name` (lower case)."""
@@ -296,6 +316,7 @@ class Connection(asyncio.Protocol):
         length = int(self.length) if self.length is not None else 0
         if self.chunked or length > INLINE_BODY:
             exchange.stream = request["body"] = ByteStream()
+            exchange.received, exchange.limit = 0, sys.maxsize
             if self.expects and self.current is None:
                 self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
             self._begin(exchange)
@@ -308,15 +329,19 @@ class Connection(asyncio.Protocol):
         stream = exchange.stream
         if stream is None:
             exchange.inline.append(data)
-        elif stream.reader_gone:
+        elif stream.reader_gone or exchange.received > exchange.limit:
             exchange.discarded += len(data)
             if exchange.discarded > DISCARDED and exchange.responded:
                 self._close()
         else:
+            exchange.received += len(data)
+            if exchange.received > exchange.limit:
+                return stream.fail(ValueError(f"the body is larger than {exchange.limit} bytes"))
             stream.write_now(data)
             if not stream.room() and self.resumer is None:
                 self._pause_reading()
                 self.resumer = self.loop.create_task(self._until_room(stream))
+        return None
 
     def on_message_complete(self) -> None:
         if self.parser.should_upgrade() and (self.chunked or self.length not in (None, b"0")):

@@ -24,6 +24,7 @@ from lattice.http import HANDLE, Headers, Request, Response
 from lattice.invocation import child_of, trace_id
 from lattice.streams import ByteStream
 from providers.http.answers import case_of, plain, status_of
+from providers.http.forwarded import forward
 from providers.http.listener import Listener
 from providers.http.protocol import App, Exchange
 from providers.http.settings import RouteSettings, ServerSettings
@@ -36,14 +37,17 @@ log = structlog.get_logger("providers.http")
 class Route:
     """What happens to the requests of one link. An App."""
 
-    def __init__(self, link: Link[RouteSettings], timeout_ms: int) -> None:
+    def __init__(self, link: Link[RouteSettings], server: ServerSettings) -> None:
         self.link = link
         self.settings = link.config
-        self.timeout = (link.config.timeout_ms or timeout_ms) / 1000
+        self.timeout = (link.config.timeout_ms or server.timeout_ms) / 1000
+        self.forwarded = server.forwarded_headers
         self.cors = Cors(link.config) if link.config.cors_allowed_origins else None
         self.log = log.bind(actor=link.peer)
-        self.access = getattr(self.log, "get_effective_level", lambda: 0)() <= logging.DEBUG
-        """Whether anybody would see the access log; asked once, since it is asked for every request."""
+        self.access = logging.INFO if server.access_log else logging.DEBUG
+        if getattr(self.log, "get_effective_level", lambda: 0)() > self.access:
+            self.access = 0
+        """The level of the access log, 0 when nobody would see it; asked once, since it is for every request."""
 
     async def __call__(self, exchange: Exchange) -> Response:
         begun = time.perf_counter()
@@ -51,8 +55,10 @@ class Route:
         context = child_of(_incoming_trace(request["headers"]))
         response = await self._respond(exchange, request, context)
         if self.access:
-            self.log.debug(
+            self.log.log(
+                self.access,
                 "http.answered",
+                client=exchange.client,
                 method=request["method"],
                 path=request["path-with-query"],
                 status=response["status"],
@@ -70,9 +76,16 @@ class Route:
             return plain(405, text=text, headers=[("allow", b"GET, HEAD")])
         if self.cors is not None and (preflight := self.cors.preflight(request)) is not None:
             return preflight
+        if self.forwarded != "pass":
+            forward(request, exchange.client, keep=self.forwarded == "append")
+        most = settings.max_body_bytes
+        if most is not None and exchange.outgrows(most):
+            return plain(413)
         try:
             response = _checked(await self.link.call(HANDLE, request, timeout=self.timeout, trace=context))
         except Exception as error:
+            if most is not None and exchange.outgrows(most):
+                return plain(413)
             return self._failed(error, request, context)
         if settings.cache_control is not None and not _has(response["headers"], "cache-control"):
             response["headers"].append(("cache-control", settings.cache_control.encode("latin-1", "replace")))
@@ -183,7 +196,7 @@ class HttpServer(Provider):
     async def link_added(self, link: Link[RouteSettings]) -> None:
         key = self._key(link)
         self._free(key, link)
-        route = Route(link, self.settings.timeout_ms)
+        route = Route(link, self.settings)
         self.routes[key] = route
         if self._shared is None:
             try:
@@ -214,7 +227,7 @@ class HttpServer(Provider):
             finally:
                 await self.link_removed(old)
         elif self._shared is not None or same_tls:
-            self.routes[key] = route = Route(new, self.settings.timeout_ms)
+            self.routes[key] = route = Route(new, self.settings)
             if self._shared is None:
                 self.listeners[key].app = route
         else:
@@ -247,7 +260,7 @@ class HttpServer(Provider):
             )
 
     async def _listen(self, address: str, app: App, tls: Any) -> Listener:
-        listener = await Listener.open(address, app, context=tls.context())
+        listener = await Listener.open(address, app, certificate=tls.certificate())
         self.listeners[address] = listener
         log.info("http.listening", url=listener.url)
         return listener

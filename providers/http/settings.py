@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import ssl
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from lattice import BadInput, Finding
+from providers.http.certificate import Certificate
 
 DEFAULT_ADDRESS = "0.0.0.0:8000"
 DEFAULT_TIMEOUT_MS = 30_000
@@ -59,18 +58,11 @@ class Tls(BaseModel):
             raise ValueError("tls_cert_file and tls_priv_key_file belong together; one is missing")
         return self
 
-    def context(self) -> ssl.SSLContext | None:
+    def certificate(self) -> Certificate | None:
         """None: plain HTTP. Raises BadInput when the files are not a certificate and its key."""
-        if self.tls_cert_file is None:
+        if self.tls_cert_file is None or self.tls_priv_key_file is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(self.tls_cert_file, self.tls_priv_key_file)
-        except (OSError, ssl.SSLError) as error:
-            raise BadInput(Finding("TRL-PRV-007", f"cannot use {self.tls_cert_file} and its key: {error}")) from error
-        return context
+        return Certificate(self.tls_cert_file, self.tls_priv_key_file)
 
 
 class ServerSettings(Tls):
@@ -79,8 +71,12 @@ class ServerSettings(Tls):
     default_address: Address = DEFAULT_ADDRESS
     routing_mode: Literal["address", "path", "host"] = "address"
     header: str = "host"
-    timeout_ms: int = Field(DEFAULT_TIMEOUT_MS, gt=0)
+    timeout_ms: Annotated[int, Field(gt=0)] = DEFAULT_TIMEOUT_MS
     """For links that set none."""
+    access_log: bool = False
+    """Log every request at level `info`; otherwise at `debug`."""
+    forwarded_headers: Literal["pass", "set", "append"] = "pass"
+    """What becomes of X-Forwarded-For and its like, see forwarded.py."""
 
 
 class RouteSettings(Tls):
@@ -90,6 +86,8 @@ class RouteSettings(Tls):
     path: str | None = None
     host: str | None = None
     timeout_ms: int | None = Field(None, gt=0)
+    max_body_bytes: int | None = Field(None, ge=0)
+    """Of a request; one with more is answered 413."""
     readonly_mode: bool = False
     cache_control: str | None = Field(None, pattern=r"^[^\r\n]*$")
     disable_keepalive: bool = False

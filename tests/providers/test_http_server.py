@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import socket
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 from structlog.testing import capture_logs
 
 from lattice import (
@@ -33,7 +35,7 @@ from lattice import (
 )
 from lattice.http import Request, Response
 from lattice.streams import ByteStream, StreamClosed, read_body
-from providers.http import protocol
+from providers.http import listener, protocol
 from providers.http.server import HttpServer
 from providers.link import LinkRecord, link_between
 from providers.runtime import Runtime
@@ -744,6 +746,145 @@ async def test_a_link_with_a_certificate_speaks_https(certificate: tuple[str, st
         bad = route("other", tls_cert_file=key, tls_priv_key_file=key)
         with pytest.raises(BadInput, match="cannot use"):
             await http.runtime.put_link(bad)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make a certificate")
+async def test_a_renewed_certificate_is_shown_to_new_connections_and_half_a_renewal_to_nobody(
+    certificate: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(listener, "CHECK_SECONDS", 0.01)
+    cert, key = certificate
+    served_cert, served_key = tmp_path / "served.pem", tmp_path / "served.key"
+    shutil.copy(cert, served_cert)
+    shutil.copy(key, served_key)
+
+    async def shown(port: int) -> str:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+        found: bytes = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return ssl.DER_cert_to_PEM_cert(found)
+
+    async with site(hello, tls_cert_file=str(served_cert), tls_priv_key_file=str(served_key)) as http:
+        first = await shown(http.port)
+        assert first == Path(cert).read_text()
+        trustme.CA().issue_cert("localhost").private_key_pem.write_to_path(served_key)
+        with capture_logs() as logs:
+            async with asyncio.timeout(10):
+                while not any(line["event"] == "http.certificate_unusable" for line in logs):
+                    await asyncio.sleep(0.01)
+        assert await shown(http.port) == first
+        renewed = trustme.CA().issue_cert("localhost")
+        renewed.private_key_pem.write_to_path(served_key)
+        renewed.cert_chain_pems[0].write_to_path(served_cert)
+        async with asyncio.timeout(10):
+            while await shown(http.port) != renewed.cert_chain_pems[0].bytes().decode():
+                await asyncio.sleep(0.01)
+
+
+# -- limits, logs and proxies
+
+
+async def test_a_body_that_is_too_large_is_refused_however_it_comes():
+    async with site(echo, max_body_bytes="100000") as http:
+        assert (await http.get(method="POST", data=b"x" * 60_000))[0] == 200
+        small = await http.raw(b"POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 200000\r\n\r\n")
+        assert small.startswith(b"HTTP/1.1 413 ")
+        assert len(http.calls) == 1
+
+        async def chunks() -> AsyncIterator[bytes]:
+            for _ in range(30):
+                yield b"x" * 10_000
+
+        status, body = await http.get(method="POST", data=chunks())
+        assert (status, body) == (413, b"the request is too large\n")
+    async with site(echo, max_body_bytes="10") as http:
+        assert (await http.get(method="POST", data=b"x" * 11))[0] == 413
+        assert await http.get(method="POST", data=b"x" * 10) == (200, b"x" * 10)
+
+
+async def test_every_request_is_in_the_access_log_where_one_is_wanted():
+    with capture_logs() as logs:
+        async with site(hello, config={"access_log": "true"}) as http:
+            await http.get("/page?x=1")
+    [line] = [line for line in logs if line["event"] == "http.answered"]
+    assert (line["log_level"], line["client"], line["path"], line["status"]) == ("info", "127.0.0.1", "/page?x=1", 200)
+
+
+FORGED = {"x-forwarded-for": "6.6.6.6", "x-forwarded-proto": "https", "forwarded": "for=6.6.6.6"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "came_from", "scheme", "forwarded"),
+    [
+        ("pass", b"6.6.6.6", b"https", b"for=6.6.6.6"),
+        ("set", b"127.0.0.1", b"http", None),
+        ("append", b"6.6.6.6, 127.0.0.1", b"https", b"for=6.6.6.6"),
+    ],
+)
+async def test_what_the_actor_hears_of_the_client_is_decided_here(
+    policy: str, came_from: bytes, scheme: bytes, forwarded: bytes | None
+):
+    async with site(hello, config={"forwarded_headers": policy}) as http:
+        await http.get(headers=FORGED)
+        headers = dict(http.calls[0].args[0]["headers"])
+        assert headers["x-forwarded-for"] == came_from
+        assert headers["x-forwarded-proto"] == scheme
+        assert headers.get("forwarded") == forwarded
+        if policy != "pass":
+            assert headers["x-forwarded-host"] == f"127.0.0.1:{http.port}".encode()
+
+
+async def test_one_actor_is_served_at_several_addresses():
+    async with site(hello, route("actor", name="six", address="[::1]:0")) as http:
+        second = next(link for link in http.server.links if link.name == "six")
+        url = http.server.url(second)
+        assert url is not None and url.startswith("http://[::1]:")
+        async with http.client.get(url) as response:
+            assert await response.read() == b"hello"
+        assert await http.get() == (200, b"hello")
+
+
+async def test_an_actor_that_is_nowhere_is_503_with_a_word_when_to_come_back():
+    async def actor(request: Request) -> Response:
+        raise Unreachable("nobody runs it")
+
+    async with site(actor) as http, http.client.get(http.url) as response:
+        assert (response.status, response.headers["retry-after"]) == (503, "1")
+
+
+async def test_server_sent_events_arrive_one_by_one():
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def actor(request: Request) -> Response:
+        stream = ByteStream()
+
+        async def tell() -> None:
+            for number in range(3):
+                await stream.write(b"data: %d\n\n" % number)
+                await heard.get()
+            stream.finish()
+
+        http.runtime.provider.spawn(tell())
+        return ok(stream, content_type=b"text/event-stream")
+
+    async with site(actor) as http, http.client.get(http.url) as response:
+        assert response.headers["content-type"] == "text/event-stream"
+        for number in range(3):
+            assert await response.content.readuntil(b"\n\n") == b"data: %d\n\n" % number
+            heard.put_nowait(b"")
+        assert await response.content.read() == b""
+
+
+async def test_nothing_is_compressed_that_the_actor_did_not_compress():
+    async def actor(request: Request) -> Response:
+        return ok(b"a" * 10_000, content_type=b"text/plain")
+
+    async with site(actor) as http:
+        answer = await http.raw(b"GET / HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip, br\r\nconnection: close\r\n\r\n")
+        assert b"content-encoding" not in answer
+        assert answer.endswith(b"a" * 10_000)
 
 
 # -- leaving

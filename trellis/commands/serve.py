@@ -52,6 +52,7 @@ async def serve(file: Path, address: str, granted: Granted, *, as_json: bool = F
     from lattice import BadInput, EntityId
     from providers.http.listener import Listener
     from providers.http.server import Route
+    from providers.http.settings import ServerSettings
     from providers.link import Link, link_between
 
     settings = _settings(address, granted)
@@ -67,7 +68,7 @@ async def serve(file: Path, address: str, granted: Granted, *, as_json: bool = F
         link = Link(
             link_between("serve", actor.id, "wasi:http/incoming-handler"), EntityId("serve"), settings, actor.handle
         )
-        app = _told(Route(link, settings.timeout_ms), as_json)
+        app = _told(Route(link, ServerSettings()), as_json)
         try:
             listener = await Listener.open(settings.address, app)
         except BadInput as error:
