@@ -37,6 +37,11 @@ def images(lattice: str) -> str:
     return f"TRELLIS_IMAGES_{lattice}"
 
 
+def secrets(lattice: str) -> str:
+    """Our own bucket: sealed secrets."""
+    return f"TRELLIS_SECRETS_{lattice}"
+
+
 # -- ours: beside the standard subjects, never inside them
 
 

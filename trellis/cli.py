@@ -38,9 +38,11 @@ VERBS: Mapping[str, str] = {
     "events": "Show what happened on the lattice, and what happens.",
     "link": "Show and change who answers what an actor imports.",
     "config": "Show and change named configurations.",
+    "secret": "Keep secrets on the lattice, sealed.",
     "provider": "Work on a capability provider.",
     "host": "Run a host; list, label and stop those of the lattice.",
     "wadm": "Run the deployment manager.",
+    "explain": "Say what an error code means, and what helps.",
     "version": "Show the version.",
 }
 
