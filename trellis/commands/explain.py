@@ -1,0 +1,52 @@
+"""`trellis explain`"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection
+from dataclasses import asdict
+
+import click
+
+from trellis.options import output_option
+
+
+@click.command
+@click.argument("code", required=False)
+@output_option
+def command(code: str | None, output: str) -> None:
+    """Say what an error code means and what helps: of CODE, or of all there are.
+
+    \b
+    trellis explain TRL-LNK-003
+    trellis explain lnk-3
+    """
+    from trellis.errors import explanations
+    from trellis.show import columns
+
+    known = explanations()
+    if code is None:
+        if output == "json":
+            click.echo(json.dumps([asdict(one) for one in known.values()]))
+        else:
+            click.echo("\n".join(columns([[one.code, one.meaning] for one in known.values()])))
+        return
+    found = known[_meant(code, known)]
+    if output == "json":
+        click.echo(json.dumps(asdict(found)))
+        return
+    click.echo(f"{click.style(found.code, bold=True)}: {found.meaning}")
+    click.echo(f"  when: {found.where}")
+    click.echo(f"  fix:  {found.fix}")
+
+
+def _meant(asked: str, known: Collection[str]) -> str:
+    """`lnk-3` is TRL-LNK-003. Raises UsageError for what is no code."""
+    family, _, number = asked.upper().removeprefix("TRL-").partition("-")
+    code = f"TRL-{family}-{number.zfill(3)}"
+    if code in known:
+        return code
+    close = difflib.get_close_matches(code, known, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else "`trellis explain` lists them all"
+    raise click.UsageError(f"there is no error code `{asked}`; {hint}")
