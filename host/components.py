@@ -13,6 +13,7 @@ import structlog
 import actors.wasi  # noqa: F401  (registers what the host serves to guests)
 from actors import Actor, Component, Engine, Limits
 from actors.grants import Grants
+from actors.secrets import Secrets
 from host.config import HostConfig
 from host.configs import Configs
 from host.egress import Egress
@@ -20,12 +21,14 @@ from host.grants import granted, without_grants
 from host.limits import limited
 from host.links import Links
 from host.router import Local, Router
+from host.secrets import SecretReferences
 from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError, traced
 from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
 from lattice.errors import DeadlineExceeded, LimitExceeded, Trap
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
 from lattice.invocation import trace_id
 from lattice.lattice import Lattice, Serving
+from lattice.secrets import PREFIX
 
 log = structlog.get_logger("host")
 
@@ -38,6 +41,23 @@ SETTINGS = "trellis.dev/settings"
 Emit = Callable[[Event], Awaitable[None]]
 Fetch = Callable[[str], Awaitable[Path]]
 """From an image reference to a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a component's configurations hold: what `wasi:config` answers, its grants, and its secrets."""
+
+    config: Mapping[str, str]
+    grants: Grants
+    secrets: Secrets
+
+    @classmethod
+    def of(cls, actor: Actor) -> Given:
+        return cls(actor.config, actor.grants, actor.secrets)
+
+    def give(self, actor: Actor) -> None:
+        """Calls from now on have it."""
+        actor.config, actor.grants, actor.secrets = self.config, self.grants, self.secrets
 
 
 @dataclass(slots=True)
@@ -89,6 +109,7 @@ class Components:
         self._router = router
         self._links = links
         self._configs = configs
+        self._secrets = SecretReferences(configs, config.secrets)
         self._egress = Egress()
         self._emit = emit
         self._fetch = fetch
@@ -137,17 +158,17 @@ class Components:
             await self._start(request, annotations)
             return request.component_ref
         reference = request.component_ref if request.allow_update else ""
-        config, grants, names, asked = running.actor.config, running.actor.grants, running.config_names, running.limits
+        given, names, asked = Given.of(running.actor), running.config_names, running.limits
         if annotations.get(SETTINGS) is None or annotations[SETTINGS] != running.annotations.get(SETTINGS):
             names, asked = list(request.config), request.component_limits
-            config, grants = await self._values(running.id, names)
+            given = await self._given(running.id, names)
         limits = self._limits(running.id, asked, request.count)
         if reference in ("", running.reference):
             running.actor.limit(limits)
-            running.actor.config, running.actor.grants = config, grants
+            given.give(running.actor)
         else:
             strict = annotations.get(STRICT_LINKS) == "true"
-            new = await self._actor(running.id, reference, config, grants, limits, strict=strict)
+            new = await self._actor(running.id, reference, given, limits, strict=strict)
             await self._replace(running, reference, new)
         if request.count != running.count:
             log.info("component.scaled", component=running.id, instances=request.count)
@@ -157,10 +178,10 @@ class Components:
 
     async def _start(self, request: ScaleComponent, annotations: dict[str, str]) -> None:
         id = request.component_id
-        config, grants = await self._values(id, request.config)
+        given = await self._given(id, request.config)
         limits = self._limits(id, request.component_limits, request.count)
         strict = annotations.get(STRICT_LINKS) == "true"
-        actor = await self._actor(id, request.component_ref, config, grants, limits, strict=strict)
+        actor = await self._actor(id, request.component_ref, given, limits, strict=strict)
         handler = traced(actor.handle)
         serving = await self._lattice.serve(id, handler, host=self._host)
         self._router.local[id] = Local(handler, _load(actor))
@@ -177,16 +198,15 @@ class Components:
         await self._links.started(id, request.component_ref)
         log.info("component.started", component=id, image=request.component_ref, instances=request.count)
 
-    async def _actor(
-        self, id: EntityId, reference: str, config: Mapping[str, str], grants: Grants, limits: Limits, *, strict: bool
-    ) -> Actor:
+    async def _actor(self, id: EntityId, reference: str, given: Given, limits: Limits, *, strict: bool) -> Actor:
         """One that was instantiated already: what cannot begin never gets a call."""
         actor = Actor(
             id,
             await self._load(id, reference, strict=strict),
             imports=self._egress.around(self._router.imports, lambda: actor.grants.http),
-            config=config,
-            grants=grants,
+            config=given.config,
+            secrets=given.secrets,
+            grants=given.grants,
             limits=limits,
             on_line=partial(_wrote, id),
         )
@@ -224,7 +244,7 @@ class Components:
             try:
                 old, strict = running.actor, running.annotations.get(STRICT_LINKS) == "true"
                 reference = request.new_component_ref
-                new = await self._actor(running.id, reference, old.config, old.grants, old.limits, strict=strict)
+                new = await self._actor(running.id, reference, Given.of(old), old.limits, strict=strict)
                 await self._replace(running, reference, new)
                 running.annotations = annotations
                 event = ComponentScaled(
@@ -298,17 +318,18 @@ class Components:
 
     # -- configuration and limits
 
-    async def _values(self, id: EntityId, names: list[str]) -> tuple[dict[str, str], Grants]:
-        """What `wasi:config` answers (the named configurations, and where the component runs), and the grants in it."""
-        plain = [n for n in names if not n.startswith("SECRET_")]
+    async def _given(self, id: EntityId, names: list[str]) -> Given:
+        """What the named configurations come to; the component learns where it runs, too."""
+        plain = [n for n in names if not n.startswith(PREFIX)]
         values = await self._configs.merged(plain)
         own = {"trellis.actor": id, "trellis.host": self._host_name, "trellis.host.id": self._host}
-        return {**without_grants(values), **own}, granted(values, self._config.allowed)
+        grants = granted(values, self._config.allowed)
+        return Given({**without_grants(values), **own}, grants, await self._secrets.of(id, names))
 
     def _config_changed(self, name: str) -> None:
         async def refresh(running: Running) -> None:
             try:
-                running.actor.config, running.actor.grants = await self._values(running.id, running.config_names)
+                (await self._given(running.id, running.config_names)).give(running.actor)
             except (BadInput, LatticeError) as error:
                 log.warning("component.config_kept", component=running.id, config=name, error=failure(error))
 
