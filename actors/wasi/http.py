@@ -217,14 +217,38 @@ class FutureTrailers(Resource, interface="wasi:http/types", name="future-trailer
         self._source.close()
 
 
-class IncomingRequest(Resource, interface="wasi:http/types", name="incoming-request"):
+class Incoming(Resource):
+    """What a request and a response that came in have in common."""
+
+    __slots__ = ("_body", "_headers")
+
+    def __init__(self, message: Request | Response) -> None:
+        self._headers = message["headers"]
+        self._body: Body | None = message["body"]
+
+    def headers(self) -> Fields:
+        return Fields(visible(self._headers), mutable=False)
+
+    def consume(self) -> IncomingBody:
+        """Once; again is an error."""
+        if self._body is None:
+            raise WitError
+        body, self._body = self._body, None
+        return IncomingBody(body)
+
+    def dropped(self) -> None:
+        if isinstance(self._body, ByteStream):
+            self._body.close()
+
+
+class IncomingRequest(Incoming, interface="wasi:http/types", name="incoming-request"):
     """`incoming-request`"""
 
-    __slots__ = ("_body", "_request")
+    __slots__ = ("_request",)
 
     def __init__(self, request: Request) -> None:
+        super().__init__(request)
         self._request = request
-        self._body: Body | None = request["body"]
 
     def method(self) -> Value:
         method = self._request["method"]
@@ -242,46 +266,18 @@ class IncomingRequest(Resource, interface="wasi:http/types", name="incoming-requ
     def authority(self) -> str | None:
         return self._request["authority"]
 
-    def headers(self) -> Fields:
-        return Fields(visible(self._request["headers"]), mutable=False)
 
-    def consume(self) -> IncomingBody:
-        """Once; again is an error."""
-        if self._body is None:
-            raise WitError
-        body, self._body = self._body, None
-        return IncomingBody(body)
-
-    def dropped(self) -> None:
-        if isinstance(self._body, ByteStream):
-            self._body.close()
-
-
-class IncomingResponse(Resource, interface="wasi:http/types", name="incoming-response"):
+class IncomingResponse(Incoming, interface="wasi:http/types", name="incoming-response"):
     """`incoming-response`"""
 
-    __slots__ = ("_body", "_response")
+    __slots__ = ("_status",)
 
     def __init__(self, response: Response) -> None:
-        self._response = response
-        self._body: Body | None = response["body"]
+        super().__init__(response)
+        self._status = response["status"]
 
     def status(self) -> int:
-        return self._response["status"]
-
-    def headers(self) -> Fields:
-        return Fields(visible(self._response["headers"]), mutable=False)
-
-    def consume(self) -> IncomingBody:
-        """Once; again is an error."""
-        if self._body is None:
-            raise WitError
-        body, self._body = self._body, None
-        return IncomingBody(body)
-
-    def dropped(self) -> None:
-        if isinstance(self._body, ByteStream):
-            self._body.close()
+        return self._status
 
 
 class OutgoingBody(Resource, interface="wasi:http/types", name="outgoing-body"):
