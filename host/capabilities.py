@@ -48,6 +48,9 @@ REFUSED_RETRY = 2.0
 RESTART_FIRST, RESTART_MOST = 0.5, 30.0
 """Seconds before a provider that ended is started again; doubled each time, up to the most."""
 
+IN_USE = "TRL-PRV-001"
+"""In what a provider says against a link whose address somebody else listens at."""
+
 STEADY = 60.0
 """Seconds of running after which a provider's earlier crashes are forgotten."""
 
@@ -59,33 +62,36 @@ class Body(Protocol):
     async def delete_link(self, record: LinkRecord) -> None: ...
     async def set_config(self, config: dict[str, str]) -> None: ...
     async def health(self) -> Health: ...
-    async def stop(self, grace: float) -> None: ...
+    async def stop(self, grace: float, *, ask: bool = True) -> None:
+        """Without `ask`: by other means than a request, which its successor would hear, too."""
 
 
 class InProcess:
     """A provider in the host's own process: its links are direct calls."""
 
-    def __init__(self, runtime: Runtime, serving: Serving, leave: Callable[[], None]) -> None:
-        self._runtime = runtime
-        self._serving = serving
-        self._leave = leave
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.serving: Serving | None = None
+        self.leave: Callable[[], None] = lambda: None
+        """Have no more calls come directly."""
 
     async def put_link(self, record: LinkRecord) -> None:
-        await self._runtime.put_link(record)
+        await self.runtime.put_link(record)
 
     async def delete_link(self, record: LinkRecord) -> None:
-        await self._runtime.delete_link(record.id)
+        await self.runtime.delete_link(record.id)
 
     async def set_config(self, config: dict[str, str]) -> None:
-        await self._runtime.set_config(config)
+        await self.runtime.set_config(config)
 
     async def health(self) -> Health:
-        return await self._runtime.health()
+        return await self.runtime.health()
 
-    async def stop(self, grace: float) -> None:
-        self._leave()
-        await self._serving.drain(grace)
-        await self._runtime.stop(grace)
+    async def stop(self, grace: float, *, ask: bool = True) -> None:
+        self.leave()
+        if self.serving is not None:
+            await self.serving.drain(grace)
+        await self.runtime.stop(grace)
 
 
 @dataclass(slots=True)
@@ -148,15 +154,20 @@ class Capabilities:
     async def start(self, request: StartProvider) -> None:
         """Start it and tell the lattice how it went. Never raises for what the request asks."""
         id = request.provider_id
-        if id in self.running:
+        old = self.running.get(id)
+        if old is not None and not request.replace:
             return
         provided = Provided(id, request.provider_ref, dict(request.annotations or {}), list(request.config))
-        self.running[id] = provided
         try:
             async with provided.turn:
-                await self._embody(provided)
+                if old is None:
+                    self.running[id] = provided
+                    await self._embody(provided)
+                else:
+                    await self._succeed(old, provided)
         except Exception as error:
-            self.running.pop(id, None)
+            if self.running.get(id) is provided:
+                del self.running[id]
             sentence = failure(error)
             log.warning("provider.start_failed", provider=id, error=sentence)
             await self._emit(
@@ -167,6 +178,29 @@ class Capabilities:
             return
         await self._announce(provided)
         self._spawn(provided, self._check_health(provided))
+
+    async def _succeed(self, old: Provided, new: Provided) -> None:
+        """Let `new` take calls, then `old` leave. When `new` refuses what `old` took, `old` stays.
+
+        An address can be listened at by one of them only, so such a link comes to `new` when `old` has left.
+        """
+        refused = await self._come_alive(new)
+        links = {_identity(link): link for link in self._links.of(new.id)}
+        why = [error for id, error in refused.items() if id not in old.refused and IN_USE not in error]
+        if why or self.running.get(new.id) is not old:
+            assert new.body is not None
+            await new.body.stop(self._config.grace, ask=False)
+            raise LatticeError(why[0] if why else "it was stopped meanwhile")
+        await self._take_calls(new)
+        self.running[new.id] = new
+        await self._end(old, self._config.grace, ask=False)
+        for id, link in links.items():
+            if id in refused:
+                await self._put_link(new, link)
+        now = self._links.of(new.id)
+        if changed := ([k for k in links.values() if k not in now], [k for k in now if k not in links.values()]):
+            self._spawn(new, self._change_links(new, *changed))
+        await self._links.started(new.id, new.reference)
 
     async def _announce(self, provided: Provided) -> None:
         await self._emit(
@@ -181,48 +215,73 @@ class Capabilities:
 
     async def _embody(self, provided: Provided) -> None:
         """Bring it to life with its links; a link it refuses is told to the lattice, and tried again."""
+        refused = await self._come_alive(provided)
+        await self._take_calls(provided)
+        for link in self._links.of(provided.id):
+            if _identity(link) in refused:
+                await self._refused(provided, link, refused[_identity(link)])
+        await self._links.started(provided.id, provided.reference)
+
+    async def _come_alive(self, provided: Provided) -> dict[tuple[str, ...], str]:
+        """Make its running form, with its links; those it refuses, and why."""
         config = await self._configs.merged(n for n in provided.config_names if not n.startswith("SECRET_"))
         placement = config.pop(PLACEMENT, None)
         if placement not in (None, "host", "process"):
             raise LatticeError(f"{PLACEMENT} is {placement!r}; it must be 'host' or 'process'")
         ours = builtin_name(provided.reference) is not None
         provided.placement = placement or ("host" if ours else "process")
-        if provided.placement == "process":
-            provided.body = await self._child(provided, config)
-        else:
-            provided.body = await self._in_process(provided, config)
-        provided.since = time.monotonic()
+        records: list[LinkRecord] = []
+        refused: dict[tuple[str, ...], str] = {}
         for link in self._links.of(provided.id):
-            await self._put_link(provided, link)
-        await self._links.started(provided.id, provided.reference)
+            try:
+                records.append(await self._record(link))
+            except (BadInput, LatticeError) as error:
+                refused[_identity(link)] = failure(error)
+        if provided.placement == "process":
+            child = self._child(provided, config, records)
+            refused |= {tuple(id): why for id, why in (await child.start()).items()}
+            provided.body = child
+        else:
+            runtime = Runtime(
+                resolve(provided.reference)(),
+                provided.id,
+                self._router.route,
+                config,
+                lattice=self._lattice,
+                host_id=self._host,
+            )
+            await runtime.start()
+            provided.body = InProcess(runtime)
+            for record in records:
+                try:
+                    await runtime.put_link(record)
+                except (BadInput, LatticeError) as error:
+                    refused[record.id] = failure(error)
+        provided.since = time.monotonic()
+        return refused
 
-    async def _in_process(self, provided: Provided, config: dict[str, str]) -> InProcess:
-        runtime = Runtime(
-            resolve(provided.reference)(),
-            provided.id,
-            self._router.route,
-            config,
-            lattice=self._lattice,
-            host_id=self._host,
-        )
-        await runtime.start()
-        handler = traced(runtime.handle)
-        serving = await self._lattice.serve(provided.id, handler, host=self._host)
-        self._router.local[provided.id] = Local(handler, lambda: 0.0)
+    async def _take_calls(self, provided: Provided) -> None:
+        """A process of its own takes them since it is ready."""
+        body = provided.body
+        if isinstance(body, InProcess):
+            handler = traced(body.runtime.handle)
+            body.serving = await self._lattice.serve(provided.id, handler, host=self._host)
+            local = self._router.local[provided.id] = Local(handler, lambda: 0.0)
 
-        def leave() -> None:
+            def leave() -> None:
+                if self._router.local.get(provided.id) is local:
+                    del self._router.local[provided.id]
+
+            body.leave = leave
+        else:
             self._router.local.pop(provided.id, None)
 
-        return InProcess(runtime, serving, leave)
-
-    async def _child(self, provided: Provided, config: dict[str, str]) -> ChildProvider:
+    def _child(self, provided: Provided, config: dict[str, str], links: list[LinkRecord]) -> ChildProvider:
         async def exited(why: str) -> None:
             if not provided.stopping:
                 self._spawn(provided, self._restart(provided, why))
 
-        child = ChildProvider(provided.reference, provided.id, self._host, self._lattice, config, exited)
-        await child.start()
-        return child
+        return ChildProvider(provided.reference, provided.id, self._host, self._lattice, config, links, exited)
 
     async def _restart(self, provided: Provided, why: str) -> None:
         """Bring it back after it ended by itself, with longer and longer pauses while it keeps ending."""
@@ -257,16 +316,19 @@ class Capabilities:
         provided = self.running.pop(id, None)
         if provided is None:
             return False
+        await self._end(provided, self._config.grace if grace is None else grace)
+        await self._emit(
+            ProviderStopped(provider_id=id, host_id=self._host, annotations=provided.annotations, reason="stop")
+        )
+        return True
+
+    async def _end(self, provided: Provided, grace: float, *, ask: bool = True) -> None:
         provided.stopping = True
         for task in provided.tasks:
             task.cancel()
         async with provided.turn:
             if provided.body is not None:
-                await provided.body.stop(self._config.grace if grace is None else grace)
-        await self._emit(
-            ProviderStopped(provider_id=id, host_id=self._host, annotations=provided.annotations, reason="stop")
-        )
-        return True
+                await provided.body.stop(grace, ask=ask)
 
     async def stop_all(self, *, sources: bool) -> None:
         """Stop those that call actors (`sources`: work stops coming in), or all the others."""
@@ -315,26 +377,32 @@ class Capabilities:
         if body is None:
             return
         try:
-            record = LinkRecord(
-                **link.model_dump(exclude={"source_config", "target_config"}),
-                source_config=await self._configs.merged(link.source_config),
-                target_config=await self._configs.merged(link.target_config),
-            )
-            await body.put_link(record)
+            await body.put_link(await self._record(link))
         except (BadInput, LatticeError) as error:
-            sentence = failure(error)
-            if provided.refused.get(_identity(link)) != sentence:
-                log.warning("link.refused", provider=provided.id, link=str(link), error=sentence)
-            provided.refused[_identity(link)] = sentence
-            await self._emit(
-                LinkSetFailed(
-                    name_=link.name, **link.model_dump(exclude={"name"}), error=f'provider "{provided.id}": {sentence}'
-                )
-            )
-            self._spawn(provided, self._put_again(provided, link))
+            await self._refused(provided, link, failure(error))
         else:
             if provided.refused.pop(_identity(link), None) is not None:
                 await self._emit(LinkSet(name_=link.name, **link.model_dump(exclude={"name"})))
+
+    async def _record(self, link: LinkDefinition) -> LinkRecord:
+        """Raises BadInput when a configuration is not there."""
+        return LinkRecord(
+            **link.model_dump(exclude={"source_config", "target_config"}),
+            source_config=await self._configs.merged(link.source_config),
+            target_config=await self._configs.merged(link.target_config),
+        )
+
+    async def _refused(self, provided: Provided, link: LinkDefinition, sentence: str) -> None:
+        """Tell the lattice why, and try again later."""
+        if provided.refused.get(_identity(link)) != sentence:
+            log.warning("link.refused", provider=provided.id, link=str(link), error=sentence)
+        provided.refused[_identity(link)] = sentence
+        await self._emit(
+            LinkSetFailed(
+                name_=link.name, **link.model_dump(exclude={"name"}), error=f'provider "{provided.id}": {sentence}'
+            )
+        )
+        self._spawn(provided, self._put_again(provided, link))
 
     async def _put_again(self, provided: Provided, link: LinkDefinition) -> None:
         await asyncio.sleep(REFUSED_RETRY)

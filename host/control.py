@@ -192,7 +192,7 @@ class Control:
         request = _decode(ctl.StartProvider, body)
         if not arg and request.host_id != self._host.id:
             return None
-        if request.provider_id in self._host.capabilities.running:
+        if request.provider_id in self._host.capabilities.running and not request.replace:
             return ctl.refuse("provider with that ID is already running")
         self.later(self._host.capabilities.start(request))
         return ctl.ack("successfully started provider")

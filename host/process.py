@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import structlog
+from pydantic import ValidationError
 
-from lattice import EntityId, HostId, LatticeError, Trap, Unreachable, read_json, subjects
+from lattice import EntityId, HostId, LatticeError, Trap, read_json, subjects
 from lattice.errors import DeadlineExceeded
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsTransport
 from lattice.transport import Message, Subscription
 from providers import LinkRecord
+from providers.link import LinkId
 from providers.load import executable
 from providers.runtime import Health
 
@@ -50,6 +53,7 @@ class ChildProvider:
         host: HostId,
         lattice: Lattice,
         config: dict[str, str],
+        links: Sequence[LinkRecord],
         on_exit: Callable[[str], Awaitable[None]],
     ) -> None:
         self._reference = reference
@@ -57,6 +61,7 @@ class ChildProvider:
         self._host = host
         self._lattice = lattice
         self._config = config
+        self._links = links
         self._on_exit = on_exit
         self._process: asyncio.subprocess.Process | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,17 +73,20 @@ class ChildProvider:
     def _subject(self, verb: str) -> str:
         return subjects.provider(self._lattice.name, self._id, self._host, verb)
 
-    async def start(self) -> None:
-        """Start the process and wait until it is ready. Raises LatticeError, with its last lines, when it is not."""
+    async def start(self) -> dict[LinkId, str]:
+        """Start the process and wait until it is ready: the links that it refuses, and why.
+
+        Raises LatticeError, with its last lines, when it is not ready.
+        """
         transport = self._lattice.transport
         if not isinstance(transport, NatsTransport):
             raise LatticeError("a provider in its own process needs a lattice on NATS")
         hearing = await transport.subscribe(self._subject("ready"), self._said_ready)
         try:
             await self._launch(transport)
-            await self._until_ready()
+            return await self._until_ready()
         except BaseException:
-            await self.stop(0.5)
+            await self.stop(0.5, ask=False)
             raise
         finally:
             await _quiet(hearing)
@@ -106,7 +114,7 @@ class ChildProvider:
             "host_id": self._host,
             "provider_id": self._id,
             "config": self._config,
-            "links": [],
+            "links": [link.model_dump(mode="json") for link in self._links],
         }
         assert process.stdin is not None
         try:
@@ -123,7 +131,7 @@ class ChildProvider:
             except ValueError:
                 self._ready.set_result({"ok": False, "error": "its ready message is not JSON"})
 
-    async def _until_ready(self) -> None:
+    async def _until_ready(self) -> dict[LinkId, str]:
         try:
             async with asyncio.timeout(START):
                 said = await self._ready
@@ -131,6 +139,12 @@ class ChildProvider:
             raise LatticeError(f'provider "{self._id}" was not ready within {START:g} s{self._last_lines()}') from None
         if not said.get("ok"):
             raise LatticeError(f'provider "{self._id}" did not start: {said.get("error", "no reason given")}')
+        try:
+            return {LinkRecord.model_validate(r["link"]).id: str(r["error"]) for r in said.get("refused", ())}
+        except (ValidationError, TypeError, KeyError):
+            raise LatticeError(
+                f'the ready message of provider "{self._id}" does not name the links it refuses'
+            ) from None
 
     async def _read_output(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -198,16 +212,18 @@ class ChildProvider:
             _signal(self._process, signal.SIGKILL)
         return Health(False, self._hung)
 
-    async def stop(self, grace: float) -> None:
-        """Ask it to stop; SIGTERM and then SIGKILL to the process we started when it does not."""
+    async def stop(self, grace: float, *, ask: bool = True) -> None:
+        """Ask it to stop; SIGTERM and then SIGKILL to the process we started when it does not.
+
+        Without `ask`, because another process hears what this one is asked: SIGTERM at once.
+        """
         self._stopping = True
         process = self._process
         if process is not None and process.returncode is None:
-            try:
-                await self._ask("stop", {"grace": grace}, timeout=max(0.5, grace))
-            except (LatticeError, Unreachable):
-                pass
-            if not await _ended(process, 1.0):
+            if ask:
+                with contextlib.suppress(LatticeError):
+                    await self._ask("stop", {"grace": grace}, timeout=max(0.5, grace))
+            if not ask or not await _ended(process, 1.0):
                 _signal(process, signal.SIGTERM)
                 if not await _ended(process, max(0.5, grace)):
                     _signal(process, signal.SIGKILL)

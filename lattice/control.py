@@ -146,13 +146,14 @@ class UpdateComponent(Wire):
 
 
 class StartProvider(Wire):
-    """`provider.start.{host}`."""
+    """`provider.start.{host}`. `replace` is our addition: in place of the one of that id that runs there."""
 
     provider_id: EntityId
     provider_ref: str = ""
     annotations: dict[str, str] | None = None
     host_id: str = ""
     config: list[str] = []
+    replace: bool = False
 
 
 class StopProvider(Wire):

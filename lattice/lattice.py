@@ -167,7 +167,8 @@ class Lattice:
         serving.cancels = await self.data.subscribe(cancels, serving.cancelled)
         if host is not None:
             mine = subjects.rpc_at(self.name, entity, host)
-            serving.subscriptions.append(await self.data.subscribe(mine, serving.arrived))
+            # in a group, too: while a provider is replaced, two of it serve here for a moment
+            serving.subscriptions.append(await self.data.subscribe(mine, serving.arrived, queue=mine))
         if self.data is not self.transport:
             await self.data.flush()  # whoever is told of it over the other connection may call at once
         return serving

@@ -172,11 +172,12 @@ class Process:
         await verbs.listen()
         await self._ready(lattice, {"ok": True, "refused": refused})
         await self.stopping.wait()
+        await verbs.deafen()
         until = time.monotonic() + self.grace
         log.info("provider.stopping", provider=start.provider_id, grace=self.grace)
         await serving.drain(self.grace)
         await runtime.stop(max(0.5, until - time.monotonic()))
-        await verbs.close()
+        verbs.close()
 
     async def _ready(self, lattice: Lattice, body: dict[str, Any]) -> None:
         subject = subjects.provider(lattice.name, self.start.provider_id, self.start.host_id, "ready")
@@ -202,9 +203,12 @@ class Verbs:
             work = getattr(self, "_" + verb.replace(".", "_"))
             self._subscriptions.append(await self.lattice.transport.subscribe(subject, self._arrived(work)))
 
-    async def close(self) -> None:
+    async def deafen(self) -> None:
+        """Take no more requests: they are for the process that takes our place."""
         for subscription in self._subscriptions:
             await subscription.unsubscribe()
+
+    def close(self) -> None:
         for task in self._tasks:
             task.cancel()
 

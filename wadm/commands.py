@@ -52,7 +52,11 @@ class DeleteLink:
 
 @dataclass(frozen=True, slots=True)
 class ScaleComponent:
-    """`count` instances at a time on that host; 0 stops it."""
+    """`count` instances at a time on that host; 0 stops it.
+
+    With `update`, what runs there takes the image (the old one serves until the new one is proven); else only a start
+    looks at it.
+    """
 
     host: HostId
     id: EntityId
@@ -61,20 +65,7 @@ class ScaleComponent:
     annotations: Mapping[str, str] = field(default_factory=dict)
     config: tuple[str, ...] = ()
     limits: Mapping[str, str] | None = None
-
-    @property
-    def key(self) -> Key:
-        return ("entity", self.host, self.id)
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateComponent:
-    """Another image for a running component; the old one serves until the new one is ready."""
-
-    host: HostId
-    id: EntityId
-    image: str
-    annotations: Mapping[str, str] = field(default_factory=dict)
+    update: bool = False
 
     @property
     def key(self) -> Key:
@@ -83,11 +74,14 @@ class UpdateComponent:
 
 @dataclass(frozen=True, slots=True)
 class StartProvider:
+    """Once on that host. With `replace`, in place of the one that runs there, which serves until this one is ready."""
+
     host: HostId
     id: EntityId
     image: str
     annotations: Mapping[str, str] = field(default_factory=dict)
     config: tuple[str, ...] = ()
+    replace: bool = False
 
     @property
     def key(self) -> Key:
@@ -104,9 +98,7 @@ class StopProvider:
         return ("entity", self.host, self.id)
 
 
-Command: TypeAlias = (
-    PutConfig | DeleteConfig | PutLink | DeleteLink | ScaleComponent | UpdateComponent | StartProvider | StopProvider
-)
+Command: TypeAlias = PutConfig | DeleteConfig | PutLink | DeleteLink | ScaleComponent | StartProvider | StopProvider
 
 
 def link_key(link: LinkDefinition) -> Key:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from lattice import EntityId, LinkName
@@ -18,6 +18,7 @@ from wadm.manifest import (
     Component,
     Config,
     Manifest,
+    Rollout,
     Secret,
     component_id,
     config_name,
@@ -80,16 +81,19 @@ class Wanted:
     config: tuple[str, ...] = ()
     limits: tuple[tuple[str, str], ...] = ()
     """As the control interface takes them, by name; none means the host's own."""
+    settings: str = ""
+    """Stands for the configuration and the limits: what runs with another value has to take others."""
+    rollout: Rollout = field(default_factory=Rollout)
+
+    def with_values(self, values: Mapping[str, Mapping[str, str]]) -> Wanted:
+        """With settings that stand for what these configurations say, too."""
+        said = (f"{name}.{key}={value}" for name in sorted(values) for key, value in sorted(values[name].items()))
+        return replace(self, settings=_digest(self.settings, *said)[:16])
 
     @property
     def scaler(self) -> str:
         """The id that marks what this scaler started: the same for every version of the application."""
         return _digest("scaler", self.app, self.kind, self.name, self.id)
-
-    @property
-    def settings(self) -> str:
-        """Changes when a running instance must take other settings although its image stays."""
-        return _digest("settings", *self.config, *(f"{key}={value}" for key, value in self.limits))[:16]
 
     def annotations(self, spread: str) -> dict[str, str]:
         """Of an instance started for `spread`."""
@@ -194,6 +198,7 @@ def desired_from(
     configs: dict[str, Mapping[str, str]] = {}
     external: set[str] = set()
     ids: dict[str, EntityId] = {}
+    rollout = manifest.rollout
 
     def names(entries: Iterable[Config]) -> tuple[str, ...]:
         found: list[str] = []
@@ -220,20 +225,25 @@ def desired_from(
         if image is None:
             continue
         rule, instances, spreads = _scaling(component)
-        wanted.append(
-            Wanted(
-                app=app,
-                name=component.name,
-                id=ids[component.name],
-                kind=Kind.PROVIDER if component.capability else Kind.COMPONENT,
-                image=image,
-                instances=overrides.get(component.name, instances),
-                rule=rule,
-                spreads=spreads,
-                config=names(component.properties.config) + secrets(component.properties.secrets),
-                limits=_limits(component),
-            )
+        config = names(component.properties.config) + secrets(component.properties.secrets)
+        limits = _limits(component)
+        settings = _digest("settings", *config, *(f"{key}={value}" for key, value in limits))[:16]
+        one = Wanted(
+            app=app,
+            name=component.name,
+            id=ids[component.name],
+            kind=Kind.PROVIDER if component.capability else Kind.COMPONENT,
+            image=image,
+            instances=overrides.get(component.name, instances),
+            rule=rule,
+            spreads=spreads,
+            config=config,
+            limits=limits,
+            settings=settings,
+            rollout=rollout,
         )
+        own = {} if component.capability else {name: configs[name] for name in config if name in configs}
+        wanted.append(one.with_values(own) if own else one)
     links: dict[tuple[str, ...], WantedLink] = {}
     for component in manifest.spec.components:
         for link in component.links():

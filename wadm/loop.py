@@ -43,7 +43,6 @@ from wadm.commands import (
     ScaleComponent,
     StartProvider,
     StopProvider,
-    UpdateComponent,
     expired,
     link_key,
     sent,
@@ -458,6 +457,8 @@ class Manager:
             except Exception:  # one odd application must not leave all others alone
                 log.exception("round.failed")
             self._ready.set()
+            # events that come in a crowd are for one round: where rounds are dear, they would be all that is done
+            await asyncio.sleep(min(self.tick / 2, self.clock() - now))
             pause = min(self.tick, max(0.01, self.plan.wake_at - self.clock()))
             try:
                 async with asyncio.timeout(pause):
@@ -578,7 +579,7 @@ class Manager:
             return
         log.warning("command.refused", kind=type(command).__name__, about=command.key[1:], error=reply.message)
         match command:
-            case ScaleComponent(host, id, image) | UpdateComponent(host, id, image) | StartProvider(host, id, image):
+            case ScaleComponent(host, id, image) | StartProvider(host, id, image):
                 if _is_about_state(reply.message):
                     self._ask(host)  # it runs already, or does not run any more: our picture is old
                 else:
@@ -613,7 +614,7 @@ class Manager:
                     target=link.target,
                 )
                 return await control("link", "del", body=key)
-            case ScaleComponent(host, id, image, count, annotations, config, limits):
+            case ScaleComponent(host, id, image, count, annotations, config, limits, update):
                 scale = ctl.ScaleComponent.model_validate(
                     {
                         "component_id": id,
@@ -623,21 +624,18 @@ class Manager:
                         "component_limits": None if limits is None else dict(limits),
                         "host_id": host,
                         "config": list(config),
+                        "allow_update": update,
                     }
                 )
                 return await control("component", "scale", host, body=scale)
-            case UpdateComponent(host, id, image, annotations):
-                update = ctl.UpdateComponent(
-                    component_id=id, new_component_ref=image, annotations=dict(annotations), host_id=host
-                )
-                return await control("component", "update", host, body=update)
-            case StartProvider(host, id, image, annotations, config):
+            case StartProvider(host, id, image, annotations, config, instead):
                 start = ctl.StartProvider(
                     provider_id=id,
                     provider_ref=image,
                     annotations=dict(annotations),
                     host_id=host,
                     config=list(config),
+                    replace=instead,
                 )
                 return await control("provider", "start", host, body=start)
             case StopProvider(host, id):

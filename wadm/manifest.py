@@ -6,8 +6,10 @@ begin with `x-` are anybody's and are kept out of the models, but for those that
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -29,6 +31,8 @@ KIND = "Application"
 VERSION = "version"
 DESCRIPTION = "description"
 SHARED = "experimental.wasmcloud.dev/shared"
+ROLLOUT = "rollout.trellis.dev/"
+"""What the annotations that say how a new version takes over begin with."""
 SECRET_POLICY = "policy.secret.wasmcloud.dev/v1alpha1"
 
 COMPONENT = "component"
@@ -100,6 +104,9 @@ class Shared(Strict):
 
 
 _SIZE = re.compile(r"([1-9]\d*)(Ki|Mi|Gi|)")
+_PORTION = re.compile(r"(\d{1,10})(%?)")
+_PAUSE_SCHEMA = WithJsonSchema({"type": ["string", "boolean"], "pattern": r"^(true|[0-9]+(\.[0-9]+)?(ms|s|m))$"})
+_PORTION_SCHEMA = WithJsonSchema({"type": ["string", "integer"], "pattern": "^[0-9]+%?$", "minimum": 0})
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
 
 
@@ -164,6 +171,63 @@ class Limits(Strict):
     def on_the_wire(self) -> dict[str, str]:
         """`component_limits` of the control interface."""
         return {LIMIT_KEYS[name]: str(value) for name, value in self.model_dump(exclude_none=True).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """A number of instances, or a percentage of those wanted."""
+
+    number: int
+    percent: bool = False
+
+    def of(self, wanted: int, *, up: bool) -> int:
+        """In instances, a part of one rounded up or down."""
+        if not self.percent:
+            return self.number
+        return -(-wanted * self.number // 100) if up else wanted * self.number // 100
+
+
+def _portion(value: Any) -> Portion:
+    """`2`, `25%`."""
+    match = _PORTION.fullmatch(str(_text(value)))
+    if match is None:
+        raise PydanticCustomError(
+            "portion", "`{given}` is not a number of instances, nor a share such as 25%", {"given": value}
+        )
+    return Portion(int(match[1]), match[2] == "%")
+
+
+def _pause(value: Any) -> float:
+    """`30s`, or `true`."""
+    if _text(value) == "true":
+        return math.inf
+    try:
+        return _milliseconds(value) / 1000
+    except PydanticCustomError:
+        raise PydanticCustomError(
+            "pause", "`{given}` is neither a time, such as 30s, nor `true`", {"given": value}
+        ) from None
+
+
+class Rollout(Strict):
+    """How a new image, configuration or limits take over from the old: annotations of the application.
+
+    In instances (a provider has one on each host it runs on). A host changes all of its instances at once, and one host
+    may always change.
+    """
+
+    max_surge: Annotated[Portion, BeforeValidator(_portion), _PORTION_SCHEMA] = Field(
+        default=Portion(25, percent=True), validation_alias=f"{ROLLOUT}max-surge"
+    )
+    """How many may be there beyond those wanted: new ones beside the old ones that they replace."""
+    max_unavailable: Annotated[Portion, BeforeValidator(_portion), _PORTION_SCHEMA] = Field(
+        default=Portion(0), validation_alias=f"{ROLLOUT}max-unavailable"
+    )
+    """How many may be missing of those wanted: old ones that leave before what replaces them is there."""
+    pause: Annotated[float, BeforeValidator(_pause), _PAUSE_SCHEMA] = Field(
+        default=0.0, validation_alias=f"{ROLLOUT}pause"
+    )
+    """Seconds from one host's change to the next host's; infinite: after the first one, nothing goes on by itself."""
 
 
 class Properties(Strict):
@@ -296,6 +360,11 @@ class Manifest(Strict):
     @property
     def description(self) -> str | None:
         return self.metadata.annotations.get(DESCRIPTION)
+
+    @property
+    def rollout(self) -> Rollout:
+        """Raises ValidationError."""
+        return Rollout.model_validate({k: v for k, v in self.metadata.annotations.items() if k.startswith(ROLLOUT)})
 
     @property
     def shared(self) -> bool:

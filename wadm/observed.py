@@ -6,6 +6,7 @@ succeeds, or until somebody deploys anew.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
@@ -55,6 +56,9 @@ TRIES = 5
 
 _MAY_LAG = frozenset({"TRL-LNK-001", "TRL-CFG-001"})
 
+SETTLED_AFTER = 30.0
+"""Seconds that a host has to be there before work moves to it only to be spread better."""
+
 FORGET_AFTER = 600.0
 """Seconds after which a host that is gone is not even listed any more."""
 
@@ -70,6 +74,8 @@ class Running:
     """What a provider says when it is not well."""
     apart: bool = False
     """A provider in a process of its own: calls of it leave the host's process."""
+    since: float = field(default=-math.inf, compare=False)
+    """When this image with these settings was first seen there."""
 
     @property
     def app(self) -> str | None:
@@ -83,7 +89,10 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """`lively` hosts give signs of life each second. Until `known`, only the id is certain: ask for the inventory."""
+    """`lively` hosts give signs of life each second. Until `known`, only the id is certain: ask for the inventory.
+
+    `since` is when it came, or came back.
+    """
 
     id: HostId
     friendly_name: str = ""
@@ -91,6 +100,7 @@ class Host:
     version: str | None = None
     uptime_seconds: int = 0
     last_seen: float = 0.0
+    since: float = -math.inf
     lively: bool = False
     known: bool = False
     draining: bool = False
@@ -111,6 +121,11 @@ class Failure:
     error: str
     at: float
     count: int = 1
+    settings: str | None = None
+    """Those it was to have, where they are known."""
+
+    def about(self, image: str, settings: str | None) -> bool:
+        return self.image == image and (self.settings is None or self.settings == settings)
 
     @property
     def final(self) -> bool:
@@ -195,6 +210,7 @@ class Observed:
     refused_links: Mapping[tuple[HostId, Key], str] = field(default_factory=dict)
     """Links that are on the lattice, and that a provider on that host will not take, with what it says."""
     dead_after: float = DEAD_AFTER
+    settled_after: float = SETTLED_AFTER
 
     def is_alive(self, host: Host, now: float) -> bool:
         return now - host.last_seen <= (self.dead_after if host.lively else max(SILENT_AFTER, self.dead_after))
@@ -238,17 +254,22 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
             return _with_host(observed, replace(_seen(observed, fact.host_id, now), labels=fact.labels))
         case ComponentScaleFailed():  # before ComponentScaled, whose subclass it is
             seen = _with_host(observed, _seen(observed, fact.host_id, now))
-            return _failed(seen, fact.host_id, fact.component_id, fact.image_ref, fact.error, now)
+            settings = fact.annotations.get(SETTINGS)
+            return _failed(seen, fact.host_id, fact.component_id, fact.image_ref, fact.error, now, settings)
         case ComponentScaled():
             host = _seen(observed, fact.host_id, now)
-            running = Running(fact.image_ref, fact.max_instances, fact.annotations) if fact.max_instances else None
-            host = replace(host, components=_put(host.components, fact.component_id, running))
-            return _succeeded(_with_host(observed, host), host.id, fact.component_id, fact.image_ref)
+            running = Running(fact.image_ref, fact.max_instances, fact.annotations)
+            running = _dated(running, host.components.get(fact.component_id), now)
+            host = replace(
+                host, components=_put(host.components, fact.component_id, running if running.count else None)
+            )
+            return _succeeded(_with_host(observed, host), host.id, fact.component_id, running)
         case ProviderStarted():
             host = _seen(observed, fact.host_id, now)
             running = Running(fact.image_ref, 1, fact.annotations, apart=fact.placement == "process")
+            running = _dated(running, host.providers.get(fact.provider_id), now)
             host = replace(host, providers=_put(host.providers, fact.provider_id, running))
-            return _succeeded(_with_host(observed, host), host.id, fact.provider_id, fact.image_ref)
+            return _succeeded(_with_host(observed, host), host.id, fact.provider_id, running)
         case ProviderStartFailed():
             seen = _with_host(observed, _seen(observed, fact.host_id, now))
             return _failed(seen, fact.host_id, fact.provider_id, fact.provider_ref, fact.error, now)
@@ -333,9 +354,10 @@ def _seen(observed: Observed, id: HostId, now: float) -> Host:
     """The host as of now. One that was gone and comes back may run anything: it has to be asked."""
     host = observed.hosts.get(id)
     if host is None:
-        return Host(id, last_seen=now)
-    known = host.known and observed.is_alive(host, now)
-    return replace(host, last_seen=now, known=known)
+        return Host(id, last_seen=now, since=now)
+    if observed.is_alive(host, now):
+        return replace(host, last_seen=now)
+    return replace(host, last_seen=now, since=now, known=False)
 
 
 def _with_host(observed: Observed, host: Host) -> Observed:
@@ -343,8 +365,7 @@ def _with_host(observed: Observed, host: Host) -> Observed:
 
 
 def _inventory(observed: Observed, inventory: Inventory, now: float) -> Observed:
-    old = observed.hosts.get(inventory.host_id)
-    before = old.providers if old else {}
+    old = _seen(observed, inventory.host_id, now)
     host = Host(
         id=inventory.host_id,
         friendly_name=inventory.friendly_name,
@@ -352,39 +373,54 @@ def _inventory(observed: Observed, inventory: Inventory, now: float) -> Observed
         version=inventory.version,
         uptime_seconds=inventory.uptime_seconds,
         last_seen=now,
-        lively=old.lively if old else False,
+        since=old.since,
+        lively=old.lively,
         known=True,
         draining=old.draining if old else False,
         components={
-            c.id: Running(c.image_ref, c.max_instances, c.annotations) for c in inventory.components if c.max_instances
+            c.id: _dated(Running(c.image_ref, c.max_instances, c.annotations), old.components.get(c.id), now)
+            for c in inventory.components
+            if c.max_instances
         },
         providers={
-            p.id: Running(
-                p.image_ref,
-                1,
-                p.annotations,
-                before[p.id].ailment if p.id in before else None,
-                p.placement == "process",
+            p.id: _dated(
+                Running(
+                    p.image_ref,
+                    1,
+                    p.annotations,
+                    old.providers[p.id].ailment if p.id in old.providers else None,
+                    p.placement == "process",
+                ),
+                old.providers.get(p.id),
+                now,
             )
             for p in inventory.providers
         },
     )
     observed = _with_host(observed, host)
     for id, running in (*host.components.items(), *host.providers.items()):
-        observed = _succeeded(observed, host.id, id, running.image)
+        observed = _succeeded(observed, host.id, id, running)
     return observed
 
 
-def _failed(observed: Observed, host: HostId, id: str, image: str, error: str, now: float) -> Observed:
-    old = observed.failures.get((host, id))
-    count = old.count + 1 if old is not None and old.image == image else 1
-    return replace(observed, failures={**observed.failures, (host, id): Failure(image, error, now, count)})
+def _dated(running: Running, before: Running | None, now: float) -> Running:
+    same = before is not None and (before.image, before.settings) == (running.image, running.settings)
+    return replace(running, since=before.since if before is not None and same else now)
 
 
-def _succeeded(observed: Observed, host: HostId, id: str, image: str) -> Observed:
-    """A success of another image (an old one that goes on) does not undo a failure."""
+def _failed(
+    observed: Observed, host: HostId, id: str, image: str, error: str, now: float, settings: str | None = None
+) -> Observed:
     old = observed.failures.get((host, id))
-    if old is None or old.image != image:
+    again = old is not None and (old.image, old.settings) == (image, settings)
+    failure = Failure(image, error, now, old.count + 1 if old is not None and again else 1, settings)
+    return replace(observed, failures={**observed.failures, (host, id): failure})
+
+
+def _succeeded(observed: Observed, host: HostId, id: str, running: Running) -> Observed:
+    """A success of another image or other settings (an old version that goes on) does not undo a failure."""
+    old = observed.failures.get((host, id))
+    if old is None or not old.about(running.image, running.settings):
         return observed
     return replace(observed, failures={k: f for k, f in observed.failures.items() if k != (host, id)})
 

@@ -1,9 +1,9 @@
 """Where instances go. Pure: hosts and what runs there in, a number per host out.
 
-Inside a spread, instances are shared out evenly. What is fine stays where it is: a new host gets work when more is
-wanted, never because it is new. Equal hosts are taken in an order that differs from application to application, so
-that the parts of one application meet on one host (a link inside a host costs nothing) and applications do not all
-pile up on the first.
+Inside a spread, instances are shared out evenly. What is even (no host has two more than another) stays where it is; a
+host that comes gets its share of the rest only when it has been there for a while. Equal hosts are taken in an order
+that differs from application to application, so that the parts of one application meet on one host (a link inside a
+host costs nothing) and applications do not all pile up on the first.
 """
 
 from __future__ import annotations
@@ -30,10 +30,14 @@ class Placed:
 
 
 class Eligible:
-    """The hosts of one round, in the order of their ids. What fits a requirement is looked for once."""
+    """The hosts of one round, in the order of their ids. What fits a requirement is looked for once.
 
-    def __init__(self, hosts: Sequence[Host]) -> None:
+    `settled` are those that work may move to only to be spread better.
+    """
+
+    def __init__(self, hosts: Sequence[Host], settled: Collection[HostId] = ()) -> None:
         self.hosts = hosts
+        self.settled = settled
         self._fitting: dict[tuple[tuple[str, str], ...], dict[HostId, None]] = {}
         self._overlap: dict[tuple[tuple[tuple[str, str], ...], ...], bool] = {}
 
@@ -58,8 +62,13 @@ class Eligible:
         return found
 
 
-def place(wanted: Wanted, hosts: Eligible, current: Mapping[HostId, int], avoid: Collection[HostId]) -> Placed:
-    """Share `wanted` out over `hosts`, of which `current` run some already; `avoid` are not given more."""
+def place(
+    wanted: Wanted, hosts: Eligible, current: Mapping[HostId, int], avoid: Collection[HostId], *, stay: bool = False
+) -> Placed:
+    """Share `wanted` out over `hosts`, of which `current` run some already; `avoid` are not given more.
+
+    With `stay`, nothing moves only to be spread better.
+    """
     shares = wanted.counts()
     fitting = {s.name: hosts.of(s) for s in wanted.spreads}
     order = sorted(wanted.spreads, key=lambda s: (len(fitting[s.name]), s.name))
@@ -82,8 +91,13 @@ def place(wanted: Wanted, hosts: Eligible, current: Mapping[HostId, int], avoid:
             missing = 0
             share = sum(given.values())
         elif eligible:
+            if overlap and sum(current.values()) >= sum(shares.values()):
+                eligible = {h: None for h in eligible if h in current or h in hosts.settled} or eligible
             here = {} if overlap else {h: n for h, n in current.items() if h in eligible}
-            given = {h: n for h, n in level(share, eligible, here, avoid, rank).items() if n > 0}
+            given = level(share, eligible, here, avoid, rank)
+            if given == here and not stay:
+                given = even(here, [h for h in hosts.settled if h in eligible and h not in avoid], rank)
+            given = {h: n for h, n in given.items() if n > 0}
             missing = 0
         else:
             given, missing = {}, share
@@ -168,3 +182,16 @@ def level(
     for h in heapq.nlargest(excess, [h for h in have if have[h] == low], key=rank):
         have[h] -= 1
     return have
+
+
+def even(current: Mapping[HostId, int], others: Iterable[HostId], rank: Callable[[HostId], int]) -> dict[HostId, int]:
+    """The same number as in `current`, level over its hosts and `others`; as it is while no host has two too many."""
+    most = max(current.values(), default=0)
+    if most < 2:
+        return dict(current)
+    have = {**dict.fromkeys(others, 0), **current}
+    if most - min(have.values()) < 2:
+        return dict(current)
+    low, left = divmod(sum(have.values()), len(have))
+    more = set(sorted(have, key=lambda h: (-have[h], rank(h)))[:left])
+    return {h: low + (h in more) for h in have}

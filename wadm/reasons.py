@@ -9,7 +9,7 @@
 | TRL-OWN-001 | another application has that id              | TRL-LNK-002 | another link is in the way           |
 | TRL-RUN-001 | a host could not start it (tried again)      | TRL-PRV-001 | a port is taken                      |
 | TRL-RUN-002 | a change is under way                        | TRL-PRV-002 | a provider says it is not well       |
-| TRL-POL-001 | a policy said no                             |             |                                      |
+| TRL-POL-001 | a policy said no                             | TRL-RUN-003 | a change waits for somebody          |
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ NO_CONFIG = "TRL-CFG-001"
 OWNED = "TRL-OWN-001"
 RETRYING = "TRL-RUN-001"
 UNDER_WAY = "TRL-RUN-002"
+PAUSED = "TRL-RUN-003"
 IN_THE_WAY = "TRL-LNK-002"
 UNWELL = "TRL-PRV-002"
 

@@ -4,15 +4,15 @@ Level-triggered: every round looks at everything, so it does not matter which ev
 deterministic: no clock, no I/O, no order of arrival. What is sent once is not sent again until it had its time
 (`pending`); what failed waits (`Failure.retry_at`).
 
-The order things happen in: configurations, then links, then what needs them. Capacity comes before it goes: an
-instance is only taken away when those that replace it run. An image changes on one host first.
+The order things happen in: configurations, then links, then what needs them. How instances move, and how a new version
+takes over, is in `wadm.rollout`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lattice import EntityId, HostId
 from lattice.links import LinkDefinition
@@ -28,18 +28,19 @@ from wadm.commands import (
     ScaleComponent,
     StartProvider,
     StopProvider,
-    UpdateComponent,
     link_key,
 )
 from wadm.desired import SETTINGS, Desired, Kind, Rule, Spread, Wanted, WantedLink
+from wadm.manifest import ROLLOUT
 from wadm.observed import NOWHERE, Failure, Host, Observed, Running
-from wadm.placement import Eligible, Placed, place, ranking
+from wadm.placement import Eligible, Placed, place
 from wadm.reasons import (
     CODE_PREFIX,
     IN_THE_WAY,
     NO_CONFIG,
     NO_FIT,
     NO_HOST,
+    PAUSED,
     RETRYING,
     TOO_FEW,
     UNDER_WAY,
@@ -48,6 +49,7 @@ from wadm.reasons import (
     State,
     terminal,
 )
+from wadm.rollout import Move, Scene, Verb, step
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +144,11 @@ class _Round:
         self.now = now
         self.hosts = observed.alive(now)
         self.commands: list[Command] = []
-        self.wake_at = math.inf
         self.ids = {w.id: w for w in desired.wanted}
         self.by_id = {h.id: h for h in self.hosts}
-        self.eligible = Eligible(self.hosts)
+        settled_at = {h.id: h.since + observed.settled_after for h in self.hosts}
+        self.eligible = Eligible(self.hosts, [id for id, at in settled_at.items() if at <= now])
+        self.wake_at = min((at for at in settled_at.values() if at > now), default=math.inf)
         self.components: dict[EntityId, dict[HostId, Running]] = {}
         self.provided: dict[EntityId, dict[HostId, Running]] = {}
         for host in self.hosts:
@@ -159,8 +162,12 @@ class _Round:
                 self.failures.setdefault(id_, []).append((self.by_id[at], failure))
         self.links_by_app: dict[str, list[WantedLink]] = {}
         self.links_by_source: dict[tuple[str, ...], list[WantedLink]] = {}
+        self.links_by_end: dict[tuple[str, EntityId], list[WantedLink]] = {}
+        self.linked = {link.identity: link for links in observed.links.values() for link in links}
         for link in desired.links:
             self.links_by_app.setdefault(link.app, []).append(link)
+            for end in {link.link.source_id, link.link.target}:
+                self.links_by_end.setdefault((link.app, end), []).append(link)
             self.links_by_source.setdefault(_claim(link.link), []).append(link)
         self.refused_links: dict[Key, list[tuple[Host, str]]] = {}
         for (at, key), error in sorted(observed.refused_links.items(), key=lambda item: item[0]):
@@ -213,19 +220,17 @@ class _Round:
     def wake(self, at: float) -> None:
         self.wake_at = min(self.wake_at, at)
 
-    def waiting(self, host: HostId, id: str, image: str) -> Failure | None:
-        """The failure after which it is too early to try `image` again."""
-        failure = self.observed.failures.get((host, id))
-        if failure is None or failure.image != image or self.now >= failure.retry_at:
-            return None
-        return failure
+    def waiting(self, id: str) -> bool:
+        """Whether it is too early to try that link or configuration again."""
+        failure = self.observed.failures.get((NOWHERE, id))
+        return failure is not None and self.now < failure.retry_at
 
     # -- configurations and links
 
     def config(self, name: str, data: Mapping[str, str]) -> _Standing:
         if self.observed.configs.get(name) == data:
             return _READY
-        if self.waiting(NOWHERE, name, "") is None:
+        if not self.waiting(name):
             self.send(PutConfig(name, data))
         return _Standing(State.PROGRESSING, Reason(UNDER_WAY, f"Configuration {name} is being written."))
 
@@ -252,17 +257,17 @@ class _Round:
 
     def link(self, wanted: WantedLink, configs: Mapping[str, _Standing]) -> _Standing:
         link = wanted.link
-        there = self.observed.links.get(link.source_id, ())
         for rival in self.links_by_source[_claim(link)]:
             if claims.contradict(rival.link, link) and (rival.app, str(rival.link)) < (wanted.app, str(link)):
                 return _Standing(State.BLOCKED, claims.in_the_way(wanted, rival))
-        if any(claims.same_link(old, link) for old in there):
+        there = self.linked.get(link.identity)
+        if there is not None and claims.same_link(there, link):
             return _READY
         needed = [configs[c] for c in (*link.source_config, *link.target_config) if c in configs]
         for standing in needed:
             if standing.state is not State.READY:
                 return standing
-        in_the_way = [old for old in there if old.conflicts(link)]
+        in_the_way = [old for old in self.observed.links.get(link.source_id, ()) if old.conflicts(link)]
         for old in in_the_way:
             owner = self.ids.get(link.source_id)
             put_before = any(old in leftovers.links for leftovers in self.desired.leftovers.values())
@@ -276,8 +281,7 @@ class _Round:
                     ),
                 )
             self.send(DeleteLink(old))
-        refused = self.waiting(NOWHERE, str(link_key(link)), "")
-        if not in_the_way and refused is None:
+        if not in_the_way and not self.waiting(str(link_key(link))):
             self.send(PutLink(link))
         known = self.observed.failures.get((NOWHERE, str(link_key(link))))
         if known is not None:
@@ -329,8 +333,9 @@ class _Round:
                 continue
             for old in self.observed.all_links():
                 if link_key(old) in ours:
-                    self.send(DeleteLink(old))
                     found.add(app)
+                    if not self.outdated(old.source_id):  # else the version that needs it still takes calls
+                        self.send(DeleteLink(old))
         return found
 
     def leftover_configs(self, leaving: set[str], apps: Mapping[str, AppStatus]) -> set[str]:
@@ -380,17 +385,56 @@ class _Round:
     def component(
         self, wanted: Wanted, configs: Mapping[str, _Standing], links: Mapping[str, _Standing]
     ) -> ComponentStatus:
-        provider = wanted.kind is Kind.PROVIDER
-        running = (self.provided if provider else self.components).get(wanted.id, {})
-        failing = self.failures.get(wanted.id, ())
-        avoid = {h.id for h, _ in failing if self.waiting(h.id, wanted.id, wanted.image) is not None}
-        placed = place(wanted, self.eligible, {h: r.count for h, r in running.items()}, avoid)
+        wanted = self.with_values(wanted)
+        running = self.running(wanted)
+        old = self.old(wanted, running)
+        failed = {h.id: f for h, f in self.failures.get(wanted.id, ()) if f.about(wanted.image, wanted.settings)}
+        waiting = {h for h, f in failed.items() if self.now < f.retry_at}
+        avoid = waiting | {h for h, f in failed.items() if f.final}
+        placed = place(wanted, self.eligible, {h: r.count for h, r in running.items()}, avoid, stay=bool(old))
         held = self.held_back(wanted, configs, links)
-        if provider:
-            self.providers(wanted, placed, running, held is not None)
-        else:
-            self.instances(wanted, placed, running, held is not None)
-        return self.component_status(wanted, placed, running, held)
+        paused = None
+        if old or not self.there_already(wanted, placed, running):
+            scene = Scene(
+                target=placed.counts,
+                running={h: r.count for h, r in running.items()},
+                old=[h for h in old if h in placed.counts] if held is None else (),
+                changed={h: r.since for h, r in running.items() if h in placed.counts and h not in old},
+                failed={h for h in failed if h in placed.counts and (h in old or h not in running)},
+                waiting=waiting,
+                on_their_way=self.on_their_way(wanted, {*placed.counts, *running}),
+            )
+            paused = self.advance(wanted, placed, running, scene, held is not None)
+        return self.component_status(wanted, placed, running, held, paused)
+
+    def with_values(self, wanted: Wanted) -> Wanted:
+        """With what the configurations say that somebody else put, and that it uses."""
+        names = [name for name in wanted.config if name in self.desired.external and name in self.observed.configs]
+        if not names or wanted.kind is Kind.PROVIDER:
+            return wanted
+        return wanted.with_values({name: self.observed.configs[name] for name in names})
+
+    def running(self, wanted: Wanted) -> Mapping[HostId, Running]:
+        return (self.provided if wanted.kind is Kind.PROVIDER else self.components).get(wanted.id, {})
+
+    @staticmethod
+    def old(wanted: Wanted, running: Mapping[HostId, Running]) -> frozenset[HostId]:
+        """Hosts that run another version: another image, or other settings. What was started by hand has none."""
+        return frozenset(
+            h for h, r in running.items() if r.image != wanted.image or r.settings not in (None, wanted.settings)
+        )
+
+    def outdated(self, id: EntityId) -> bool:
+        """Whether an old version still runs somewhere."""
+        wanted = self.ids.get(id)
+        return wanted is not None and bool(self.old(self.with_values(wanted), self.running(wanted)))
+
+    @staticmethod
+    def there_already(wanted: Wanted, placed: Placed, running: Mapping[HostId, Running]) -> bool:
+        if len(running) != len(placed.counts):
+            return False
+        mine = wanted.app if wanted.kind is Kind.COMPONENT else None
+        return all(placed.counts.get(h) == r.count and mine in (None, r.app) for h, r in running.items())
 
     def held_back(
         self, wanted: Wanted, configs: Mapping[str, _Standing], links: Mapping[str, _Standing]
@@ -398,54 +442,64 @@ class _Round:
         """What has to be there first, when it is not; blocked things before those on their way."""
         needed = [configs[c] for c in wanted.config if c in configs]
         needed += [
-            links[str(link_key(link.link)) + link.app]
-            for link in self.links_by_app.get(wanted.app, ())
-            if wanted.id in (link.link.source_id, link.link.target)
+            links[str(link_key(link.link)) + link.app] for link in self.links_by_end.get((wanted.app, wanted.id), ())
         ]
         missing = [s for s in needed if s.state is not State.READY]
         return min(missing, key=lambda s: s.state is not State.BLOCKED, default=None)
 
-    def instances(self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: bool) -> None:
-        """Commands for a Wasm component: start and grow, change the image, then shrink and stop."""
-        target = placed.counts
-        new_somewhere = any(r.image == wanted.image and h in target for h, r in running.items())
-        updating = False
-        settings = wanted.settings
-        for host in () if held else self.in_order(h for h, number in target.items() if number > 0):
-            number, now_there = target[host.id], running.get(host.id)
-            too_early = self.waiting(host.id, wanted.id, wanted.image) is not None
-            if now_there is None:
-                if not too_early:
-                    self.send(self.scale(wanted, host, wanted.image, number, self.marks(wanted, placed, host)))
+    def advance(
+        self,
+        wanted: Wanted,
+        placed: Placed,
+        running: Mapping[HostId, Running],
+        scene: Scene,
+        held: bool,
+    ) -> float | None:
+        """Send what brings one component closer; until when its rollout pauses."""
+        steps = step(wanted.rollout, scene, self.now)
+        moved = set()
+        for move in steps.moves:
+            if held and move.number >= scene.running.get(move.host, 0):
                 continue
-            if now_there.image != wanted.image and not too_early:
-                if new_somewhere or not updating:
-                    marks = {**self.marks(wanted, placed, host), SETTINGS: now_there.settings or ""}
-                    self.send(UpdateComponent(host.id, wanted.id, wanted.image, marks))
-                    updating = True
-                continue
-            change = now_there.count < number or (
-                now_there.count == number
-                and (now_there.app != wanted.app or now_there.settings not in (None, settings))
-            )
-            if change and self.waiting(host.id, wanted.id, now_there.image) is None:
-                self.send(self.scale(wanted, host, now_there.image, number, self.marks(wanted, placed, host)))
-        spare = sum(r.count for r in running.values()) - sum(target.values())
-        have = sum(min(r.count, target.get(h, 0)) for h, r in running.items())
-        complete = have >= sum(target.values())
-        for host in sorted(self.in_order(running), key=lambda h: h.id in target):
-            there = running[host.id]
-            number = target.get(host.id, 0)
-            if there.count <= number:
-                continue
-            surplus = there.count - number
-            if not complete and surplus > spare:
-                continue  # it goes when what replaces it is there
-            spare -= surplus
-            if number == 0:
-                self.remove(host, wanted.id, there, provider=False)
-            elif there.image == wanted.image or self.waiting(host.id, wanted.id, wanted.image) is not None:
-                self.send(self.scale(wanted, host, there.image, number, self.marks(wanted, placed, host)))
+            moved.add(move.host)
+            self.command(wanted, placed, running.get(move.host), move)
+        if wanted.kind is Kind.COMPONENT and not held:
+            for id in sorted(scene.changed):
+                if id not in moved and running[id].app != wanted.app:  # somebody else started it
+                    self.command(wanted, placed, running[id], Move(Verb.SIZE, id, running[id].count))
+        return steps.paused
+
+    def on_their_way(self, wanted: Wanted, hosts: Iterable[HostId]) -> dict[HostId, int]:
+        found = {}
+        for host in hosts:
+            sent = self.pending.get(("entity", host, wanted.id))
+            if sent is not None and self.now < sent.until:
+                match sent.command:
+                    case ScaleComponent(count=count):
+                        found[host] = count
+                    case StartProvider():
+                        found[host] = 1
+                    case StopProvider():
+                        found[host] = 0
+        return found
+
+    def command(self, wanted: Wanted, placed: Placed, there: Running | None, move: Move) -> None:
+        """Send what makes a host do it. A version that stays keeps the settings it has."""
+        host = self.by_id[move.host]
+        provider = wanted.kind is Kind.PROVIDER
+        marks = self.marks(wanted, placed, host)
+        match move.verb:
+            case Verb.STOP if there is not None:
+                self.remove(host, wanted.id, there, provider)
+            case Verb.START | Verb.REPLACE if provider:
+                instead = move.verb is Verb.REPLACE
+                self.send(StartProvider(host.id, wanted.id, wanted.image, marks, wanted.config, instead))
+            case Verb.SIZE if there is not None and self.old(wanted, {host.id: there}):
+                marks[SETTINGS] = there.settings or ""
+                self.send(self.scale(wanted, host, there.image, move.number, marks))
+            case _:
+                scale = self.scale(wanted, host, wanted.image, move.number, marks)
+                self.send(replace(scale, update=move.verb is Verb.REPLACE))
 
     @staticmethod
     def marks(wanted: Wanted, placed: Placed, host: Host) -> dict[str, str]:
@@ -456,34 +510,13 @@ class _Round:
         limits = dict(wanted.limits) or None
         return ScaleComponent(host.id, wanted.id, image, number, marks, wanted.config, limits)
 
-    def providers(self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: bool) -> None:
-        """Commands for a provider: start, then stop elsewhere; a new image or new settings host by host."""
-        target = placed.counts
-        missing = self.in_order(h for h in target if h not in running)
-        outdated = self.in_order(h for h in target if h in running and not self.current(wanted, running[h]))
-        if not held:
-            for host in missing:
-                if self.waiting(host.id, wanted.id, wanted.image) is None:
-                    marks = self.marks(wanted, placed, host)
-                    self.send(StartProvider(host.id, wanted.id, wanted.image, marks, wanted.config))
-            if not missing:
-                for host in sorted(outdated, key=lambda h: ranking(wanted.app)(h.id))[:1]:
-                    if self.waiting(host.id, wanted.id, wanted.image) is None:
-                        self.send(StopProvider(host.id, wanted.id))
-        spare = len(running) - len(target)
-        complete = not missing
-        for host in self.in_order(h for h in running if h not in target):
-            if complete or spare > 0:
-                spare -= 1
-                self.send(StopProvider(host.id, wanted.id))
-
-    @staticmethod
-    def current(wanted: Wanted, running: Running) -> bool:
-        """Runs as wanted. One that somebody else started is taken as it is when the image is right."""
-        return running.image == wanted.image and running.settings in (None, wanted.settings)
-
     def component_status(
-        self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: _Standing | None
+        self,
+        wanted: Wanted,
+        placed: Placed,
+        running: Mapping[HostId, Running],
+        held: _Standing | None,
+        paused: float | None,
     ) -> ComponentStatus:
         target = placed.counts
         on_hosts = tuple(
@@ -498,7 +531,7 @@ class _Round:
             for h in self.in_order({*running, *(h for h, number in target.items() if number > 0)})
         )
         count = sum(r.count for r in running.values())
-        standing = self.standing(wanted, placed, running, held)
+        standing = self.standing(wanted, placed, running, held, paused)
         return ComponentStatus(
             wanted.app,
             wanted.name,
@@ -513,14 +546,19 @@ class _Round:
         )
 
     def standing(
-        self, wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], held: _Standing | None
+        self,
+        wanted: Wanted,
+        placed: Placed,
+        running: Mapping[HostId, Running],
+        held: _Standing | None,
+        paused: float | None,
     ) -> _Standing:
         target = placed.counts
         serving = bool(running)
         short = self.in_order(h for h, n in target.items() if h not in running or running[h].count < n)
-        old = self.in_order(h for h in target if h in running and running[h].image != wanted.image)
+        old = self.in_order(h for h in self.old(wanted, running) if h in target)
         extra = [h for h, r in running.items() if r.count > target.get(h, 0)]
-        failed = [(h, f) for h, f in self.failures.get(wanted.id, ()) if f.image == wanted.image]
+        failed = [(h, f) for h, f in self.failures.get(wanted.id, ()) if f.about(wanted.image, wanted.settings)]
         if held is not None and (short or old):
             return held
         if held is not None and held.state is State.BLOCKED:
@@ -528,13 +566,18 @@ class _Round:
         if (short or old) and failed:
             final = [(h, f) for h, f in failed if f.final]
             hosts, failures = zip(*(final or failed), strict=True)
-            reason = _failed(wanted, hosts, failures, self.now)
-            if not final or any(self.observed.failures.get((h.id, wanted.id)) is None for h in short + old):
+            reason = _failed(wanted, hosts, failures, _stopped(wanted, placed, old))
+            untried = (h for h in short if h.id not in running and (h.id, wanted.id) not in self.observed.failures)
+            if not final or any(untried):
                 return _Standing(State.DEGRADED if serving and not old else State.PROGRESSING, reason)
             return _Standing(State.DEGRADED if serving and not old else State.BLOCKED, reason)
         if placed.unmet:
             reason = self.no_place(wanted, placed)
             return _Standing(State.DEGRADED if serving else State.BLOCKED, reason)
+        if paused == math.inf:
+            return _Standing(State.BLOCKED, _paused(wanted, placed, old))
+        if paused is not None:
+            self.wake(paused)
         if short or old or extra:
             return _Standing(State.PROGRESSING, _under_way(wanted, placed, running, old))
         unwell = [h for h in self.in_order(running) if running[h.id].ailment is not None]
@@ -593,22 +636,37 @@ def _label_fix(spread: Spread) -> str:
     return f"start a host with these labels:  trellis host start {labels}"
 
 
-def _failed(wanted: Wanted, hosts: Sequence[Host], failures: Sequence[Failure], now: float) -> Reason:
+def _failed(wanted: Wanted, hosts: Sequence[Host], failures: Sequence[Failure], stopped: str) -> Reason:
     """The host's own sentence, once, and where it came from."""
     latest = max(failures, key=lambda f: f.at)
     where = ", ".join(h.called for h in hosts[:4]) + (f" and {len(hosts) - 4} more" if len(hosts) > 4 else "")
     code = terminal(latest.error)
     times = f" ({latest.count} times)" if latest.count > 1 else ""
-    message = f"{where} could not start {wanted.name}{times}: {_sentence(latest.error)}"
+    message = f"{where} could not start {wanted.name}{times}: {_sentence(latest.error)}{stopped}"
     return Reason(code or RETRYING, message)
+
+
+def _stopped(wanted: Wanted, placed: Placed, old: Sequence[Host]) -> str:
+    if not old:
+        return ""
+    done = len(placed.counts) - len(old)
+    return f" The change stopped with {done} of {len(placed.counts)} hosts done; the old version goes on serving."
+
+
+def _paused(wanted: Wanted, placed: Placed, old: Sequence[Host]) -> Reason:
+    done = len(placed.counts) - len(old)
+    return Reason(
+        PAUSED,
+        f"The change of {wanted.name} pauses with {done} of {len(placed.counts)} hosts done, as its manifest says.",
+        f"deploy a version without {ROLLOUT}pause to go on, or the version before to go back",
+    )
 
 
 def _under_way(wanted: Wanted, placed: Placed, running: Mapping[HostId, Running], old: Sequence[Host]) -> Reason:
     if old:
-        done = sum(1 for h in placed.counts if h in running and running[h].image == wanted.image)
-        return Reason(
-            UNDER_WAY, f"{wanted.name} is changing to {wanted.image} ({done} of {len(placed.counts)} hosts done)."
-        )
+        done = len(placed.counts) - len(old)
+        what = wanted.image if any(running[h.id].image != wanted.image for h in old) else "other settings"
+        return Reason(UNDER_WAY, f"{wanted.name} is changing to {what} ({done} of {len(placed.counts)} hosts done).")
     count = sum(r.count for r in running.values())
     what = "hosts" if wanted.kind is Kind.PROVIDER or wanted.rule is Rule.DAEMON else "instances"
     number = len(running) if wanted.rule is Rule.DAEMON else count

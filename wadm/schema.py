@@ -21,6 +21,7 @@ from wadm.manifest import (
     Link,
     LinkTarget,
     Manifest,
+    Rollout,
     Scaler,
 )
 from wadm.validate import KNOWN_INTERFACES
@@ -42,6 +43,11 @@ def manifest_schema(
     for part in (schema, *definitions.values()):
         _plain(part)
         part["patternProperties"] = {"^x-": True}
+    annotations = definitions["Metadata"]["properties"]["annotations"]
+    annotations["properties"] = {
+        name: {key: value for key, value in field.items() if key not in ("default", "title")}
+        for name, field in Rollout.model_json_schema()["properties"].items()
+    }
     _accept_old_spellings(definitions)
     _read_traits(definitions)
     _suggest(definitions, interfaces or {})

@@ -44,6 +44,7 @@ from wadm.manifest import (
     DAEMONSCALER,
     KIND,
     LINK,
+    ROLLOUT,
     SECRET_POLICY,
     SPREADSCALER,
     TRAITS,
@@ -54,6 +55,7 @@ from wadm.manifest import (
     Metadata,
     Policy,
     Properties,
+    Rollout,
     Scaler,
     Secret,
     Spec,
@@ -379,13 +381,26 @@ class _Checker:
                         why="a key is letters, digits, `-`, `_` and `.` (63 at most), after an optional `domain/`",
                     )
         annotations = metadata.get("annotations")
-        if isinstance(annotations, dict) and annotations.get("version") == "latest":
+        if not isinstance(annotations, dict):
+            return
+        if annotations.get("version") == "latest":
             self.report(
                 "010",
                 "a version cannot be called `latest`",
                 ("metadata", "annotations", "version"),
                 why="`latest` always means the newest version that was put",
                 fix="use a number such as v1.0.0, or leave the version out to get one made",
+            )
+        rollout = {key: value for key, value in annotations.items() if key.startswith(ROLLOUT)}
+        asked = self.shape(Rollout, rollout, ("metadata", "annotations"))
+        if asked is not None and asked.max_surge.number == asked.max_unavailable.number == 0:
+            self.report(
+                "023",
+                "a new version could never take over: `max-surge` and `max-unavailable` are both 0",
+                ("metadata", "annotations", f"{ROLLOUT}max-surge"),
+                key=True,
+                why="the new one has to come before the old one leaves, or after it",
+                fix="set one of them to 1 or more",
             )
 
     def bad_name(self, what: str, name: str, path: Path) -> None:
@@ -861,6 +876,7 @@ _CALLED: Mapping[type[BaseModel], str] = {
     Trait: "a trait",
     Link: "a link",
     Scaler: "a scaler",
+    Rollout: "a rollout",
 }
 
 

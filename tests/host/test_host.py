@@ -359,6 +359,56 @@ async def test_a_provider_in_its_own_process_is_linked_reconfigured_and_restarte
     assert await call(1, 2) == 203
 
 
+@pytest.mark.parametrize("placement", ["host", "process"])
+async def test_a_provider_is_replaced_and_no_call_is_lost(world, placement):
+    host = await world.host()
+    version = """from providers import Provider, export
+class Calc(Provider):
+    async def started(self):
+        {0}
+    @export("demo:math/ops#add")
+    async def add(self, link, a, b):
+        return {1}
+"""
+    references = {}
+    for name, begin, result in (("one", "pass", "a + b"), ("two", "pass", "a * b"), ("bad", "raise OSError", "0")):
+        path = world.folder / f"{name}.py"
+        path.write_text(version.format(begin, result))
+        references[name] = path.as_uri()
+    await world.lattice.control("config", "put", "place", body={"placement": placement})
+    await world.ask("link", "put", **link("tester", "calc", "demo:math", "ops"))
+    body = {"provider_id": "calc", "config": ["place"]}
+    await world.ask("provider", "start", host.id, **body, provider_ref=references["one"])
+    await world.until(events.ProviderStarted, provider_id="calc")
+
+    async def call():
+        invocation = Invocation(EntityId("calc"), ADD, (3, 4), EntityId("tester"))
+        return await world.lattice.invoke_at(host.id, invocation.within(5))
+
+    answers, enough = [await call()], asyncio.Event()
+
+    async def keep_calling():
+        while not enough.is_set():
+            answers.append(await call())
+            await asyncio.sleep(0.005)
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(keep_calling())
+        again = {**body, "provider_ref": references["two"]}
+        assert not (await world.ask("provider", "start", host.id, **again)).success
+        assert (await world.ask("provider", "start", host.id, **again, replace=True)).success
+        await world.until(events.ProviderStarted, image_ref=references["two"])
+        await world.ask("provider", "start", host.id, **{**again, "provider_ref": references["bad"]}, replace=True)
+        await world.until(events.ProviderStartFailed, provider_id="calc")
+        enough.set()
+    assert answers[0] == 7 and answers[-1] == 12
+    assert set(answers) == {7, 12}
+    described = (await world.ask("host", "get", host.id)).response["providers"]
+    assert [p["image_ref"] for p in described] == [references["two"]]
+    assert await call() == 12
+    assert not [e for e in world.events if isinstance(e, events.ProviderStopped)]
+
+
 async def test_a_provider_that_cannot_start_says_why(world):
     host = await world.host()
     for reference, word in (("file:///no/provider.py", "/no/provider.py"), ("builtin:htp-server", "http-server")):

@@ -108,12 +108,6 @@ class SimulatedHost:
                 return ctl.answer(self.inventory().encode()), None
             case ["component", "scale"]:
                 return ctl.ack(), self._scale(ctl.ScaleComponent.model_validate(body))
-            case ["component", "update"]:
-                update = ctl.UpdateComponent.model_validate(body)
-                old = self.components[update.component_id]
-                return ctl.ack(), self._run(
-                    update.component_id, update.new_component_ref, old.max_instances, update.annotations or {}
-                )
             case ["provider", "start"]:
                 start = ctl.StartProvider.model_validate(body)
                 if start.provider_id in self.providers:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from lattice import EntityId, HostId
+from lattice import EMPTY, EntityId, HostId
 from lattice.control import ComponentDescription, Inventory, ProviderDescription
 from lattice.events import (
     ComponentScaled,
@@ -26,7 +27,6 @@ from wadm.commands import (
     ScaleComponent,
     StartProvider,
     StopProvider,
-    UpdateComponent,
     expired,
     link_key,
     sent,
@@ -51,6 +51,7 @@ class SimHost:
     up: bool = True
     components: dict[str, Thing] = field(default_factory=dict)
     providers: dict[str, Thing] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
 
     def inventory(self) -> Inventory:
         return Inventory(
@@ -74,7 +75,10 @@ class SimHost:
 
 
 class SimLattice:
-    """Hosts, links and configs, and the manager's view of them. `broken` images cannot be started."""
+    """Hosts, links and configs, and the manager's view of them.
+
+    `broken` images cannot be started, each because of its error; those of a host only not there.
+    """
 
     def __init__(self) -> None:
         self.hosts: dict[HostId, SimHost] = {}
@@ -86,6 +90,7 @@ class SimLattice:
         self.ledger: dict[str, Leftovers] = {}
         self.now = 1000.0
         self.sent: list[Command] = []
+        self.refused: list[Command] = []
         self.lowest: dict[str, int] = {}
         self.highest: dict[str, int] = {}
 
@@ -185,15 +190,15 @@ class SimLattice:
                 listed = self.links.setdefault(link.source_id, [])
                 listed[:] = [old for old in listed if link_key(old) != link_key(link)]
                 self.fact(LinksSeen(link.source_id, tuple(listed)))
-            case ScaleComponent(host_id, id, image, count, annotations, config):
+            case ScaleComponent(host_id, id, image, count, annotations, config, _, update):
                 host = self.hosts[host_id]
                 if not host.up:
                     return
                 old = host.components.get(id)
                 for name in config if count else ():
                     assert name in self.configs, "a component was started before its configuration"
-                if count and old is None and image in self.broken:
-                    error = self.broken[image]
+                error = host.broken.get(image) or self.broken.get(image)
+                if count and (old is None or update) and error:
                     failed = ComponentScaleFailed(
                         component_id=id,
                         host_id=host_id,
@@ -204,7 +209,7 @@ class SimLattice:
                     )
                     self.say(failed, host)
                     return
-                shown = old.image if old else image
+                shown = old.image if old and not update else image
                 if count:
                     host.components[id] = Thing(shown, count, dict(annotations))
                 else:
@@ -219,40 +224,15 @@ class SimLattice:
                     ),
                     host,
                 )
-            case UpdateComponent(host_id, id, image, annotations):
+            case StartProvider(host_id, id, image, annotations, _, instead):
                 host = self.hosts[host_id]
                 if not host.up:
                     return
-                thing = host.components[id]
-                if image in self.broken:
-                    failed = ComponentScaleFailed(
-                        component_id=id,
-                        host_id=host_id,
-                        image_ref=image,
-                        max_instances=thing.count,
-                        annotations=dict(annotations),
-                        error=self.broken[image],
-                    )
-                    self.say(failed, host)
+                if id in host.providers and not instead:
+                    self.refused.append(command)
                     return
-                host.components[id] = Thing(image, thing.count, dict(annotations))
-                self.say(
-                    ComponentScaled(
-                        component_id=id,
-                        host_id=host_id,
-                        image_ref=image,
-                        max_instances=thing.count,
-                        annotations=dict(annotations),
-                    ),
-                    host,
-                )
-            case StartProvider(host_id, id, image, annotations, config):
-                host = self.hosts[host_id]
-                if not host.up:
-                    return
-                assert id not in host.providers, "a provider was started twice on one host"
-                if image in self.broken:
-                    error = self.broken[image]
+                error = host.broken.get(image) or self.broken.get(image)
+                if error:
                     self.say(
                         ProviderStartFailed(provider_id=id, provider_ref=image, host_id=host_id, error=error), host
                     )
@@ -268,12 +248,14 @@ class SimLattice:
                     self.say(ProviderStopped(provider_id=id, host_id=host_id), host)
 
 
-def manifest_text(name: str, components: Iterable[str]) -> str:
+def manifest_text(name: str, components: Iterable[str], annotations: Mapping[str, str] = EMPTY) -> str:
     body = "\n".join(components)
+    notes = "".join(f"\n    {key}: {json.dumps(value)}" for key, value in annotations.items())
+    notes = notes and f"\n  annotations:{notes}"
     return f"""apiVersion: core.oam.dev/v1beta1
 kind: Application
 metadata:
-  name: {name}
+  name: {name}{notes}
 spec:
   components:
 {body}
@@ -290,13 +272,14 @@ def component(
     scaler: str = "spreadscaler",
     link: str = "",
     config: str = "",
+    values: str = "{a: b}",
     id: str = "",
 ) -> str:
     lines = [f"    - name: {name}", f"      type: {kind}", "      properties:", f"        image: {image}"]
     if id:
         lines.append(f"        id: {id}")
     if config:
-        lines.append(f"        config: [{{name: {config}, properties: {{a: b}}}}]")
+        lines.append(f"        config: [{{name: {config}, properties: {values}}}]")
     lines.append("      traits:")
     lines.append(f"        - type: {scaler}")
     lines.append(f"          properties: {{instances: {instances}{', spread: [' + spread + ']' if spread else ''}}}")

@@ -175,7 +175,6 @@ async def test_a_new_version_updates_in_place(world: World) -> None:
     await deploy(world)
     await deploy(world, SHOP.replace("img:1", "img:2"))
     assert {h.components["shop-api"].image_ref for h in world.hosts.values()} == {"img:2"}
-    assert any("component.update" in h.commands for h in world.hosts.values())
 
 
 async def test_a_broken_image_is_blocked_with_the_hosts_own_sentence(world: World) -> None:
