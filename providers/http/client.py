@@ -9,6 +9,7 @@ link's target_config overrides what the provider's own config says, except that 
 | load_webpki_certs  | believe those that Mozilla believes                                       | true    |
 | ssl_certs_file     | believe those in this PEM file as well                                    |         |
 | allow              | what may be asked, `HOST[:PORT]` (see lattice/allow.py); empty: anything  |         |
+| redirects          | how many are followed, each one only where `allow` lets it go             | 0       |
 | proxy              | `environment` (HTTP_PROXY, HTTPS_PROXY, NO_PROXY), or a proxy's URL       | none    |
 """
 
@@ -17,12 +18,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from lattice import BadValue, Denied, Value
+from lattice import BadValue, ByteStream, Denied, Value
 from lattice.allow import WEB_PORTS, AllowList, allow_list, shown
 from lattice.http import OUTGOING, Request, RequestOptions
 from providers.http.outgoing import Outgoing, Place, Trust
+from providers.http.redirects import redirected
 from providers.http.settings import Words
 from providers.link import Link, LinkId
 from providers.provider import Provider, export
@@ -52,6 +54,7 @@ class ClientSettings(BaseModel):
     load_webpki_certs: bool = True
     ssl_certs_file: Path | None = None
     allow: Allow = ()
+    redirects: Annotated[int, Field(ge=0, le=20)] = 0
     proxy: Proxy = ""
 
 
@@ -64,6 +67,7 @@ class ClientLinkSettings(BaseModel):
     load_webpki_certs: bool | None = None
     ssl_certs_file: Path | None = None
     allow: Allow = ()
+    redirects: Annotated[int, Field(ge=0, le=20)] | None = None
     proxy: Proxy | None = None
 
 
@@ -100,12 +104,23 @@ class HttpClient(Provider):
     async def handle(
         self, link: Link[ClientLinkSettings], request: Request, options: RequestOptions | None = None
     ) -> Value:
-        """The response, while its body may still be coming. Raises WitError with an error-code; Denied."""
+        """The response, while its body may still be coming. Raises WitError with an error-code; Denied.
+
+        The last redirect that may be followed, and one that cannot be, is the response.
+        """
         checked(request)
-        place = Place.of(request)
-        permit(place, self.settings.allow, f'"allow" of provider "{self.id}"')
-        permit(place, link.config.allow, f'"allow" of the link {link.record}')
-        return await self._pools[link.id].send(request, options)
+        left = self.settings.redirects if link.config.redirects is None else link.config.redirects
+        while True:
+            place = Place.of(request)
+            permit(place, self.settings.allow, f'"allow" of provider "{self.id}"')
+            permit(place, link.config.allow, f'"allow" of the link {link.record}')
+            response = await self._pools[link.id].send(request, options)
+            following = redirected(request, response) if left else None
+            if following is None:
+                return response
+            if isinstance(response["body"], ByteStream):
+                response["body"].close()
+            request, left = following, left - 1
 
     @staticmethod
     def _made(own: ClientSettings, link: ClientLinkSettings) -> Outgoing:
