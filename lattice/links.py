@@ -28,15 +28,13 @@ class LinkDefinition(BaseModel):
         """The interfaces it links, as `namespace:package/interface`."""
         return tuple(f"{self.wit_namespace}:{self.wit_package}/{i}" for i in self.interfaces)
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Its ends, package and name: a put of a link with the same takes its place."""
+        return (self.source_id, self.target, self.wit_namespace, self.wit_package, self.name)
+
     def replaces(self, other: LinkDefinition) -> bool:
-        """A put of this link takes the place of `other`: same ends, package and name."""
-        return (self.source_id, self.target, self.wit_namespace, self.wit_package, self.name) == (
-            other.source_id,
-            other.target,
-            other.wit_namespace,
-            other.wit_package,
-            other.name,
-        )
+        return self.identity == other.identity
 
     def conflicts(self, other: LinkDefinition) -> bool:
         """Both claim an interface of the same source under the same name, for different targets."""
