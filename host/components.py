@@ -98,6 +98,7 @@ class Components:
         router: Router,
         links: Links,
         configs: Configs,
+        secrets: SecretReferences,
         emit: Emit,
         fetch: Fetch,
     ) -> None:
@@ -109,7 +110,7 @@ class Components:
         self._router = router
         self._links = links
         self._configs = configs
-        self._secrets = SecretReferences(configs, config.secrets)
+        self._secrets = secrets
         self._egress = Egress()
         self._emit = emit
         self._fetch = fetch

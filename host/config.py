@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from actors import Limits
 from host.grants import Allowed
 from host.images import ImageSettings
 from lattice.nats_transport import NatsOptions
-from lattice.secrets import SecretBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,10 @@ class HostConfig:
     """Of each component; its manifest can lower them. With one of fuel, guests' instructions are counted."""
     allowed: Allowed = field(default_factory=Allowed)
     """What components may be granted beyond their links; nothing, unless the host is started with more."""
-    secrets: Mapping[str, SecretBackend] = field(default_factory=dict)
-    """The back ends that secrets' policies may name."""
+    secrets_folder: Path | None = None
+    """Where the secrets of the back end `files` are."""
+    secrets_key: Path | None = None
+    """The file with what opens the secrets of `nats-kv`."""
     images: ImageSettings = field(default_factory=ImageSettings)
     """Where component images may come from, and how they are fetched."""
     max_instances: int = 1000

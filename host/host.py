@@ -18,6 +18,7 @@ from host.identity import new_host_id, own_labels, own_version
 from host.images import Images
 from host.links import Links
 from host.router import Router
+from host.secrets import SecretReferences
 from lattice import BadInput, LatticeError, events, subjects
 from lattice.control import HostInfo, Inventory, uptime_human
 from lattice.events import Event
@@ -28,6 +29,7 @@ from lattice.lattice import Lattice
 from lattice.names import HostId, friendly_name
 from lattice.nats_transport import connect
 from lattice.transport import Message, Transport
+from providers.secrets.backends import backends
 
 log = structlog.get_logger("host")
 
@@ -91,6 +93,7 @@ class Host:
         self.images = Images(
             self.config.images, ImageStore(self.lattice.transport, self.lattice.name), lambda: self.registries
         )
+        keeping = await backends(self.lattice, folder=self.config.secrets_folder, key_file=self.config.secrets_key)
         self.components = Components(
             self.config,
             self.id,
@@ -100,6 +103,7 @@ class Host:
             self.router,
             self.links,
             self.configs,
+            SecretReferences(self.configs, keeping),
             self.emit,
             self.images.fetch,
         )

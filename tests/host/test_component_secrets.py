@@ -8,7 +8,6 @@ from host import Host, HostConfig
 from lattice import EntityId, Function, Invocation, events
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
-from lattice.secrets import SecretReference, SecretValue
 
 READER = """(component
   (import "wasmcloud:secrets/store@0.1.0-draft" (instance $store
@@ -54,23 +53,22 @@ READ = Function("demo:secrets/api", "read")
 SHOP = EntityId("shop")
 
 
-async def vault(reference: SecretReference) -> SecretValue | None:
-    return {"db": "hush", "db/2": "louder"}.get(reference.key)
-
-
 async def test_a_secret_goes_from_its_back_end_to_the_guest_and_stays_when_the_image_changes(tmp_path: Path):
     told: asyncio.Queue[events.Event] = asyncio.Queue()
     broker = MemoryBroker()
     image, other = tmp_path / "reader.wat", tmp_path / "other.wat"
+    vault = tmp_path / "vault"
+    vault.mkdir()
+    (vault / "db").write_text("hush")
     image.write_text(READER)
     other.write_text(f"{READER}\n;; built again")
     async with (
-        Host(HostConfig(secrets={"vault": vault}), broker.connect()) as host,
+        Host(HostConfig(secrets_folder=vault), broker.connect()) as host,
         await Lattice("default", broker.connect()).start() as lattice,
     ):
         await lattice.on_events(lambda _, event: told.put_nowait(event))
 
-        async def put(key: str, backend: str = "vault") -> None:
+        async def put(key: str, backend: str = "files") -> None:
             reference = {"name": "password", "backend": backend, "key": key}
             await lattice.control("config", "put", "SECRET_password", body=reference)
 
@@ -86,8 +84,8 @@ async def test_a_secret_goes_from_its_back_end_to_the_guest_and_stays_when_the_i
             return await lattice.invoke(Invocation(SHOP, READ, ("password",)).within(5))
 
         for key, backend, code, said in (
-            ("db", "elsewhere", "TRL-SEC-001", "a back end that this host does not have (it has vault)"),
-            ("gone", "vault", "TRL-SEC-002", "`vault` has no `gone`"),
+            ("db", "elsewhere", "TRL-SEC-001", "a back end that this host does not have (it has env, files)"),
+            ("gone", "files", "TRL-SEC-002", "`files` has no `gone`"),
         ):
             await put(key, backend)
             failed = await scaled(image)

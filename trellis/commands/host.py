@@ -53,6 +53,20 @@ def command() -> None:
     "--allow-http", "http", multiple=True, metavar="HOST[:PORT]", help="Components may be granted requests to there."
 )
 @click.option(
+    "--secrets-dir",
+    metavar="FOLDER",
+    type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+    envvar="TRELLIS_SECRETS_DIR",
+    help="Components may be trusted with the secrets in the files of this folder.",
+)
+@click.option(
+    "--secrets-key",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+    envvar="TRELLIS_SECRETS_KEY",
+    help="Components may be trusted with the secrets of the lattice, which this key opens.",
+)
+@click.option(
     "--limit",
     "limits",
     multiple=True,
@@ -69,16 +83,23 @@ def start(
     directories: tuple[str, ...],
     network: tuple[str, ...],
     http: tuple[str, ...],
+    secrets_dir: Path | None,
+    secrets_key: Path | None,
     limits: tuple[str, ...],
     log_format: Format,
     log_level: str,
 ) -> None:
     """Join a lattice, until SIGTERM or Ctrl-C."""
-    labelled = parse_labels(labels)
-    allowed = parse_allowed(directories, network, http)
-    most = parse_limits(limits)
+    settings = {
+        "name": name,
+        "labels": parse_labels(labels),
+        "allowed": parse_allowed(directories, network, http),
+        "limits": parse_limits(limits),
+        "secrets_folder": secrets_dir,
+        "secrets_key": secrets_key,
+    }
     configure(log_format, log_level)
-    run_for_long(_host(where(nats, lattice), name, labelled, allow_latest, allowed, most))
+    run_for_long(_host(where(nats, lattice), allow_latest, settings))
 
 
 def parse_limits(texts: tuple[str, ...]) -> Limits:
@@ -133,14 +154,8 @@ def parse_labels(labels: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-async def _host(
-    place: Where,
-    name: str | None,
-    labels: dict[str, str],
-    allow_latest: bool,
-    allowed: Allowed,
-    limits: Limits,
-) -> None:
+async def _host(place: Where, allow_latest: bool, settings: dict[str, Any]) -> None:
+    """`settings` are of HostConfig."""
     import gc
 
     from host import Host, HostConfig
@@ -151,11 +166,8 @@ async def _host(
         lattice=place.lattice,
         nats=session.nats_options(place, "host"),
         data=session.data_options(place, "host"),
-        labels=labels,
-        name=name,
         images=image_settings(allow_latest=allow_latest),
-        allowed=allowed,
-        limits=limits,
+        **settings,
     )
     host = Host(config)
     with told_to_stop(host.stop_soon):
