@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,6 +17,12 @@ from servers import Broker
 from lattice.nats_transport import NatsTransport, connect
 
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """Commands under test are stopped with Ctrl-C, which those of a shell's background job ignore from birth."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
