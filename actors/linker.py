@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from actors import _ffi, types
 from actors._ffi import DONE, DONE_ENV, FINISHED, VAL, continuation_at, new_error, waiting, word_at
 from actors.codec import Answer, Codecs, Lift
 from actors.component import SERVED_VERSION, Component, how_imported, other_version
+from actors.denials import denied, link_grant
 from actors.exports import Export
 from actors.host_api import SERVED, HostInterface, Resource, snake
 from actors.instance import LIVE, HostCall, Instance
 from actors.signatures import differing
-from lattice.errors import BadInput, Finding, Trap, WitError
+from lattice.errors import BadInput, DeadlineExceeded, Finding, LatticeError, NotLinked, Trap, WitError
 from lattice.names import Function
 
 HostFunction = Callable[..., Any]
@@ -113,9 +115,21 @@ class Linker:
     def _linked(self, scope: int, interface: types.InterfaceType, name: str, signature: types.Signature) -> None:
         target = Function(interface.key, name, interface.version)
         lifts, answer = self._codecs(signature)
+        result = signature.result
+        explains = isinstance(result, types.Result) and result.err == types.Primitive("string")
 
-        def invoke(instance: Instance, *args: Any) -> Coroutine[Any, Any, Any]:
-            return instance.guest.call(target, *args)
+        async def invoke(instance: Instance, *args: Any) -> Any:
+            """What nobody answered is an `err` where that is text, unless our own time is over: the guest can go on."""
+            guest = instance.guest
+            try:
+                return await guest.imports(guest.call_of(target, *args))
+            except LatticeError as error:
+                if isinstance(error, NotLinked):
+                    denied(guest, target.interface, name, link_grant(target.interface))
+                late = isinstance(error, DeadlineExceeded) and instance.deadline <= time.monotonic()
+                if late or not explains:
+                    raise
+                raise WitError(error.message) from error
 
         callback = _async_callback(target.key, invoke, lifts, answer)
         _ffi.add_func_async(scope, name, callback)

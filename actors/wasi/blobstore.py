@@ -22,10 +22,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from actors.denials import denied, link_grant
 from actors.guest import Buffered, Guest
 from actors.host_api import Resource, internal, serves
 from actors.limits import COPIED
-from actors.wasi.denials import denied, link_grant
 from actors.wasi.io import InputStream, IoError, OutputStream
 from lattice import (
     Body,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 
+from actors.denials import denied, link_grant
 from actors.guest import Guest
 from actors.host_api import serves
-from actors.wasi.denials import denied, link_grant
 from actors.wasi.http import FutureIncomingResponse, OutgoingRequest, RequestOptions
 from lattice import DeadlineExceeded, Denied, LatticeError, NotLinked, Unreachable, Value, WitError
 from lattice.http import OUTGOING, Request, Response

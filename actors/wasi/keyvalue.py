@@ -17,9 +17,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from actors.adapters import ADAPTERS
+from actors.denials import denied, link_grant
 from actors.guest import Guest
 from actors.host_api import Resource, serves
-from actors.wasi.denials import denied, link_grant
 from lattice import (
     BadValue,
     DeadlineExceeded,

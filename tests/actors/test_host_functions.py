@@ -7,13 +7,26 @@ import time
 from typing import Any, ClassVar
 
 import pytest
+import structlog
 from guests import COUNTERS, FOREIGN_RESOURCE, caller
 from tests_support import MakeActor, call
 
 from actors.guest import Guest
 from actors.host_api import Resource, serves
 from actors.instance import LIVE
-from lattice import BadInput, BadValue, DeadlineExceeded, Denied, Invocation, NotLinked, Trap, WitError
+from lattice import (
+    BadInput,
+    BadValue,
+    Busy,
+    DeadlineExceeded,
+    Denied,
+    Invocation,
+    LatticeError,
+    NotLinked,
+    Trap,
+    Unreachable,
+    WitError,
+)
 
 
 @serves("test:host/clock")
@@ -188,6 +201,68 @@ async def test_a_link_that_fails_traps_the_guest_and_says_why(actor_of: MakeActo
     with pytest.raises(Trap, match="acme:shop/prices#current: no grant for acme:shop") as caught:
         await actor.handle(call("run"))
     assert caught.value.details["cause"] == "denied"
+
+
+TELLING = """(component
+  (import "acme:shop/prices" (instance $far (export "current" (func (result (result u32 (error string)))))))
+  (alias export $far "current" (func $f))
+  (core module $libc (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+  (core instance $libc (instantiate $libc))
+  (alias core export $libc "memory" (core memory $memory))
+  (core func $f-core (canon lower (func $f) (memory $memory) (realloc (core func $libc "realloc"))))
+  (core module $m
+    (import "far" "f" (func $f (param i32)))
+    (func (export "run") (result i32) (call $f (i32.const 16)) (i32.const 16)))
+  (core instance $i (instantiate $m (with "far" (instance (export "f" (func $f-core))))))
+  (func (export "run") (result (result u32 (error string))) (canon lift (core func $i "run") (memory $memory))))"""
+"""Passes on what its link answers, with the reason for an error as text."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unreachable("no host runs it"),
+        Busy("the line is full"),
+        DeadlineExceeded("it took too long over there"),
+        Trap("it fell over"),
+        Denied("not for you"),
+    ],
+    ids=lambda error: error.code,
+)
+async def test_a_guest_is_told_why_nobody_answered_where_its_types_have_room_for_that(
+    actor_of: MakeActor, error: LatticeError
+) -> None:
+    async def imports(_: Invocation) -> Any:
+        await asyncio.sleep(0)
+        raise error
+
+    actor = await actor_of(TELLING, imports=imports)
+    with pytest.raises(WitError) as answer:
+        await actor.handle(call("run"))
+    assert answer.value.payload == error.message
+
+
+async def test_a_link_that_is_missing_is_told_to_the_guest_and_logged_with_what_would_allow_it(
+    actor_of: MakeActor,
+) -> None:
+    actor = await actor_of(TELLING)
+    with structlog.testing.capture_logs() as events, pytest.raises(WitError, match="is not linked to acme:shop/prices"):
+        await actor.handle(call("run"))
+    (event,) = [event for event in events if event["event"] == "guest.denied"]
+    assert (event["actor"], event["interface"], event["function"]) == ("subject", "acme:shop/prices", "current")
+    assert event["grant"] == "a link from this actor to a provider of acme:shop/prices"
+
+
+async def test_the_end_of_its_own_time_is_no_answer(actor_of: MakeActor) -> None:
+    async def imports(invocation: Invocation) -> Any:
+        await asyncio.sleep(0)
+        time.sleep(max(0.0, invocation.deadline - time.monotonic()))  # noqa: ASYNC251  so that no timer comes first
+        raise DeadlineExceeded("over")
+
+    actor = await actor_of(TELLING, imports=imports)
+    with pytest.raises((DeadlineExceeded, Trap)):
+        await actor.handle(call("run", deadline=time.monotonic() + 0.02))
 
 
 async def test_an_actor_without_links_says_what_it_needs(actor_of: MakeActor) -> None:

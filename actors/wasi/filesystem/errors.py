@@ -6,9 +6,9 @@ import errno
 from types import TracebackType
 from typing import Literal
 
+from actors.denials import denied
 from actors.grants import Preopen
 from actors.guest import Guest
-from actors.wasi.denials import denied
 from actors.wasi.io import IoError
 from lattice import WitError
 

@@ -11,10 +11,10 @@ import os
 import stat
 import sys
 
+from actors.denials import denied
 from actors.grants import Preopen
 from actors.guest import Guest
 from actors.host_api import Resource, serves
-from actors.wasi.denials import denied
 from actors.wasi.filesystem.directories import DirectoryEntryStream
 from actors.wasi.filesystem.errors import INTERFACE, Answers, FileError
 from actors.wasi.filesystem.handles import File, OpenFiles

@@ -9,9 +9,9 @@ import socket
 from collections.abc import Coroutine, Iterable
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+from actors.denials import denied
 from actors.guest import Guest
 from actors.host_api import Resource, serves
-from actors.wasi.denials import denied
 from actors.wasi.io import IoError
 from actors.wasi.sockets.ready import Ready
 from lattice import Trap, Value, WitError
