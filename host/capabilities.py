@@ -185,7 +185,7 @@ class Capabilities:
         An address can be listened at by one of them only, so such a link comes to `new` when `old` has left.
         """
         refused = await self._come_alive(new)
-        links = {_identity(link): link for link in self._links.of(new.id)}
+        links = {link.identity: link for link in self._links.of(new.id)}
         why = [error for id, error in refused.items() if id not in old.refused and IN_USE not in error]
         if why or self.running.get(new.id) is not old:
             assert new.body is not None
@@ -218,8 +218,8 @@ class Capabilities:
         refused = await self._come_alive(provided)
         await self._take_calls(provided)
         for link in self._links.of(provided.id):
-            if _identity(link) in refused:
-                await self._refused(provided, link, refused[_identity(link)])
+            if link.identity in refused:
+                await self._refused(provided, link, refused[link.identity])
         await self._links.started(provided.id, provided.reference)
 
     async def _come_alive(self, provided: Provided) -> dict[tuple[str, ...], str]:
@@ -236,7 +236,7 @@ class Capabilities:
             try:
                 records.append(await self._record(link))
             except (BadInput, LatticeError) as error:
-                refused[_identity(link)] = failure(error)
+                refused[link.identity] = failure(error)
         if provided.placement == "process":
             child = self._child(provided, config, records)
             refused |= {tuple(id): why for id, why in (await child.start()).items()}
@@ -336,7 +336,7 @@ class Capabilities:
         await asyncio.gather(*(self.stop(id) for id in chosen))
 
     def _calls_others(self, id: EntityId) -> bool:
-        return any(link.source_id == id for link in self._links.all())
+        return bool(self._links.sources(id))
 
     def _spawn(self, provided: Provided, work: Awaitable[None]) -> None:
         async def run() -> None:
@@ -349,8 +349,9 @@ class Capabilities:
     # -- links
 
     def _links_changed(self, gone: list[LinkDefinition], new: list[LinkDefinition]) -> None:
+        replaced = {link.identity for link in new}
         for provided in self.running.values():
-            removed = [old for old in gone if self._mine(provided, old) and not any(link.replaces(old) for link in new)]
+            removed = [old for old in gone if self._mine(provided, old) and old.identity not in replaced]
             put = [link for link in new if self._mine(provided, link)]
             if removed or put:
                 self._spawn(provided, self._change_links(provided, removed, put))
@@ -363,7 +364,7 @@ class Capabilities:
             if provided.body is None:
                 return  # _embody reads the links when it comes to life
             for link in removed:
-                provided.refused.pop(_identity(link), None)
+                provided.refused.pop(link.identity, None)
                 try:
                     await provided.body.delete_link(_bare(link))
                 except LatticeError as error:
@@ -381,7 +382,7 @@ class Capabilities:
         except (BadInput, LatticeError) as error:
             await self._refused(provided, link, failure(error))
         else:
-            if provided.refused.pop(_identity(link), None) is not None:
+            if provided.refused.pop(link.identity, None) is not None:
                 await self._emit(LinkSet(name_=link.name, **link.model_dump(exclude={"name"})))
 
     async def _record(self, link: LinkDefinition) -> LinkRecord:
@@ -394,9 +395,9 @@ class Capabilities:
 
     async def _refused(self, provided: Provided, link: LinkDefinition, sentence: str) -> None:
         """Tell the lattice why, and try again later."""
-        if provided.refused.get(_identity(link)) != sentence:
+        if provided.refused.get(link.identity) != sentence:
             log.warning("link.refused", provider=provided.id, link=str(link), error=sentence)
-        provided.refused[_identity(link)] = sentence
+        provided.refused[link.identity] = sentence
         await self._emit(
             LinkSetFailed(
                 name_=link.name, **link.model_dump(exclude={"name"}), error=f'provider "{provided.id}": {sentence}'
@@ -407,7 +408,7 @@ class Capabilities:
     async def _put_again(self, provided: Provided, link: LinkDefinition) -> None:
         await asyncio.sleep(REFUSED_RETRY)
         async with provided.turn:
-            if _identity(link) in provided.refused and link in self._links.of(provided.id):
+            if link.identity in provided.refused and link in self._links.of(provided.id):
                 await self._put_link(provided, link)
 
     # -- configuration and health
@@ -462,10 +463,6 @@ class Capabilities:
         else:
             log.warning("provider.unhealthy", provider=provided.id, why=health.message)
             await self._emit(HealthCheckFailed(provider_id=provided.id, host_id=self._host, error=health.message))
-
-
-def _identity(link: LinkDefinition) -> tuple[str, ...]:
-    return (link.source_id, link.target, link.wit_namespace, link.wit_package, link.name)
 
 
 def _bare(link: LinkDefinition) -> LinkRecord:

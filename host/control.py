@@ -127,7 +127,12 @@ class Control:
                 log.exception("control.failed", subject=message.subject)
                 reply = ctl.refuse(f"{type(error).__name__}: {error}")
         if reply is not None and message.reply is not None:
-            await self._host.lattice.transport.publish(message.reply, reply.encode())
+            transport = self._host.lattice.transport
+            raw = reply.encode()
+            if len(raw) > transport.max_payload:
+                limit = f"the broker takes {transport.max_payload} at most; raise its max_payload"
+                raw = ctl.refuse(f"the answer has {len(raw)} bytes, and {limit}").encode()
+            await transport.publish(message.reply, raw)
 
     # -- host
 

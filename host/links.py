@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import structlog
 from pydantic import ValidationError
@@ -32,7 +33,11 @@ class Links:
         self._bucket = bucket
         self._configs = configs
         self._records: dict[EntityId, ComponentRecord] = {}
+        self._raw: dict[EntityId, bytes | None] = {}
+        self._by_source: dict[EntityId, dict[tuple[str, ...], LinkDefinition]] = {}
+        self._by_target: dict[EntityId, dict[tuple[str, ...], LinkDefinition]] = {}
         self._targets: dict[tuple[EntityId, str, LinkName], EntityId] = {}
+        self._turns: WeakValueDictionary[EntityId, asyncio.Lock] = WeakValueDictionary()
         self.ready = asyncio.Event()
         self.on_change: list[OnLinks] = []
         """Called with (links gone or replaced, links new or changed) after a record changed."""
@@ -44,19 +49,30 @@ class Links:
         if not entry.key.startswith(PREFIX):
             return
         source = EntityId(entry.key.removeprefix(PREFIX))
-        record = _parse(entry)
-        if record is None:
+        if source in self._raw and self._raw[source] == entry.value:
             return
-        before = self._records.get(source, ComponentRecord()).links
+        record = _parse(entry)
+        if record is not None:
+            self._raw[source] = entry.value
+            self._take(source, record)
+
+    def _take(self, source: EntityId, record: ComponentRecord) -> None:
+        """Work for what is gone and new only: a source may have a thousand links, and get them one by one."""
         self._records[source] = record
-        for link in before:
+        before = self._by_source.get(source, {})
+        now = self._by_source[source] = {link.identity: link for link in record.links}
+        new = [link for key, link in now.items() if before.get(key) != link]
+        changed = {link.identity for link in new}
+        gone = [link for key, link in before.items() if key in changed or key not in now]
+        for link in gone:
+            self._by_target[link.target].pop(link.identity, None)
             for interface in link.covers():
-                self._targets.pop((source, interface, link.name), None)
-        for link in record.links:
+                if self._targets.get((source, interface, link.name)) == link.target:
+                    del self._targets[source, interface, link.name]
+        for link in new:
+            self._by_target.setdefault(link.target, {})[link.identity] = link
             for interface in link.covers():
                 self._targets[source, interface, link.name] = link.target
-        gone = [old for old in before if old not in record.links]
-        new = [link for link in record.links if link not in before]
         if gone or new:
             for callback in self.on_change:
                 callback(gone, new)
@@ -66,7 +82,11 @@ class Links:
 
     def of(self, entity: EntityId) -> list[LinkDefinition]:
         """Links whose source or target it is."""
-        return [link for link in self.all() if entity in (link.source_id, link.target)]
+        return list((self._by_source.get(entity, {}) | self._by_target.get(entity, {})).values())
+
+    def sources(self, entity: EntityId) -> list[LinkDefinition]:
+        """Links whose source it is."""
+        return list(self._by_source.get(entity, {}).values())
 
     async def target(self, source: EntityId, interface: str, name: LinkName) -> EntityId:
         """Who answers `interface` for `source` under the link name. Raises NotLinked, naming the links there are."""
@@ -84,11 +104,11 @@ class Links:
 
     def linked(self, source: EntityId, interface: str) -> bool:
         """Some link of `source`, under whichever name, provides `interface`."""
-        return any(s == source and i == interface for s, i, _ in self._targets)
+        return any(interface in link.covers() for link in self.sources(source))
 
     def _why_not(self, source: EntityId, interface: str, name: LinkName) -> str:
         said = f'"{source}" is not linked to {interface} (link "{name}")'
-        others = [link for link in self.all() if link.source_id == source]
+        others = self.sources(source)
         if not others:
             return f"{said}; it has no links at all"
         return f"{said}; it has: " + "; ".join(sorted(str(link) for link in others))
@@ -146,25 +166,28 @@ class Links:
         return removed[0] if removed else None
 
     async def _change(self, source: EntityId, change: Callable[[ComponentRecord], bool]) -> None:
-        """Read, change, write at the revision read; again when another host wrote in between."""
+        """Read, change, write at the revision read; again when another host wrote in between. One at a time here."""
         key = PREFIX + source
-        while True:
-            entry = await self._bucket.get(key)
-            # a broker that lost its data is given back what we know
-            known = self._records.get(source, ComponentRecord()).model_copy(deep=True)
-            record = known if entry is None else _parse(entry) or ComponentRecord()
-            if not change(record):
+        async with self._turns.setdefault(source, asyncio.Lock()):
+            while True:
+                entry = await self._bucket.get(key)
+                if entry is not None:
+                    record = _parse(entry) or ComponentRecord()
+                else:  # never written, or lost by the broker: then it gets back what we know
+                    record = self._records.get(source, ComponentRecord()).model_copy(deep=True)
+                if not change(record):
+                    return
+                raw = record.model_dump_json().encode()
+                try:
+                    if entry is None:
+                        await self._bucket.create(key, raw)
+                    else:
+                        await self._bucket.update(key, raw, entry.revision)
+                except WrongRevision:
+                    continue
+                self._raw[source] = raw
+                self._take(source, record)
                 return
-            raw = record.model_dump_json().encode()
-            try:
-                if entry is None:
-                    revision = await self._bucket.create(key, raw)
-                else:
-                    revision = await self._bucket.update(key, raw, entry.revision)
-            except WrongRevision:
-                continue
-            self._seen(Entry(key, raw, revision))
-            return
 
 
 def _parse(entry: Entry) -> ComponentRecord | None:

@@ -348,10 +348,10 @@ class NatsTransport:
         self._reconnected.append(callback)
 
     async def reconnected(self) -> None:
-        for bucket in self._buckets.values():
-            await bucket.stop_watches()
         for callback in self._reconnected:
             callback()
+        for bucket in self._buckets.values():
+            await bucket.stop_watches()
 
     async def flush(self) -> None:
         try:

@@ -304,10 +304,11 @@ class Manager:
         self._wake.set()
 
     def _reconnected(self) -> None:
-        """While the connection was lost nobody could be heard."""
+        """While the connection was lost nobody could be heard: no plans until everybody was asked."""
         self._fold(Forgiven())
         self._published.clear()
         if self._tasks is not None:
+            self._ready_to_plan.clear()
             self._tasks.create_task(self._discover())
 
     async def _discover(self) -> None:
@@ -441,9 +442,9 @@ class Manager:
     # -- planning and sending
 
     async def _reconcile_forever(self) -> None:
-        await self._ready_to_plan.wait()
         last = self.clock()
         while True:
+            await self._ready_to_plan.wait()
             now = self.clock()
             if now - last > 2 * self.tick + 1:  # we were held up: that was our silence, not the hosts'
                 log.warning("manager.held_up", seconds=round(now - last, 1))
