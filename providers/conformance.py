@@ -41,7 +41,7 @@ from lattice import (
     Value,
     WitError,
 )
-from lattice.lattice import Lattice
+from lattice.lattice import Lattice, Serving
 from lattice.memory import MemoryBroker
 from lattice.transport import Transport
 from providers.link import LinkRecord
@@ -62,6 +62,7 @@ class Site:
     """A provider that runs, and a caller elsewhere on its lattice."""
 
     runtime: Runtime
+    serving: Serving
     near: Lattice
     far: Lattice
 
@@ -128,7 +129,7 @@ class Conformance:
             try:
                 for link in links:
                     await runtime.put_link(link)
-                yield Site(runtime, near, far)
+                yield Site(runtime, serving, near, far)
             finally:
                 await serving.drain(1.0)
                 await runtime.stop(2.0)
@@ -273,6 +274,7 @@ class Conformance:
             calls = [asyncio.create_task(self.use(site, link)) for link in incoming for _ in range(5)]
             await asyncio.sleep(0)
             async with asyncio.timeout(PATIENCE):
+                await site.serving.leave()
                 await site.runtime.stop(5.0)
             if calls:
                 _, late = await asyncio.wait(calls, timeout=PATIENCE)
