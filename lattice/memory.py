@@ -241,6 +241,10 @@ class MemoryBucket:
     async def keys(self) -> list[str]:
         return [key for key, entry in self._entries.items() if entry.value is not None]
 
+    async def page(self, after: int, most: int) -> list[Entry]:
+        live = (entry for entry in self._entries.values() if entry.value is not None and entry.revision > after)
+        return sorted(live, key=lambda entry: entry.revision)[:most]
+
     async def watch(self) -> AsyncIterator[Entry | None]:
         changes: asyncio.Queue[Entry | None] = asyncio.Queue()
         for entry in sorted(self._entries.values(), key=lambda e: e.revision):

@@ -24,6 +24,7 @@ from nats.js.api import DEFAULT_PREFIX, KeyValueConfig, PubAck
 from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
 from lattice.errors import DeadlineExceeded, LatticeError, ProtocolError, Unreachable
+from lattice.jetstream import JetStream, NotFound
 from lattice.transport import Entry, Message, NoBucket, OnMessage, WrongRevision
 
 log = structlog.get_logger("lattice.nats")
@@ -337,7 +338,8 @@ class NatsTransport:
             raise
         except (nats.errors.Error, OSError) as error:
             raise translated(error, f"bucket {name}") from error
-        opened = NatsBucket(name, store, context, self._client, settings)
+        jetstream = JetStream(self, self._options.domain)
+        opened = NatsBucket(name, store, context, self._client, settings, jetstream)
         self._buckets[name] = opened
         return opened
 
@@ -447,6 +449,14 @@ async def _key_value(context: JetStreamContext, name: str, settings: KeyValueCon
         return await context.key_value(name)  # another host made it in between
 
 
+async def _first_part(entries: AsyncIterator[Entry | None]) -> AsyncIterator[Entry]:
+    """What a watch begins with: every key's current entry."""
+    async for entry in entries:
+        if entry is None:
+            return
+        yield entry
+
+
 class NatsBucket:
     """A JetStream KV bucket."""
 
@@ -457,8 +467,10 @@ class NatsBucket:
         context: JetStreamContext,
         client: Client,
         settings: KeyValueConfig | None,
+        jetstream: JetStream,
     ) -> None:
         self.name = name
+        self._jetstream = jetstream
         self._store = store
         self._context = context
         self._client = client
@@ -468,7 +480,9 @@ class NatsBucket:
     def _error(self, error: BaseException, key: str) -> Exception:
         if isinstance(error, js_errors.KeyWrongLastSequenceError):
             return WrongRevision(f"{key} in {self.name} was written in between")
-        return translated(error, f"key {key} of bucket {self.name}")
+        said = translated(error, f"key {key} of bucket {self.name}")
+        # here nobody's time is over but JetStream's
+        return Unreachable(said.message) if isinstance(said, DeadlineExceeded) else said
 
     async def _write(self, key: str, write: Callable[[], Awaitable[T]]) -> T:
         """`write`, and once more when the broker had lost the bucket."""
@@ -526,13 +540,31 @@ class NatsBucket:
         await self._write(key, lambda: self._store.purge(key))
 
     async def keys(self) -> list[str]:
-        found: list[str] = []
         async with aclosing(self._entries(headers_only=True)) as entries:
-            async for entry in entries:
-                if entry is None:
-                    break
-                if entry.value is not None:
-                    found.append(entry.key)
+            return [entry.key async for entry in _first_part(entries) if entry.value is not None]
+
+    async def page(self, after: int, most: int) -> list[Entry]:
+        try:
+            history = (await self._store.status()).history
+        except (nats.errors.Error, OSError) as error:
+            raise self._error(error, "*") from error
+        if history > 1:  # older revisions lie in between, so all of it has to be seen
+            async with aclosing(self._entries(headers_only=True)) as entries:
+                live = [entry async for entry in _first_part(entries) if entry.value is not None]
+            return sorted((e for e in live if e.revision > after), key=lambda entry: entry.revision)[:most]
+        found: list[Entry] = []
+        start = {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
+        walk = self._jetstream.walk(f"KV_{self.name}", f"$KV.{self.name}.>", headers_only=True, **start)
+        try:
+            async with aclosing(walk):
+                async for delivery in walk:
+                    if "KV-Operation" not in (delivery.message.headers or {}):
+                        key = delivery.message.subject.removeprefix(f"$KV.{self.name}.")
+                        found.append(Entry(key, b"", delivery.sequence))
+                        if len(found) == most:
+                            break
+        except NotFound as error:
+            raise Unreachable(f"the bucket {self.name} is gone") from error
         return found
 
     def watch(self) -> AsyncIterator[Entry | None]:

@@ -70,6 +70,12 @@ class Bucket(Protocol):
     async def keys(self) -> list[str]:
         """All keys that have a value."""
 
+    async def page(self, after: int, most: int) -> list[Entry]:
+        """At most `most` of the keys that have a value, from after the revision `after` on, without their values.
+
+        In the order of their revisions: going on from the last one's misses no key that stays, whatever else changes.
+        """
+
     def watch(self) -> AsyncIterator[Entry | None]:
         """Every key's current entry, then None once, then each change as it happens, until closed.
 

@@ -4,6 +4,7 @@
 |------------------------------|---------------------------------------------------------|
 | store.bucket.get(key)        | wasi:keyvalue/store#get(bucket, key)                    |
 | atomics.increment(b, key, d) | wasi:keyvalue/atomics#increment(bucket, key, delta)     |
+| atomics.swap(cas, value)     | wasi:keyvalue/atomics#swap(bucket, key, old, value)     |
 | batch.get-many(b, keys)      | wasi:keyvalue/batch#get-many(bucket, keys)              |
 
 where `bucket` is the identifier it was opened with. `open` asks nobody (a request would pay a hop for it): a provider
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from actors.adapters import ADAPTERS
 from actors.denials import denied, link_grant
 from actors.guest import Guest
-from actors.host_api import Resource, serves
+from actors.host_api import Resource, internal, serves
 from lattice import (
     BadValue,
     DeadlineExceeded,
@@ -45,6 +46,7 @@ DELETE = Function(STORE, "delete")
 EXISTS = Function(STORE, "exists")
 LIST_KEYS = Function(STORE, "list-keys")
 INCREMENT = Function(ATOMICS, "increment")
+SWAP = Function(ATOMICS, "swap")
 GET_MANY = Function(BATCH, "get-many")
 SET_MANY = Function(BATCH, "set-many")
 DELETE_MANY = Function(BATCH, "delete-many")
@@ -96,11 +98,50 @@ class Store:
         return Bucket(guest, identifier)
 
 
-@serves(ATOMICS)
+class Cas(Resource, interface=ATOMICS, name="cas"):
+    """`cas`, of drafts that have it: a key, and the value that it had when the guest made this."""
+
+    __slots__ = ("_bucket", "_key", "_value")
+
+    def __init__(self, bucket: Bucket, key: str, value: bytes | None) -> None:
+        self._bucket = bucket
+        self._key = key
+        self._value = value
+
+    @staticmethod
+    async def new(guest: Guest, bucket: Bucket, key: str) -> Cas:
+        return Cas(bucket, key, await bucket.get(key))
+
+    def current(self) -> bytes | None:
+        return self._value
+
+    @internal
+    async def swap(self, value: bytes) -> bool:
+        done: bool = await _ask(self._bucket.guest, SWAP, self._bucket.identifier, self._key, self._value, value)
+        return done
+
+    @internal
+    async def again(self) -> Cas:
+        """As the key is now."""
+        return Cas(self._bucket, self._key, await self._bucket.get(self._key))
+
+
+@serves(ATOMICS, Cas)
 class Atomics:
     @staticmethod
     async def increment(guest: Guest, bucket: Bucket, key: str, delta: int) -> Value:
         return await _ask(guest, INCREMENT, bucket.identifier, key, delta)
+
+    @staticmethod
+    async def swap(guest: Guest, cas: Cas, value: bytes) -> None:
+        """A `cas` that is not the latest any more is answered with one that is."""
+        try:
+            if await cas.swap(value):
+                return
+            latest = await cas.again()
+        except WitError as error:
+            raise WitError({"store-error": error.payload}) from error
+        raise WitError({"cas-failed": latest})
 
 
 @serves(BATCH)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary
@@ -14,7 +15,7 @@ from pydantic import Field
 from lattice import BadInput, Finding, LatticeError, WitError
 from lattice.nats_transport import NatsOptions
 from lattice.transport import Bucket, NoBucket, Transport, WrongRevision
-from providers.keyvalue.store import KeyValue, Store, number, page_of
+from providers.keyvalue.store import Change, KeyValue, Store, number
 from providers.link import Link, LinkId
 from providers.nats import Connections, NatsLogin
 
@@ -87,7 +88,9 @@ class NatsStore(Store):
         await self.bucket.delete(escaped(key))
 
     async def page(self, cursor: int, most: int) -> tuple[list[str], int | None]:
-        return page_of([unescaped(name) for name in await self.bucket.keys()], cursor, most)
+        """The cursor is the revision of the last key that was listed; one that is written meanwhile may come again."""
+        entries = await self.bucket.page(cursor, most)
+        return [unescaped(entry.key) for entry in entries], entries[-1].revision if len(entries) == most else None
 
     async def increment(self, key: str, delta: int) -> int:
         """By compare and swap: other hosts count too. Callers of this provider queue, so as not to race each other."""
@@ -105,6 +108,29 @@ class NatsStore(Store):
                     return result
                 await asyncio.sleep(random.random() * min(0.05, 0.001 * 2 ** min(attempt, 6)))
         raise LatticeError(f"too many others write {key!r} at the same time")
+
+    async def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
+        name = escaped(key)
+        entry = await self.bucket.get(name)
+        if (None if entry is None else entry.value) != old:
+            return False
+        with suppress(WrongRevision):
+            if entry is None:
+                await self.bucket.create(name, new)
+            else:
+                await self.bucket.update(name, new, entry.revision)
+            return True
+        return False
+
+    async def watch(self) -> AsyncIterator[Change | None]:
+        listening = False
+        entries = self.bucket.watch()
+        async for entry in entries:
+            if entry is None:
+                listening = True
+                yield None
+            elif listening:
+                yield Change(unescaped(entry.key), entry.value)
 
 
 class NatsKeyValue(KeyValue):
@@ -128,9 +154,14 @@ class NatsKeyValue(KeyValue):
                     fix='create it (nats kv add), or set "enable_bucket_auto_create" to "true"',
                 )
             ) from None
-        self._stores[link.id] = NatsStore(bucket)
+        store = NatsStore(bucket)
+        if link.incoming:
+            self._stores[link.id] = store
+        else:
+            await self.watch(link, store)
 
     async def link_changed(self, old: Link[Any], new: Link[Any]) -> None:
+        self.unwatch(old)
         try:
             await self.link_added(new)
         except BaseException:
@@ -138,6 +169,7 @@ class NatsKeyValue(KeyValue):
             raise
 
     async def link_removed(self, link: Link[NatsLink]) -> None:
+        self.unwatch(link)
         self._stores.pop(link.id, None)
 
     async def stopped(self) -> None:

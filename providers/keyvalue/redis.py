@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import structlog
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from redis import exceptions as refusals
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -16,8 +18,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from lattice import BadInput, Denied, Finding, LatticeError, Unreachable, WitError
-from providers.keyvalue.store import MOST, KeyValue, NotANumber, Store
+from providers.keyvalue.store import MOST, Change, KeyValue, NotANumber, Store
 from providers.link import Link, LinkId
+
+log = structlog.get_logger("providers")
 
 DEFAULT_URL = "redis://127.0.0.1:6379/"
 
@@ -160,8 +164,53 @@ class Server:
         except LatticeError as error:
             raise BadInput(Finding("TRL-PRV-010", error.message, fix='start it, or correct "url"', why=_HOW)) from error
 
+    @asynccontextmanager
+    async def notifications(self, prefix: bytes) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The names of keys that change, of those that begin with `prefix`, while the block runs.
+
+        Raises LatticeError when the server does not tell, or breaks off.
+        """
+        await self._have_changes_told()
+        database = self._client.connection_pool.connection_kwargs.get("db", 0)
+        channel = f"__keyspace@{database}__:".encode()
+        listener = self._client.pubsub(ignore_subscribe_messages=True)
+        try:
+            await listener.psubscribe(channel + prefix + b"*")
+
+            async def names() -> AsyncIterator[bytes]:
+                while True:
+                    message = await listener.get_message(timeout=60)
+                    if message is not None and message["data"] in CHANGES:
+                        yield message["channel"][len(channel) :]
+
+            yield names()
+        except (refusals.RedisError, OSError) as error:
+            raise self._translated(error) from error
+        finally:
+            await listener.aclose()
+
+    async def _have_changes_told(self) -> None:
+        """Servers tell of nothing unless they are configured to; one that does not show how it is, is believed."""
+        try:
+            _, told = await self.ask("CONFIG", "GET", "notify-keyspace-events")
+        except LatticeError as error:
+            log.warning("watch.unchecked", server=self.reach.place, error=error.message)
+            return
+        flags = told.decode()
+        if missing := ({"K"} if "A" in flags else TOLD) - set(flags):
+            await self.ask("CONFIG", "SET", "notify-keyspace-events", flags + "".join(sorted(missing)))
+
     async def close(self) -> None:
         await self._client.aclose(close_connection_pool=True)
+
+
+TOLD = frozenset("K$gxe")
+"""Keyspace notifications of strings, deletions, and keys whose time is over or whose room was needed."""
+
+CHANGES = frozenset(
+    (b"set", b"del", b"incrby", b"append", b"setrange", b"rename_to", b"rename_from", b"expired", b"evicted")
+)
+"""Of all that is told about a key, what changes its value."""
 
 
 _HOW = "a link is taken only when its server answers; hosts try a refused link again"
@@ -194,6 +243,15 @@ return sum
 
 In text, digit by digit, because Lua's numbers are exact up to 2^53 only.
 """
+
+
+SWAP = """
+local old = redis.call('GET', KEYS[1])
+if old ~= (ARGV[1] == '1' and ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[3], 'KEEPTTL')
+return 1
+"""
+"""Set KEYS[1] to ARGV[3] if it is ARGV[2], or if it is not there when ARGV[1] is 0."""
 
 
 class RedisStore(Store):
@@ -242,6 +300,19 @@ class RedisStore(Store):
         if sum == b"too large":
             raise NotANumber("the number would leave the range of a u64")
         return int(sum)
+
+    async def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
+        """Never repeated: a server that does not answer may have swapped."""
+        there = (0, b"") if old is None else (1, old)
+        return bool(await self.server.ask("EVAL", SWAP, 1, self._name(key), *there, bytes(new), repeat=False))
+
+    async def watch(self) -> AsyncIterator[Change | None]:
+        """By keyspace notifications. A key that changes again before it is read is told of once, as it is then."""
+        async with self.server.notifications(self.prefix) as events:
+            yield None
+            async for name in events:
+                if (key := _text(name[len(self.prefix) :])) is not None:
+                    yield Change(key, await self.get(key))
 
     async def get_many(self, keys: list[str]) -> list[bytes | None]:
         if not keys:
@@ -300,8 +371,25 @@ class RedisKeyValue(KeyValue):
             )
         server = await self._server(link)
         prefix = "" if link.config.bucket is None else f"{link.config.bucket}:"
-        self._stores[link.id] = RedisStore(server, prefix)
+        store = self._stores[link.id] = RedisStore(server, prefix)
         await self._tidy()
+        if not link.incoming:
+            self.unwatch(link)
+            await self._begin_to_watch(link, store)
+
+    async def _begin_to_watch(self, link: Link[RedisLink], store: RedisStore) -> None:
+        try:
+            await self.watch(link, store)
+        except LatticeError as error:
+            await self.link_removed(link)
+            raise BadInput(
+                Finding(
+                    "TRL-PRV-010",
+                    f"link {link.record}: {error.message}",
+                    why="a watcher needs the server's keyspace notifications",
+                    fix="set notify-keyspace-events to KA on the server, or allow this login CONFIG and PSUBSCRIBE",
+                )
+            ) from error
 
     async def link_changed(self, old: Link[Any], new: Link[Any]) -> None:
         try:
@@ -311,6 +399,7 @@ class RedisKeyValue(KeyValue):
             raise
 
     async def link_removed(self, link: Link[Any]) -> None:
+        self.unwatch(link)
         self._stores.pop(link.id, None)
         await self._tidy()
 

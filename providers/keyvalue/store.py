@@ -10,9 +10,12 @@ wasi:keyvalue 0.2.0-draft without resources: the bucket is the first argument, b
 | wasi:keyvalue/store#exists           | bucket, key                  | bool                               |
 | wasi:keyvalue/store#list-keys        | bucket, cursor or None       | {"keys": [...], "cursor": or None} |
 | wasi:keyvalue/atomics#increment      | bucket, key, delta           | the new number                     |
+| wasi:keyvalue/atomics#swap           | bucket, key, old, new        | whether `old` was there (or None)  |
 | wasi:keyvalue/batch#get-many         | bucket, keys                 | [[key, value] or None, ...]        |
 | wasi:keyvalue/batch#set-many         | bucket, [(key, value), ...]  |                                    |
 | wasi:keyvalue/batch#delete-many      | bucket, keys                 |                                    |
+| wasi:keyvalue/watcher#on-set         | bucket, key, value           | (called on the peer)               |
+| wasi:keyvalue/watcher#on-delete      | bucket, key                  | (called on the peer)               |
 
 Errors are answers: WitError("no-such-store"), WitError("access-denied"), WitError({"other": "a sentence"}).
 """
@@ -21,25 +24,40 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
-from lattice import DeadlineExceeded, Denied, LatticeError, WitError
-from providers.link import Link
+import structlog
+
+from lattice import BadInput, DeadlineExceeded, Denied, Finding, Function, LatticeError, WitError
+from providers.link import Link, LinkId
 from providers.provider import Provider, export
 
 STORE = "wasi:keyvalue/store"
 ATOMICS = "wasi:keyvalue/atomics"
 BATCH = "wasi:keyvalue/batch"
+WATCHER = "wasi:keyvalue/watcher"
+ON_SET, ON_DELETE = Function(WATCHER, "on-set"), Function(WATCHER, "on-delete")
 
 PAGE = 1000
 """Keys in one answer of list-keys."""
 TOGETHER = 64
 """Requests of one batch that are under way at a time."""
 MOST = 2**64 - 1
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+"""Seconds before a watch that broke is begun again; doubled each time."""
+
+log = structlog.get_logger("providers")
 
 Result = TypeVar("Result")
+
+
+class Change(NamedTuple):
+    """A key was set, or deleted (`value` is None)."""
+
+    key: str
+    value: bytes | None
 
 
 class NotANumber(Exception):
@@ -64,7 +82,10 @@ class Store(ABC):
 
     @abstractmethod
     async def page(self, cursor: int, most: int) -> tuple[list[str], int | None]:
-        """About `most` of the keys, and the cursor of the next page: None after the last, 0 begins."""
+        """About `most` of the keys, and the cursor of the next page: None after the last, 0 begins.
+
+        A key that is there all the time is listed, whatever happens to others meanwhile.
+        """
 
     @abstractmethod
     async def increment(self, key: str, delta: int) -> int:
@@ -72,6 +93,14 @@ class Store(ABC):
 
         The number is kept as decimal text. Raises NotANumber, and leaves the value, when it is none or grows too big.
         """
+
+    @abstractmethod
+    async def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
+        """Set the key if its value is `old` (None: if it is not there), at once; whether it was."""
+
+    @abstractmethod
+    def watch(self) -> AsyncIterator[Change | None]:
+        """None once when it listens, then every change from then on, until closed."""
 
     async def exists(self, key: str) -> bool:
         return await self.get(key) is not None
@@ -86,14 +115,62 @@ class Store(ABC):
         await _together([self.delete(key) for key in keys])
 
 
-def page_of(keys: list[str], cursor: int, most: int) -> tuple[list[str], int | None]:
-    """A page for back ends that know all their keys: in order, and `cursor` is how many were listed before."""
-    end = cursor + most
-    return sorted(keys)[cursor:end], end if end < len(keys) else None
-
-
 class KeyValue(Provider):
-    """Subclass it and say how a link's bucket is opened."""
+    """Subclass it and say how a link's bucket is opened.
+
+    A link from the provider to an actor, for `wasi:keyvalue/watcher`, has that actor called with every change of the
+    link's bucket, one after the other: from whichever instances of the provider have the link.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        self = super().__new__(cls, *args, **kwargs)
+        self._watching = {}
+        return self
+
+    _watching: dict[LinkId, asyncio.Task[None]]
+
+    async def watch(self, link: Link[Any], store: Store) -> None:
+        """Tell the actor at the other end of `link` what changes in `store`. Raises LatticeError when nobody can."""
+        if WATCHER not in link.interfaces:
+            raise BadInput(
+                Finding(
+                    "TRL-LNK-005", f"link {link.record}: of an actor, this provider calls {WATCHER} and nothing else"
+                )
+            )
+        changes = store.watch()
+        await anext(changes)
+        self._watching[link.id] = self.spawn(self._tell(link, store, changes), name=f"watch for {link.peer}")
+
+    def unwatch(self, link: Link[Any]) -> None:
+        task = self._watching.pop(link.id, None)
+        if task is not None:
+            task.cancel()
+
+    async def _tell(self, link: Link[Any], store: Store, changes: AsyncIterator[Change | None]) -> None:
+        bucket = link.config.bucket or "default"
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async for change in changes:
+                    pause = FIRST_PAUSE
+                    if change is not None:
+                        await self._told(link, bucket, change)
+            except LatticeError as error:
+                log.warning("watch.broken", actor=link.peer, error=error.message)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+            changes = store.watch()
+
+    async def _told(self, link: Link[Any], bucket: str, change: Change) -> None:
+        try:
+            if change.value is None:
+                await link.call(ON_DELETE, bucket, change.key)
+            else:
+                await link.call(ON_SET, bucket, change.key, change.value)
+        except WitError as error:
+            log.warning("change.refused", actor=link.peer, key=change.key, error=error.payload)
+        except LatticeError as error:
+            log.warning("change.lost", actor=link.peer, key=change.key, error=error.message)
 
     async def open(self, link: Link[Any], name: str) -> Store:
         """The bucket of `link` that a guest opened as `name`. Raises WitError("no-such-store")."""
@@ -143,6 +220,11 @@ class KeyValue(Provider):
     async def increment(self, link: Link[Any], bucket: str, key: str, delta: int) -> int:
         with _answers():
             return await (await self.open(link, bucket)).increment(key, delta)
+
+    @export(f"{ATOMICS}#swap")
+    async def swap(self, link: Link[Any], bucket: str, key: str, old: bytes | None, new: bytes) -> bool:
+        with _answers():
+            return await (await self.open(link, bucket)).swap(key, old, new)
 
     @export(f"{BATCH}#get-many")
     async def get_many(self, link: Link[Any], bucket: str, keys: list[str]) -> list[list[Any] | None]:

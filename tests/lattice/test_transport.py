@@ -241,6 +241,20 @@ async def test_a_bucket_is_always_listed_whole(pair):
         assert set(replayed) - {"gone"} == wanted
 
 
+async def test_a_bucket_is_listed_page_by_page_by_when_keys_were_written(pair):
+    a, _, prefix = pair
+    bucket = await a.bucket(prefix.replace(".", "_"))
+    assert await bucket.page(0, 10) == []
+    for key in ("a", "b", "gone", "c", "a"):
+        await bucket.put(key, b"x")
+    await bucket.delete("gone")
+    first = await bucket.page(0, 2)
+    assert [entry.key for entry in first] == ["b", "c"]
+    rest = await bucket.page(first[-1].revision, 2)
+    assert [entry.key for entry in rest] == ["a"]
+    assert await bucket.page(rest[-1].revision, 2) == []
+
+
 async def test_a_watch_replays_then_follows(pair):
     a, b, prefix = pair
     bucket = await a.bucket(prefix.replace(".", "_"))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import Broker
 
-from lattice import BadInput, NotLinked, WitError
+from lattice import BadInput, Invocation, NotLinked, Value, WitError
 from lattice.memory import MemoryBroker
 from lattice.nats_transport import NatsTransport, connect
 from lattice.transport import Transport
@@ -17,14 +19,14 @@ from providers.keyvalue import nats as keyvalue_nats
 from providers.keyvalue import store as keyvalue_store
 from providers.keyvalue.memory import MemoryKeyValue
 from providers.keyvalue.nats import NatsKeyValue, escaped, unescaped
-from providers.keyvalue.store import KeyValue, page_of
+from providers.keyvalue.store import KeyValue
 from providers.link import LinkRecord, link_between
 from providers.load import resolve
 from providers.testing import PROVIDER, Running, running
 
 KEYVALUE = "wasi:keyvalue/store,atomics,batch"
 GET, SET, DELETE, EXISTS, LIST = (f"wasi:keyvalue/store#{f}" for f in ("get", "set", "delete", "exists", "list-keys"))
-INCREMENT = "wasi:keyvalue/atomics#increment"
+INCREMENT, SWAP = "wasi:keyvalue/atomics#increment", "wasi:keyvalue/atomics#swap"
 GET_MANY, SET_MANY, DELETE_MANY = (f"wasi:keyvalue/batch#{f}-many" for f in ("get", "set", "delete"))
 
 
@@ -37,6 +39,26 @@ def bucket(lattice_name: str) -> str:
     return f"kv-{lattice_name}"
 
 
+class Told:
+    """The actors that watch: what they were called with."""
+
+    def __init__(self) -> None:
+        self.calls: asyncio.Queue[tuple[Value, ...]] = asyncio.Queue()
+
+    async def __call__(self, invocation: Invocation) -> Value:
+        assert invocation.function.interface == "wasi:keyvalue/watcher"
+        self.calls.put_nowait((invocation.target, invocation.function.name, *invocation.args))
+
+    async def next(self) -> tuple[Value, ...]:
+        async with asyncio.timeout(5):
+            return await self.calls.get()
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
 @pytest.fixture(
     params=[
         "memory",
@@ -45,7 +67,7 @@ def bucket(lattice_name: str) -> str:
         pytest.param("redis", marks=pytest.mark.redis),
     ]
 )
-async def kv(request: pytest.FixtureRequest, bucket: str) -> AsyncIterator[Running]:
+async def kv(request: pytest.FixtureRequest, bucket: str, told: Told) -> AsyncIterator[Running]:
     transport: Transport = MemoryBroker().connect()
     config: dict[str, str] = {}
     provider: KeyValue
@@ -59,7 +81,8 @@ async def kv(request: pytest.FixtureRequest, bucket: str) -> AsyncIterator[Runni
             if request.param == "nats":
                 transport = await connect(request.getfixturevalue("nats_url"))
             provider = NatsKeyValue(transport)
-    async with running(provider, [link(bucket=bucket, enable_bucket_auto_create="true")], config=config) as started:
+    links = [link(bucket=bucket, enable_bucket_auto_create="true")]
+    async with running(provider, links, config=config, peer=told) as started:
         yield started
     await transport.close()
 
@@ -112,9 +135,21 @@ async def test_an_empty_bucket_has_one_empty_page(kv: Running):
     assert await kv.call(LIST, "default", None) == {"keys": [], "cursor": None}
 
 
-@pytest.mark.parametrize(("cursor", "page"), [(0, (["a", "b"], 2)), (2, (["c"], None)), (9, ([], None))])
-def test_a_back_end_that_knows_all_its_keys_lists_them_in_order(cursor, page):
-    assert page_of(["c", "a", "b"], cursor, 2) == page
+async def test_keys_that_stay_are_listed_whatever_happens_to_others(kv: Running, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(keyvalue_store, "PAGE", 30)
+    stay = {f"stay{n}" for n in range(100)}
+    await kv.call(SET_MANY, "default", [[key, b""] for n in range(100) for key in (f"go{n}", f"stay{n}")])
+    seen: set[str] = set()
+    cursor = None
+    while True:
+        page = await kv.call(LIST, "default", cursor)
+        seen.update(page["keys"])
+        await kv.call(DELETE_MANY, "default", [key for key in page["keys"] if key.startswith("go")])
+        await kv.call(SET, "default", f"new{len(seen)}", b"")
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert stay <= seen
 
 
 async def test_numbers_go_up_to_the_end_of_a_u64(kv: Running):
@@ -136,6 +171,50 @@ async def test_increment_begins_at_nothing_and_is_kept_as_text(kv: Running):
 async def test_no_increment_is_lost(kv: Running):
     counted = await asyncio.gather(*(kv.call(INCREMENT, "default", "n", 1) for _ in range(50)))
     assert sorted(counted) == list(range(1, 51))
+
+
+async def test_a_swap_sets_only_what_is_as_it_was(kv: Running):
+    assert not await kv.call(SWAP, "default", "k", b"", b"never")
+    assert await kv.call(SWAP, "default", "k", None, b"")
+    assert not await kv.call(SWAP, "default", "k", None, b"never")
+    assert await kv.call(SWAP, "default", "k", b"", b"two")
+    assert not await kv.call(SWAP, "default", "k", b"one", b"never")
+    assert await kv.call(GET, "default", "k") == b"two"
+    await kv.call(DELETE, "default", "k")
+    assert await kv.call(SWAP, "default", "k", None, b"three")
+
+
+async def test_of_many_swaps_one_succeeds(kv: Running):
+    await kv.call(SET, "default", "k", b"free")
+    done = await asyncio.gather(*(kv.call(SWAP, "default", "k", b"free", b"%d" % n) for n in range(20)))
+    assert done.count(True) == 1
+    assert await kv.call(GET, "default", "k") == b"%d" % done.index(True)
+
+
+async def test_a_watcher_is_called_with_every_change_of_its_bucket(kv: Running, bucket: str, told: Told):
+    await kv.call(SET, "default", "before", b"x")
+    config = {"bucket": bucket, "enable_bucket_auto_create": "true"}
+    watcher = link_between(PROVIDER, "watcher", "wasi:keyvalue/watcher", source_config=config)
+    await kv.runtime.put_link(watcher)
+    await kv.call(SET, "default", "a key", b"one")
+    assert await told.next() == ("watcher", "on-set", bucket, "a key", b"one")
+    await kv.call(INCREMENT, "default", "n", 3)
+    assert await told.next() == ("watcher", "on-set", bucket, "n", b"3")
+    await kv.call(SWAP, "default", "a key", b"one", b"two")
+    assert await told.next() == ("watcher", "on-set", bucket, "a key", b"two")
+    await kv.call(DELETE, "default", "a key")
+    assert await told.next() == ("watcher", "on-delete", bucket, "a key")
+    await kv.runtime.delete_link(watcher.id)
+    await kv.call(SET, "default", "after", b"x")
+    await kv.runtime.put_link(watcher)
+    await kv.call(SET, "default", "again", b"x")
+    assert await told.next() == ("watcher", "on-set", bucket, "again", b"x")
+
+
+async def test_a_link_to_an_actor_is_for_watchers_alone(kv: Running, bucket: str):
+    config = {"bucket": bucket, "enable_bucket_auto_create": "true"}
+    with pytest.raises(BadInput, match="calls wasi:keyvalue/watcher and nothing else"):
+        await kv.runtime.put_link(link_between(PROVIDER, "a", "wasi:keyvalue/store", source_config=config))
 
 
 @pytest.mark.parametrize("value", [b"abc", b"-1", b"18446744073709551615", b""])
@@ -224,6 +303,41 @@ async def test_a_failing_broker_is_an_answer_that_the_guest_can_handle(bucket: s
             with pytest.raises(WitError) as error:
                 await kv.call(INCREMENT, "default", "n", 1)
             assert "too many others" in error.value.payload["other"]
+
+
+async def test_a_bucket_with_history_is_listed_page_by_page_too(nats: NatsTransport, bucket: str, monkeypatch):
+    monkeypatch.setattr(keyvalue_store, "PAGE", 2)
+    made = await nats.bucket(bucket, history=3)
+    for name in ("a", "b", "a", "gone", "c"):
+        await made.put(name, b"")
+    await made.delete("gone")
+    async with running(NatsKeyValue(nats), [link(bucket=bucket)]) as kv:
+        first = await kv.call(LIST, "default", None)
+        assert first["keys"] == ["b", "a"]
+        assert await kv.call(LIST, "default", first["cursor"]) == {"keys": ["c"], "cursor": None}
+
+
+async def test_a_watch_goes_on_when_the_broker_was_away(tmp_path: Path, bucket: str, told: Told):
+    broker = Broker(tmp_path)
+    broker.start()
+    config = {"bucket": bucket, "enable_bucket_auto_create": "true", "cluster_uri": broker.url}
+    links = [link(**config), link_between(PROVIDER, "watcher", "wasi:keyvalue/watcher", source_config=config)]
+    try:
+        async with running(NatsKeyValue(), links, peer=told) as kv:
+            await kv.call(SET, "default", "k", b"before")
+            assert (await told.next())[-1] == b"before"
+            broker.kill()
+            broker.start()
+            writer = await connect(broker.url)
+            written = await writer.bucket(bucket)
+            async with asyncio.timeout(20):
+                while told.calls.empty():
+                    await written.put("k", b"after")
+                    await asyncio.sleep(0.02)
+            await writer.close()
+            assert (await told.next())[-1] == b"after"
+    finally:
+        broker.stop()
 
 
 @given(st.text())

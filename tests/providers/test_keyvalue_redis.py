@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 from servers import RedisServer, free_port
 
-from lattice import BadInput, WitError
+from lattice import BadInput, Invocation, WitError
 from providers.link import LinkRecord, link_between
 from providers.load import builtin_name, resolve
 from providers.testing import PROVIDER, Running, running
@@ -321,3 +322,80 @@ async def test_what_a_user_may_not_do_is_access_denied(own):
         assert await kv.call(GET, "default", "k", source="reader") is None
         assert await payload(kv.call(SET, "default", "k", b"v", source="reader")) == "access-denied"
         assert isinstance(kv, Running)
+
+
+async def test_tls_is_checked_against_the_authority_that_the_url_names(tmp_path):
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    port = free_port()
+    server = RedisServer(
+        tmp_path,
+        *("--tls-port", str(port), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(tmp_path / "ca.pem")),
+        *("--tls-cert-file", str(tmp_path / "cert.pem"), "--tls-key-file", str(tmp_path / "key.pem")),
+    )
+    server.start()
+    place = f"rediss://127.0.0.1:{port}/"
+    try:
+        async with running(provider(), []) as kv:
+            for wrong in (place, f"{place}?ssl_ca_certs={tmp_path}/other.pem"):
+                with pytest.raises(BadInput, match="certificate verify failed"):
+                    await kv.runtime.put_link(link(url=wrong))
+            await kv.runtime.put_link(link(url=f"{place}?ssl_ca_certs={tmp_path}/ca.pem"))
+            await kv.call(SET, "default", "k", b"v")
+            assert await kv.call(GET, "default", "k") == b"v"
+    finally:
+        server.stop()
+
+
+# -- watching
+
+
+class Told:
+    def __init__(self) -> None:
+        self.changes: asyncio.Queue[tuple[object, ...]] = asyncio.Queue()
+
+    async def __call__(self, invocation: Invocation) -> None:
+        self.changes.put_nowait((invocation.function.name, *invocation.args[1:]))
+
+    async def next(self) -> tuple[object, ...]:
+        async with asyncio.timeout(5):
+            return await self.changes.get()
+
+
+def watcher(**config: str) -> LinkRecord:
+    return link_between(PROVIDER, "watcher", "wasi:keyvalue/watcher", source_config=config)
+
+
+async def test_a_watcher_hears_what_others_write_and_what_expires_and_goes_on_after_a_restart(own):
+    told = Told()
+    own.start()
+    async with running(provider(), [watcher(url=own.url, bucket="mine")], peer=told) as kv:
+        server = next(iter(kv.provider._servers.values()))
+        await server.ask("SET", "theirs:k", "x")
+        await server.ask("SET", "mine:k", "1", "PX", 20)
+        assert await told.next() == ("on-set", "k", b"1")
+        await asyncio.sleep(0.02)
+        await server.ask("GET", "mine:k")  # at the latest now it has expired
+        assert await told.next() == ("on-delete", "k")
+        await asyncio.to_thread(own.stop)
+        await asyncio.to_thread(own.start)
+        async with asyncio.timeout(10):
+            while told.changes.empty():
+                await server.ask("SET", "mine:k", "2")
+                await asyncio.sleep(0.02)
+        assert await told.next() == ("on-set", "k", b"2")
+
+
+async def test_a_watcher_that_would_never_hear_anything_is_refused(own):
+    own.start()
+    async with running(provider(), [link(url=own.url)]) as kv:
+        server = next(iter(kv.provider._servers.values()))
+        await server.ask("ACL", "SETUSER", "reader", "on", ">pw", "~*", "&*", "+get", "+ping", "+config|get", "+client")
+        with pytest.raises(BadInput, match="notify-keyspace-events") as refused:
+            await kv.runtime.put_link(watcher(url=f"redis://reader:pw@127.0.0.1:{own.port}/"))
+        assert refused.value.findings[0].code == "TRL-PRV-010"
+        assert len(kv.provider._servers) == 1

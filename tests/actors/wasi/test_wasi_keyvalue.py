@@ -13,7 +13,7 @@ from actors.wasi.bus import CallTargetInterface, Lattice
 from actors.wasi.config import Runtime, Store
 from actors.wasi.filesystem import Preopens, Types
 from actors.wasi.io import IoError
-from actors.wasi.keyvalue import Atomics, Batch
+from actors.wasi.keyvalue import Atomics, Batch, Cas
 from actors.wasi.keyvalue import Store as KeyValue
 from actors.wasi.logging import Logging
 from lattice import (
@@ -56,6 +56,11 @@ def store(buckets: dict[str, dict[str, bytes]], calls: list[Invocation] | None =
             case "wasi:keyvalue/atomics#increment", [key, delta]:
                 data[key] = str(int(data.get(key, b"0")) + delta).encode()
                 return int(data[key])
+            case "wasi:keyvalue/atomics#swap", [key, old, new]:
+                if data.get(key) != old:
+                    return False
+                data[key] = new
+                return True
             case "wasi:keyvalue/batch#get-many", [keys]:
                 return [(key, data[key]) if key in data else None for key in keys]
             case "wasi:keyvalue/batch#set-many", [pairs]:
@@ -92,6 +97,31 @@ async def test_a_bucket_does_what_the_store_behind_the_link_does():
     await Batch.delete_many(guest, bucket, ["b", "c"])
     await bucket.delete("a")
     assert data == {}
+
+
+async def test_a_swap_succeeds_while_the_key_is_as_it_was_and_else_gives_the_latest():
+    data = {"a": b"1"}
+    guest = Guest(COUNTER, imports=store({"visits": data}))
+    bucket = KeyValue.open(guest, "visits")
+    cas = await Cas.new(guest, bucket, "a")
+    assert cas.current() == b"1"
+    data["a"] = b"2"
+    with pytest.raises(WitError) as answer:
+        await Atomics.swap(guest, cas, b"mine")
+    latest = answer.value.payload["cas-failed"]
+    assert latest.current() == b"2"
+    await Atomics.swap(guest, latest, b"mine")
+    assert data == {"a": b"mine"}
+    await Atomics.swap(guest, await Cas.new(guest, bucket, "new"), b"3")
+    assert data["new"] == b"3"
+
+
+async def test_a_swap_that_the_store_cannot_do_is_a_store_error():
+    guest = Guest(COUNTER, imports=failing(Unreachable("nobody is there")))
+    cas = Cas(KeyValue.open(guest, "visits"), "a", None)
+    with pytest.raises(WitError) as answer:
+        await Atomics.swap(guest, cas, b"x")
+    assert answer.value.payload == {"store-error": {"other": "nobody is there"}}
 
 
 async def test_a_call_carries_source_link_deadline_and_trace_of_the_invocation_it_serves():
