@@ -39,7 +39,7 @@ up: $(VENV)/user.stamp
 
 test: $(VENV)/developer.stamp
 	@$(BIN)/trellis build examples
-	@$(BIN)/python -m pytest -n 2
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 fuzz: $(VENV)/developer.stamp
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),300) $(BIN)/python -m pytest tests/actors/test_fuzz.py

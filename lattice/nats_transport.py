@@ -128,12 +128,13 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
     transport = NatsTransport(client, options)
     refusals: list[BaseException] = []
     refused = asyncio.Event()
-    """The only server there is will not let us in, however often we ask."""
+    """The only server there is does not listen, or will not let us in, however often we ask."""
 
     async def on_error(error: Exception) -> None:
         if not transport.ready:
             refusals.append(error)
-            if "," not in options.url and "because" in _refused(where, [error]).details:
+            hopeless = isinstance(error, ConnectionRefusedError) or "because" in _refused(where, [error]).details
+            if hopeless and "," not in options.url:
                 refused.set()
             return  # `connect` tells
         log.warning("nats.error", error=str(error) or type(error).__name__)
