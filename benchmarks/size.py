@@ -97,7 +97,9 @@ async def main(components: int, links: int, hosts: int) -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (folder / "guest.wat").write_text(GUEST)
         data = manifest((folder / "guest.wat").as_uri(), components, links)
-        print(f"{components} components, {components * links} links, {hosts} hosts, manifest of {len(json.dumps(data))} B")
+        print(
+            f"{components} components, {components * links} links, {hosts} hosts, manifest of {len(json.dumps(data))} B"
+        )
 
         async def ready() -> bool:
             app = await planner.app("app")
@@ -107,7 +109,7 @@ async def main(components: int, links: int, hosts: int) -> None:
             await planner.put(data)
             await planner.deploy("app", "1")
             while not await ready():
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.5)
         with timed("a late host until it knows every link"):
             late = await host()
             assert len(late.links.all()) == components * links
@@ -123,7 +125,7 @@ async def main(components: int, links: int, hosts: int) -> None:
         with timed("a host leaves, until the others run its share"):
             await running[0].stop()
             while not await ready() or sum(len(h.components.running) for h in (*running[1:], late)) < components:
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(0.5)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"memory of all parts together, at most: {peak:.0f} MB")
 

@@ -115,7 +115,7 @@ class Api:
             text = body.decode()
         except UnicodeDecodeError as error:
             raise Refusal(f"Unable to parse manifest: {error}") from error
-        checked = check(text, "manifest")
+        checked = check(text, "manifest", places=False)
         if checked.manifest is None or checked.data is None:
             first = checked.errors[0] if checked.errors else None
             if first is not None and first.code == "TRL-MAN-010":

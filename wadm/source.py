@@ -120,6 +120,22 @@ def read(text: str, file: str) -> tuple[Document | None, list[Finding]]:
     return document, findings
 
 
+def read_json(text: str, file: str) -> Document | None:
+    """The document without its places, in a fraction of the time; None for what is not JSON, or has a key twice."""
+    try:
+        data = json.loads(text, parse_int=WrittenInt, parse_float=WrittenFloat, object_pairs_hook=_once)
+    except (ValueError, RecursionError):
+        return None
+    return Document(file, text.splitlines(), data)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        raise ValueError("a key is there twice")
+    return result
+
+
 class _Reader:
     """Walks the composed nodes once: data, places, duplicate keys."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -402,3 +403,18 @@ spec:
       properties: {{image: "{image}"}}
 """
     assert [f.level for f in check(text).findings if f.code == "TRL-MAN-031"] == levels
+
+
+def test_json_that_is_right_is_read_without_places_and_means_the_same() -> None:
+    text = json.dumps(check(GOLDEN).data)
+    quick, slow = check(text, places=False), check(text)
+    assert quick.manifest == slow.manifest is not None and quick.data == slow.data
+    assert quick.document is not None and not quick.document.values
+
+
+def test_json_in_which_something_is_wrong_is_read_for_its_place_all_the_same() -> None:
+    text = json.dumps(check(GOLDEN).data, indent=1)
+    for wrong in (text.replace('"wasi"', "7", 1), text.replace('"kind"', '"kind": "Application",\n "kind"', 1)):
+        quick, slow = check(wrong, places=False), check(wrong)
+        assert quick.findings == slow.findings != ()
+        assert slow.findings[0].place is not None and slow.findings[0].place.line > 1
