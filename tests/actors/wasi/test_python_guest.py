@@ -64,6 +64,11 @@ def memory_store(buckets: dict[str, dict[str, bytes]]) -> Handler:
             case "increment", [key, delta]:
                 data[key] = str(int(data.get(key, b"0")) + delta).encode()
                 return int(data[key])
+            case "swap", [key, old, new]:
+                if data.get(key) != old:
+                    return False
+                data[key] = new
+                return True
             case "set", [key, value]:
                 data[key] = value
                 return None
@@ -283,6 +288,12 @@ async def test_batches_go_over_the_link_the_guest_chose(guest):
     actor = await guest(imports=imports)
     assert await ask(actor, "/batch") == {"found": [["a", "1"], ["b", "2"], None], "keys": ["b"]}
     assert used == {("wasi:keyvalue/batch", "cache"), ("wasi:keyvalue/store", "default")}
+
+
+async def test_a_swap_that_comes_too_late_gives_the_guest_a_handle_of_the_latest(guest):
+    buckets: dict[str, dict[str, bytes]] = {"things": {"a": b"first"}}
+    actor = await guest(imports=memory_store(buckets))
+    assert await ask(actor, "/swap") == {"seen": "theirs", "now": "mine"}
 
 
 async def test_a_watcher_is_given_the_bucket_that_changed(guest):

@@ -76,8 +76,8 @@ def test_nothing_else_is_within_a_guests_reach():
                 beyond.append(f"{host.name}#{name}")
         for resource, cls in host.resources.items():
             for python, name in reachable(cls):
-                kinds = ["[constructor]"] if python == "new" else ["[method]", "[static]"]
-                names = [kind + resource if python == "new" else f"{kind}{resource}.{name}" for kind in kinds]
+                names = [f"{kind}{resource}.{name}" for kind in ("[method]", "[static]")]
+                names += [f"[constructor]{resource}"] if python == "new" else []
                 found = any(host.find(one) is not None for one in names)
                 if found and not any((host.name, one) in known for one in names):
                     beyond.append(f"{host.name}#{names[0]}")

@@ -12,7 +12,7 @@ from pathlib import Path
 from componentize_py_types import Err, Ok
 from poll_loop import PollLoop, Sink, Stream, send
 from wit_world import exports
-from wit_world.imports import batch, lattice, logging, reveal
+from wit_world.imports import atomics, batch, lattice, logging, reveal
 from wit_world.imports import wasi_config_store as config
 from wit_world.imports import wasi_keyvalue_store as keyvalue
 from wit_world.imports import wasmcloud_secrets_store as secrets
@@ -140,6 +140,19 @@ def try_batch(request: IncomingRequest) -> object:
         batch.delete_many(bucket, ["a"])
         page = bucket.list_keys(None)
         return {"found": [entry and [entry[0], entry[1].decode()] for entry in found], "keys": page.keys}
+
+
+def try_swap(request: IncomingRequest) -> object:
+    with keyvalue.open("things") as bucket:
+        cas = atomics.Cas.new(bucket, "a")
+        bucket.set("a", b"theirs")
+        try:
+            atomics.swap(cas, b"mine")
+        except Err as error:
+            latest = error.value.value
+        seen = latest.current()
+        atomics.swap(latest, b"mine")
+        return {"seen": seen.decode(), "now": bucket.get("a").decode()}
 
 
 def try_unlinked(request: IncomingRequest) -> object:
