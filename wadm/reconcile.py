@@ -347,7 +347,8 @@ class _Round:
                 if name not in self.observed.configs or name in self.desired.configs or name in self.desired.external:
                     continue
                 found.add(app)
-                changing = app in apps and apps[app].state is not State.READY
+                here = apps.get(app, AppStatus(State.READY))
+                changing = here.state is not State.READY and any(c.running for c in here.components)
                 if app not in leaving and not changing and name not in in_use:
                     self.send(DeleteConfig(name))
         return found

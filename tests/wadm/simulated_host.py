@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 from lattice import EntityId, HostId, LatticeError, subjects
@@ -25,10 +27,22 @@ from lattice.transport import Message, Subscription
 
 
 class SimulatedHost:
-    def __init__(self, lattice: Lattice, id: str, **labels: str) -> None:
+    """`beat` is how often it gives a sign of life, in seconds; `changed` is called when it runs something else."""
+
+    def __init__(
+        self,
+        lattice: Lattice,
+        id: str,
+        *,
+        beat: float = 0.05,
+        changed: Callable[[SimulatedHost], None] = lambda _: None,
+        **labels: str,
+    ) -> None:
         self.lattice = lattice
         self.id = HostId(id)
         self.labels = labels
+        self.beat = beat
+        self.changed = changed
         self.components: dict[str, ComponentDescription] = {}
         self.providers: dict[str, ProviderDescription] = {}
         self.broken: dict[str, str] = {}
@@ -49,7 +63,8 @@ class SimulatedHost:
 
     async def __aexit__(self, *_: object) -> None:
         if self._beating is not None:
-            await self.emit(HostStopped(labels=self.labels))
+            with contextlib.suppress(LatticeError):  # it is cut off
+                await self.emit(HostStopped(labels=self.labels))
             await self.die()
 
     async def die(self) -> None:
@@ -65,8 +80,9 @@ class SimulatedHost:
 
     async def _beat(self) -> None:
         while True:
-            await self.lattice.transport.publish(subjects.alive(self.lattice.name), self.id.encode())
-            await asyncio.sleep(0.05)
+            with contextlib.suppress(LatticeError):  # it is cut off
+                await self.lattice.transport.publish(subjects.alive(self.lattice.name), self.id.encode())
+            await asyncio.sleep(self.beat)
 
     async def emit(self, event: Event) -> None:
         await self.lattice.emit(event, self.id)
@@ -92,10 +108,12 @@ class SimulatedHost:
             reply, after = await self._handle(tokens, body)
         except LatticeError as error:
             reply = ctl.refuse(error.message)
-        if message.reply is not None:
-            await self.lattice.transport.publish(message.reply, reply.encode())
-        if after is not None:
-            await self.emit(after)
+        self.changed(self)
+        with contextlib.suppress(LatticeError):  # it was cut off meanwhile
+            if message.reply is not None:
+                await self.lattice.transport.publish(message.reply, reply.encode())
+            if after is not None:
+                await self.emit(after)
 
     async def _handle(self, tokens: list[str], body: Any) -> tuple[Reply, Event | None]:
         match tokens[:2]:
