@@ -87,6 +87,7 @@ KNOWN_INTERFACES: Mapping[str, Mapping[str, frozenset[str]]] = {
     },
     "wasmcloud": {
         "bus": frozenset({"error", "lattice"}),
+        "cron": frozenset({"scheduler"}),
         "identity": frozenset({"store"}),
         "messaging": frozenset({"consumer", "handler", "incoming-handler", "producer", "request-reply", "types"}),
         "postgres": frozenset({"managed-prepared", "managed-query", "prepared", "query", "types"}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from pathlib import Path
 
 import click
@@ -19,8 +21,8 @@ def command(folder: Path, force: bool) -> None:
 
 
 async def build_all(folder: Path, *, force: bool = False, quiet_if_none: bool = False) -> int:
-    """Build one after the other, a line each; how many there were. Raises Failure or BadInput."""
-    from trellis.building import build, recipe
+    """Build as many at a time as there are processors, a line each; how many there were. Raises Failure or BadInput."""
+    from trellis.building import Recipe, build, recipe
     from trellis.project import actor_folders
     from trellis.show import megabytes, relative
 
@@ -32,8 +34,19 @@ async def build_all(folder: Path, *, force: bool = False, quiet_if_none: bool = 
             why="each actor's folder has one that says how to build it",
             fix='an actor in Python needs:  [build]  language = "python"  world = "..."  output = "build/NAME.wasm"',
         )
-    for one in recipes:
-        built = await build(one, force=force)
+    room = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def build_one(one: Recipe) -> None:
+        async with room:
+            built = await build(one, force=force)
         how = f"built in {built.seconds:.1f} s" if built.fresh else "unchanged"
         click.echo(f"{one.name:<12} {megabytes(built.size):>8}  {how:<16} {relative(one.output)}")
+
+    building = [asyncio.create_task(build_one(one)) for one in recipes]
+    try:
+        await asyncio.gather(*building)
+    finally:
+        for task in building:
+            task.cancel()
+        await asyncio.gather(*building, return_exceptions=True)
     return len(recipes)
