@@ -77,13 +77,13 @@ def _id(file: str, name: str | None) -> EntityId:
 
 
 async def _tell(lattice: Lattice, id: EntityId) -> None:
-    """Say which hosts run it as well: calls go there first."""
+    """Say which hosts run it as well, since they take some of the calls, or all."""
     from trellis.hosts import every, inventories
 
     hosts = await every(lattice)
     for host, inventory in (await inventories(lattice, hosts)).items():
         if any(one.id == id for one in inventory.providers):
-            _say("also on", f"{inventory.friendly_name} ({host}): calls go there first")
+            _say("also on", f"{inventory.friendly_name} ({host}), where calls go, too; `instances: 0` ends that")
 
 
 def _say(what: str, text: str) -> None:
