@@ -1,7 +1,8 @@
-"""Cranelift in a process of its own: compiling a large component takes seconds and hundreds of megabytes.
+"""Cranelift in a process of its own: a large component takes it seconds and hundreds of megabytes, and one that means
+harm all there is.
 
-`python -m actors.compile STACK OPTIMIZE FUEL` reads Wasm and writes compiled code; it ends with REFUSED, and the reason
-on its standard error, when the Wasm is not a valid component.
+`python -m actors.compile STACK OPTIMIZE FUEL MEMORY` reads Wasm and writes compiled code; it ends with REFUSED, and the
+reason on its standard error, when the Wasm is not a valid component.
 """
 
 from __future__ import annotations
@@ -14,10 +15,18 @@ from wasmtime import Config, Engine, WasmtimeError
 from wasmtime import component as wc
 
 from actors import _ffi
+from actors.limits import size_text
 
 log = structlog.get_logger("actors")
 
 REFUSED = 65  # EX_DATAERR
+
+_OUT_OF_MEMORY = ("memory allocation of", "MemoryError")
+"""What the compiler and Python say before they give up."""
+
+
+class TooMuch(Exception):
+    """The compiler was given up; why, as a clause."""
 
 
 def settings(stack: int, optimize: bool, fuel: bool = False) -> Config:
@@ -34,30 +43,45 @@ def settings(stack: int, optimize: bool, fuel: bool = False) -> Config:
     return config
 
 
-def compile_apart(wasm: bytes, stack: int, optimize: bool, fuel: bool, seconds: float) -> bytes | None:
-    """Compiled code, or None when no child process could make it.
+def compile_apart(wasm: bytes, stack: int, optimize: bool, fuel: bool, seconds: float, memory: int) -> bytes | None:
+    """Compiled code, or None when no child process could be started.
 
-    Raises ValueError for an invalid component, and for one that takes longer than `seconds`.
+    Raises ValueError for an invalid component, TooMuch for one that takes more than `seconds` or bytes of `memory`.
     """
-    command = [sys.executable, "-P", "-m", "actors.compile", str(stack), str(int(optimize)), str(int(fuel))]
+    numbers = (stack, int(optimize), int(fuel), memory)
+    command = [sys.executable, "-P", "-m", "actors.compile", *map(str, numbers)]
     try:
         done = subprocess.run(command, input=wasm, capture_output=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"the compiler did not finish within {seconds:g} s") from error
+        raise TooMuch(f"the compiler did not finish within {seconds:g} s") from error
     except OSError as error:
         log.warning("compiler.not_started", reason=str(error))
         return None
     said = done.stderr.decode(errors="replace").strip()
     if done.returncode == REFUSED:
         raise ValueError(said)
+    if any(words in said for words in _OUT_OF_MEMORY):
+        raise TooMuch(f"the compiler needs more than {size_text(memory)} of memory")
+    if done.returncode < 0:
+        raise TooMuch(f"the compiler was killed by signal {-done.returncode}")
     if done.returncode != 0:
         log.warning("compiler.failed", status=done.returncode, reason=said[-500:])
         return None
     return done.stdout
 
 
+def _limit_memory(size: int) -> None:
+    """Where the kernel counts what a process has written to, and not what it has reserved."""
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def main() -> int:
     stack, optimize, fuel = int(sys.argv[1]), sys.argv[2] == "1", sys.argv[3] == "1"
+    _limit_memory(int(sys.argv[4]))
     try:
         component = wc.Component(Engine(settings(stack, optimize, fuel)), sys.stdin.buffer.read())
     except WasmtimeError as error:

@@ -22,7 +22,7 @@ from wasmtime import component as wc
 
 from actors import _ffi
 from actors.cache import LIMIT, CompiledCache, default_directory
-from actors.compile import compile_apart
+from actors.compile import TooMuch, compile_apart
 from actors.compile import settings as compile_settings
 from actors.component import Component, newer_than_served
 from actors.limits import size_text
@@ -34,8 +34,8 @@ GIB = 1024**3
 
 _T = TypeVar("_T")
 
-COMPILE_APART = 1024**2
-"""Bytes of Wasm from which on the compiler gets a process of its own."""
+COMPILE_APART = 4096
+"""Bytes of Wasm from which on the compiler gets a process of its own: few enough that no harm can be done in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class EngineConfig:
     cache_limit: int = LIMIT  # bytes of compiled code; beyond that the longest unused goes
     largest: int = 256 * 1024**2  # bytes of a component's Wasm; more is not even read
     compile_time: float = 300.0  # seconds for the compiler's own process, before it is given up
+    compile_memory: int = 4 * GIB  # bytes for it, likewise; a Python component takes a tenth
 
 
 class Ticker:
@@ -227,11 +228,16 @@ class Engine:
         try:
             if len(wasm) >= COMPILE_APART:
                 config = self.config
-                code = compile_apart(wasm, config.stack, config.optimize, config.fuel, config.compile_time)
+                most = config.compile_time, config.compile_memory
+                code = compile_apart(wasm, config.stack, config.optimize, config.fuel, *most)
                 if code is not None:
                     self.cache.keep(digest, code, name)
                     return self._cached(digest) or wc.Component.deserialize(self.wasmtime, code)
             component = wc.Component(self.wasmtime, wasm)
+        except TooMuch as error:
+            why = "a component as others are takes seconds, and a fraction of that memory"
+            fix = "give its functions less to do each; a hostile component looks like this, too"
+            raise BadInput(Finding("TRL-IMG-014", f"{name} cannot be compiled: {error}", why=why, fix=fix)) from error
         except (WasmtimeError, ValueError) as error:
             if _TOO_LARGE in str(error):
                 raise _TooLargeForPool from error

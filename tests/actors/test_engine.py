@@ -262,6 +262,24 @@ async def test_a_compiler_that_takes_too_long_is_given_up(tmp_path: Path, monkey
     engine.close()
 
 
+def bomb(loops: int, variables: int) -> str:
+    """A small component that is much to compile: every loop carries every variable around."""
+    changed = "".join(f"(local.set {n} (i32.add (local.get {n}) (i32.const 1)))" for n in range(variables))
+    body = "(loop " * loops + changed + "(br_if 0 (local.get 0)))" * loops
+    return f"(component (core module (func (local {'i32 ' * variables}) {body})))"
+
+
+async def test_a_compiler_that_needs_too_much_memory_is_given_up_alone(tmp_path: Path) -> None:
+    wasm = bytes(wat2wasm(bomb(200, 1000)))
+    assert len(wasm) < 12_000
+    engine = Engine(EngineConfig(pool=0, cache=tmp_path, compile_memory=64 * 1024**2))
+    (finding,) = (await refusal(engine, wasm)).findings
+    assert finding.code == "TRL-IMG-014"
+    assert finding.message == "<bytes> cannot be compiled: the compiler needs more than 64 MiB of memory"
+    assert await answers(engine, COMPUTE.encode())
+    engine.close()
+
+
 # -- what it is
 
 
