@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 
-sys.path.pop(0)  # this folder: the file has the name of the package that it measures
+sys.path.append(sys.path.pop(0))  # `providers` is the package, not the file in this folder
 
 import nats
 

@@ -6,6 +6,7 @@
 |-----------------|---------------------------------------------------------------------------------------|
 | trellis, fresh  | a whole host: HTTP provider -> link -> actor, a new instance for each request         |
 | provider only   | the same HTTP provider, answered by a Python function: what HTTP itself costs         |
+| httptools       | asyncio and httptools, which the provider parses with, and the same answer each time  |
 | aiohttp         | aiohttp's low-level server with the same answer, as a measure that others know        |
 
 Load comes from `wrk` when it is on PATH, otherwise from a small asyncio client in a process of its own (slower, so
@@ -24,8 +25,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
+
+sys.path.append(sys.path.pop(0))  # `providers` is the package, not the file in this folder
 
 WAT = Path(__file__).with_name("hello_http.wat")
 BODY = b"Hello from WebAssembly!\n"
@@ -91,9 +94,33 @@ async def serve_aiohttp(port: int) -> None:
     await asyncio.Event().wait()
 
 
+class Bare(asyncio.Protocol):
+    """As little as answers a request at all."""
+
+    ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(BODY), BODY)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        import httptools
+
+        self.transport = transport
+        self.parser = httptools.HttpRequestParser(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.parser.feed_data(data)
+
+    def on_message_complete(self) -> None:
+        self.transport.write(self.ANSWER)  # type: ignore[attr-defined]
+
+
+async def serve_httptools(port: int) -> None:
+    await asyncio.get_running_loop().create_server(Bare, "127.0.0.1", port)
+    await asyncio.Event().wait()
+
+
 SERVERS: dict[str, Callable[[int], Awaitable[None]]] = {
     "trellis, fresh": serve_trellis,
     "provider only": serve_provider,
+    "httptools": serve_httptools,
     "aiohttp": serve_aiohttp,
 }
 
@@ -201,26 +228,32 @@ def main() -> None:
     if options.serve:
         return serve(options.serve, options.port, options.uvloop)
 
+    show(SERVERS, options.seconds, options.connections, options.rounds, options.uvloop)
+    return None
+
+
+def show(names: Iterable[str], seconds: float, connections: int, rounds: int, uvloop: bool) -> None:
+    """Measure the servers of these names in turn, and print what they did."""
     import socket
 
     from rich.console import Console
     from rich.table import Table
 
     processes: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
-    results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in SERVERS}
+    results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     try:
-        for name in SERVERS:
+        for name in results:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
             command = [sys.executable, __file__, "--serve", name, "--port", str(port)]
-            processes[name] = port, subprocess.Popen(command + ["--uvloop"] * options.uvloop)
+            processes[name] = port, subprocess.Popen(command + ["--uvloop"] * uvloop)
         for port, process in processes.values():
             wait_for(port, process)
-            load(port, 1.0, options.connections)  # warm up
-        for _ in range(options.rounds):
+            load(port, 1.0, connections)  # warm up
+        for _ in range(rounds):
             for name, (port, _) in processes.items():
-                results[name].append(load(port, options.seconds, options.connections))
+                results[name].append(load(port, seconds, connections))
     finally:
         for _, process in processes.values():
             process.terminate()
@@ -233,14 +266,13 @@ def main() -> None:
         "p50 ms",
         "p99 ms",
         "ratio",
-        title=f"{options.connections} connections, one core, {tool}, medians of {options.rounds}",
+        title=f"{connections} connections, one core, {tool}, medians of {rounds}",
     )
     base = statistics.median(r[0] for r in results["provider only"])
-    for name, rounds in results.items():
-        rate, p50, p99 = (statistics.median(r[i] for r in rounds) for i in range(3))
+    for name, measured in results.items():
+        rate, p50, p99 = (statistics.median(r[i] for r in measured) for i in range(3))
         table.add_row(name, f"{rate:,.0f}", f"{p50:.2f}", f"{p99:.2f}", f"{rate / base:.2f}")
     Console().print(table)
-    return None
 
 
 if __name__ == "__main__":
