@@ -139,6 +139,8 @@ class Capabilities:
         emit: Emit,
     ) -> None:
         self._config = config
+        self.grace = config.grace
+        """Seconds for work in hand when a provider is stopped."""
         self._host = host
         self._lattice = lattice
         self._router = router
@@ -189,11 +191,11 @@ class Capabilities:
         why = [error for id, error in refused.items() if id not in old.refused and IN_USE not in error]
         if why or self.running.get(new.id) is not old:
             assert new.body is not None
-            await new.body.stop(self._config.grace, ask=False)
+            await new.body.stop(self.grace, ask=False)
             raise LatticeError(why[0] if why else "it was stopped meanwhile")
         await self._take_calls(new)
         self.running[new.id] = new
-        await self._end(old, self._config.grace, ask=False)
+        await self._end(old, self.grace, ask=False)
         for id, link in links.items():
             if id in refused:
                 await self._put_link(new, link)
@@ -316,7 +318,7 @@ class Capabilities:
         provided = self.running.pop(id, None)
         if provided is None:
             return False
-        await self._end(provided, self._config.grace if grace is None else grace)
+        await self._end(provided, self.grace if grace is None else grace)
         await self._emit(
             ProviderStopped(provider_id=id, host_id=self._host, annotations=provided.annotations, reason="stop")
         )

@@ -103,6 +103,8 @@ class Components:
         fetch: Fetch,
     ) -> None:
         self._config = config
+        self.grace = config.grace
+        """Seconds for work in hand when something is stopped."""
         self._host = host
         self._host_name = host_name
         self._engine = engine
@@ -287,14 +289,14 @@ class Components:
         await running.serving.leave()
         if self._router.elsewhere(running.id):
             running.actor.permits.turn_away()
-        await running.serving.drain(self._config.grace)
+        await running.serving.drain(self.grace)
         await self._drain(running.actor)
         log.info("component.stopped", component=running.id)
 
     async def _drain(self, actor: Actor) -> None:
         """Let its instances end; those that are still streaming after the grace period are left to their deadline."""
         try:
-            async with asyncio.timeout(self._config.grace):
+            async with asyncio.timeout(self.grace):
                 await actor.drain()
         except TimeoutError:
             log.warning("component.not_drained", component=actor.id, instances=len(actor.running))
@@ -302,9 +304,9 @@ class Components:
     async def stop_all(self) -> None:
         await asyncio.gather(*(self._stop(running) for running in list(self.running.values())))
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._config.grace)
+            await asyncio.wait(self._tasks, timeout=self.grace)
         try:
-            async with asyncio.timeout(self._config.grace):
+            async with asyncio.timeout(self.grace):
                 await self._egress.close()
         except TimeoutError:
             log.warning("host.responses_broken_off")

@@ -146,7 +146,7 @@ class Control:
         request = _decode(ctl.StopHost, body or b"{}")
         if request.host_id and request.host_id != self._host.id:
             return ctl.refuse(f"invalid host_id [{request.host_id}]")
-        self._host.stop_soon()
+        self._host.stop_soon(None if request.timeout is None else request.timeout / 1000)
         return ctl.ack("successfully handled stop host")
 
     # -- components

@@ -20,7 +20,7 @@ from host.links import Links
 from host.router import Router
 from host.secrets import SecretReferences
 from lattice import BadInput, LatticeError, events, subjects
-from lattice.control import HostInfo, Inventory, uptime_human
+from lattice.control import DRAINED, HostInfo, Inventory, uptime_human
 from lattice.events import Event
 from lattice.history import keep_events
 from lattice.images import ImageStore
@@ -135,8 +135,10 @@ class Host:
         """Return when it was told to stop."""
         await self._stop.wait()
 
-    def stop_soon(self) -> None:
-        """Let `run` return."""
+    def stop_soon(self, grace: float | None = None) -> None:
+        """Let `run` return; `grace` is seconds for work in hand, if not those of the configuration."""
+        if grace is not None:
+            self.components.grace = self.capabilities.grace = grace
         self._stop.set()
 
     async def stop(self) -> None:
@@ -203,8 +205,8 @@ class Host:
         )
 
     def satisfies(self, constraints: dict[str, str]) -> bool:
-        """Every constraint equals one of its labels."""
-        return all(self.labels.get(key) == value for key, value in constraints.items())
+        """Every constraint equals one of its labels, and nobody is emptying it."""
+        return DRAINED not in self.labels and all(self.labels.get(key) == value for key, value in constraints.items())
 
     async def emit(self, event: Event) -> None:
         """Tell the lattice; a broker that is away is logged, since the next heartbeat says it all again."""

@@ -16,6 +16,10 @@ UNBOUNDED = 4294967295
 """`count` by which clients say "as many instances as you like" (u32 max)."""
 
 
+DRAINED = "trellis.dev/drained"
+"""Label of a host that gets no more work, and loses what a manager of ours runs there. Its value says why."""
+
+
 class Wire(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
@@ -164,10 +168,10 @@ class StopProvider(Wire):
 
 
 class StopHost(Wire):
-    """`host.stop.{host}`; `timeout` in milliseconds."""
+    """`host.stop.{host}`; `timeout` in milliseconds, for work in hand."""
 
     host_id: str = ""
-    timeout: int | None = None
+    timeout: int | None = Field(None, ge=0)
 
 
 class ComponentAuction(Wire):

@@ -40,7 +40,7 @@ VERBS: Mapping[str, str] = {
     "config": "Show and change named configurations.",
     "secret": "Keep secrets on the lattice, sealed.",
     "provider": "Work on a capability provider.",
-    "host": "Run a host; list, label and stop those of the lattice.",
+    "host": "Run a host; list, label, empty and stop those of the lattice.",
     "wadm": "Run the deployment manager.",
     "explain": "Say what an error code means, and what helps.",
     "version": "Show the version.",

@@ -181,7 +181,7 @@ class _Teller:
             seen = f"heartbeat {self.now - host.last_seen:.0f} s ago"
             if not self.observed.is_alive(host, self.now):
                 seen = f"GONE, last {seen}"
-            elif host.draining:
+            elif not host.takes_work:
                 seen = f"DRAINING: it takes nothing new  {seen}"
             yield Cause(f"{host.called}{_labels_said(host.labels, spread)}  {seen}")
         if len(known) > MOST_HOSTS:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 from lattice import EntityId, HostId
-from lattice.control import Inventory
+from lattice.control import DRAINED, Inventory
 from lattice.events import (
     ComponentScaled,
     ComponentScaleFailed,
@@ -111,6 +111,11 @@ class Host:
     @property
     def called(self) -> str:
         return self.friendly_name or self.id[:8]
+
+    @property
+    def takes_work(self) -> bool:
+        """Nobody is emptying it."""
+        return not self.draining and DRAINED not in self.labels
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,10 +42,11 @@ class Eligible:
         self._overlap: dict[tuple[tuple[tuple[str, str], ...], ...], bool] = {}
 
     def of(self, spread: Spread) -> Mapping[HostId, None]:
-        """The hosts that have what the spread requires."""
+        """The hosts that have what the spread requires; those that are being emptied only where there are no others."""
         found = self._fitting.get(spread.requirements)
         if found is None:
-            found = {h.id: None for h in self.hosts if spread.fits(h.labels)}
+            fitting = [h for h in self.hosts if spread.fits(h.labels)]
+            found = {h.id: None for h in fitting if h.takes_work} or {h.id: None for h in fitting}
             self._fitting[spread.requirements] = found
         return found
 

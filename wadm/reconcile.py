@@ -594,7 +594,7 @@ class _Round:
                 NO_HOST, f"There is no host on this lattice to run {wanted.name}.", "start one:  trellis host start"
             )
         spread, missing = placed.unmet[0]
-        fitting = [h for h in self.hosts if spread.fits(h.labels)]
+        fitting = [h for h in self.hosts if h.takes_work and spread.fits(h.labels)]
         if fitting:
             return Reason(
                 TOO_FEW,
@@ -621,6 +621,8 @@ def _hosts(number: int) -> str:
 
 
 def _labels(host: Host, spread: Spread) -> str:
+    if not host.takes_work:
+        return f"{host.called} is being emptied"
     keys = [key for key, _ in spread.requirements]
     said = [f"{key}={host.labels[key]}" if key in host.labels else f"no {key}" for key in keys]
     return f"{host.called} has {', '.join(said)}"

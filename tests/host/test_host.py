@@ -216,6 +216,36 @@ async def test_an_update_swaps_the_image_and_a_failing_one_keeps_the_old(world):
     assert not reply.success and "nobody" in reply.message
 
 
+async def test_calls_in_hand_end_where_they_began_while_their_component_is_scaled_updated_and_stopped(world):
+    host = await world.host()
+    arrived, go = asyncio.Queue(), asyncio.Event()
+
+    async def slow(invocation: Invocation):
+        arrived.put_nowait(None)
+        await go.wait()
+        return sum(invocation.args)
+
+    await world.lattice.serve(EntityId("slow"), slow)
+    await world.ask("link", "put", **link("asker", "slow", "demo:math", "ops"))
+    first, second = world.wasm("first", ASKER), world.wasm("second", ASKER.replace("i32.const 1", "i32.const 2"))
+    await world.scale(host, "asker", first, 4)
+    old = asyncio.create_task(world.call("asker", ASK, 40))
+    await arrived.get()
+    await world.scale(host, "asker", first, 1)
+    await world.ask("component", "update", host.id, component_id="asker", new_component_ref=second)
+    await world.until(events.ComponentScaled, component_id="asker", image_ref=second)
+    new = asyncio.create_task(world.call("asker", ASK, 40))
+    await arrived.get()
+    world.events.clear()
+    assert (await world.ask("component", "scale", host.id, component_id="asker", count=0)).success
+    async with asyncio.timeout(5):
+        while "asker" in host.components.running:
+            await asyncio.sleep(0.01)
+    go.set()
+    assert (await old, await new) == (41, 42)
+    await world.until(events.ComponentScaled, component_id="asker", max_instances=0)
+
+
 async def test_a_version_that_cannot_begin_never_takes_a_call(world):
     host = await world.host()
     await world.scale(host, "adder", world.wasm("adder", ADDER), 2)

@@ -10,11 +10,26 @@ from datetime import UTC, datetime
 import pytest
 
 from host import Host, HostConfig
-from lattice.nats_transport import NatsOptions
+from lattice.lattice import Lattice
+from lattice.nats_transport import NatsOptions, connect
 from trellis.commands.events import moment
+from trellis.commands.host import _drain
 from trellis.failures import Failure
+from trellis.options import Where
+from trellis.planner import Planner
+from wadm import Manager
 
 pytestmark = pytest.mark.nats
+
+
+STORE = {
+    "apiVersion": "core.oam.dev/v1beta1",
+    "kind": "Application",
+    "metadata": {"name": "shop", "annotations": {"version": "v1"}},
+    "spec": {
+        "components": [{"name": "kv", "type": "capability", "properties": {"image": "builtin:keyvalue-memory"}}],
+    },
+}
 
 
 class Terminal:
@@ -68,6 +83,32 @@ async def test_hosts_are_listed_labelled_and_stopped_by_name(host, terminal):
     await asyncio.wait_for(host.run(), 20)
     await host.stop()
     assert await stopping == (0, "calm-oak-1 has stopped\n", "")
+
+
+async def test_a_host_is_emptied_by_the_manager_and_takes_work_again(host, nats_url, lattice_name, terminal):
+    config = HostConfig(lattice=lattice_name, nats=NatsOptions(nats_url), name="wise-elm-2", grace=1.0)
+    by_hand = {"provider_id": "own", "provider_ref": "builtin:keyvalue-memory"}
+    async with Host(config) as other, Lattice(lattice_name, await connect(nats_url)) as lattice:
+        assert (await lattice.control("provider", "start", host.id, body=by_hand)).success
+        async with Manager(lattice, discovery=0.1):
+            planner = Planner(lattice)
+            assert (await planner.put(STORE))["result"] == "created"
+            await planner.deploy("shop", "v1")
+            async with asyncio.timeout(20):
+                while not (runs := [one for one in (host, other) if "shop-kv" in one.router.local]):
+                    await asyncio.sleep(0.02)
+            (full,) = runs
+            code, out, err = await terminal.run("host", "drain", full.name, "--why", "new kernel")
+            assert (code, err) == (0, "")
+            assert out.startswith(f"{full.name} is empty" + (", but for own" if full is host else ""))
+            (last,) = {host, other} - {full}
+            assert "shop-kv" in last.router.local and full.labels["trellis.dev/drained"] == "new kernel"
+            place = Where(nats_url, lattice_name, "")
+            with pytest.raises(Failure, match="(?s)TRL-HST-004.*still runs shop-kv"):
+                await _drain(place, last.name, "yes", timeout=0.1)  # there is nowhere else to go
+            for one in (host, other):
+                assert await _drain(place, one.id, None, timeout=None) == {"id": one.id, "name": one.name, "left": []}
+                assert "trellis.dev/drained" not in one.labels
 
 
 async def test_a_host_that_is_not_there_is_answered_with_those_that_are(host, terminal):

@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 from simulated_lattice import SimLattice, Thing, component, manifest_text
 
 from lattice import EntityId, HostId
+from lattice.control import DRAINED
 from lattice.events import (
     HealthCheckFailed,
     HealthCheckStatus,
     HostStopped,
+    LabelsChanged,
     LinkSet,
     LinkSetFailed,
     ProviderStarted,
@@ -210,6 +212,31 @@ def test_ineligible_hosts_lose_their_instances(two: SimLattice) -> None:
     two.settle(wanted(app("shop", component("api", instances=2))))
     two.settle(wanted(app("shop", component("api", instances=2, spread="{name: s, requirements: {zone: mars}}"))))
     assert two.running("shop-api") == {}
+
+
+def empty(lattice: SimLattice, name: str) -> None:
+    host = lattice.hosts[HostId(name)]
+    host.labels[DRAINED] = "new kernel"
+    lattice.say(LabelsChanged(host_id=host.id, labels=host.labels), host)
+
+
+def test_a_host_that_is_emptied_keeps_its_work_until_it_runs_elsewhere_and_gets_none_back(two: SimLattice) -> None:
+    desired = wanted(app("shop", component("api", instances=4), component("kv", kind="capability", image="p:1")))
+    two.settle(desired)
+    empty(two, "A")
+    plan = two.settle(desired)
+    assert two.running("shop-api") == {"B": 4} and plan.apps["shop"].state is State.READY
+    assert two.running("shop-kv").keys() == {"B"}
+    two.settle(wanted(app("shop", component("api", instances=6))))
+    assert two.running("shop-api") == {"B": 6}
+
+
+def test_what_fits_on_no_other_host_stays_on_the_one_that_is_emptied(two: SimLattice) -> None:
+    desired = wanted(app("shop", component("api", instances=2, spread="{name: eu, requirements: {zone: eu}}")))
+    two.settle(desired)
+    empty(two, "A")
+    assert two.settle(desired).apps["shop"].state is State.READY
+    assert two.running("shop-api") == {"A": 2}
 
 
 def test_a_daemon_runs_on_every_fitting_host_also_on_new_ones(two: SimLattice) -> None:

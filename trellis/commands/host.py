@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,18 @@ from trellis.running import run, run_for_long, told_to_stop
 if TYPE_CHECKING:
     from actors import Limits
     from host.grants import Allowed
+    from lattice.control import HostInfo
+    from lattice.lattice import Lattice
 
 STOPPING = 30.0
+DRAINING = 120.0
+PAUSE = 0.2
+"""Seconds between two looks at a host that is being emptied."""
 
 
 @click.group
 def command() -> None:
-    """Run a host, a process that components and providers run in; list, label and stop those of the lattice."""
+    """Run a host, a process that components and providers run in; list, label, empty and stop those of the lattice."""
 
 
 @command.command
@@ -227,6 +233,31 @@ def stop(host: str, no_wait: bool, timeout: float, output: str, nats: str | None
 
 @command.command
 @click.argument("host", metavar="HOST")
+@click.option("--why", metavar="TEXT", default="yes", help="Kept in the host's label, for others to read.")
+@click.option("--undo", is_flag=True, help="Let it take work again.")
+@click.option("--no-wait", is_flag=True, help="Return when the host knows.")
+@timeout_option(DRAINING)
+@output_option
+@lattice_options
+def drain(
+    host: str, why: str, undo: bool, no_wait: bool, timeout: float, output: str, nats: str | None, lattice: str | None
+) -> None:
+    """Empty a host (its name or id) without stopping it: apps' parts are started elsewhere, and then stopped there.
+
+    It is the label trellis.dev/drained. What no manager started stays, and so does what fits on no other host.
+    """
+    found = run(_drain(where(nats, lattice), host, None if undo else why or "yes", None if no_wait else timeout))
+    if output == "json":
+        click.echo(json.dumps(found))
+        return
+    said = "takes work again" if undo else "is being emptied" if no_wait else "is empty"
+    click.echo(f"{found['name']} {said}" + (f", but for {', '.join(found['left'])}" if found["left"] else ""))
+    if not undo and not no_wait:
+        click.echo(f"next: trellis host stop {found['name']}")
+
+
+@command.command
+@click.argument("host", metavar="HOST")
 @click.argument("changes", metavar="KEY=VALUE|KEY-", nargs=-1, required=True)
 @output_option
 @lattice_options
@@ -291,6 +322,46 @@ async def _stop(place: Where, asked_for: str, timeout: float | None) -> dict[str
                     exit_code=NOT_CONVERGED,
                 ) from None
     return {"id": host.id, "name": host.friendly_name}
+
+
+async def _drain(place: Where, asked_for: str, why: str | None, timeout: float | None) -> dict[str, Any]:
+    """`left`: what stays, since no manager started it."""
+    from lattice.control import DRAINED
+    from trellis.hosts import asked, named
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        host = await named(lattice, asked_for)
+        if why is None:
+            await asked(lattice, "label", "del", host.id, body={"key": DRAINED})
+            return {"id": host.id, "name": host.friendly_name, "left": []}
+        await asked(lattice, "label", "put", host.id, body={"key": DRAINED, "value": why})
+        left = await _emptied(lattice, host, timeout)
+    return {"id": host.id, "name": host.friendly_name, "left": left}
+
+
+async def _emptied(lattice: Lattice, host: HostInfo, timeout: float | None) -> list[str]:
+    """Wait until managers have taken away what they started there; what stays. Raises Failure."""
+    from trellis.hosts import inventories
+    from wadm.desired import APPSPEC
+
+    until = time.monotonic() + (timeout or 0)
+    while True:
+        inventory = (await inventories(lattice, [host])).get(host.id)
+        parts = () if inventory is None else (inventory.components, inventory.providers)
+        things = {one.id: APPSPEC in one.annotations for kind in parts for one in kind}
+        managed = [id for id, by_a_manager in things.items() if by_a_manager]
+        if not managed or timeout is None:
+            return [id for id in things if id not in managed]
+        if time.monotonic() >= until:
+            raise failure(
+                "TRL-HST-004",
+                f"{host.friendly_name} is not empty within {timeout:g} s",
+                why=f"it still runs {', '.join(managed)}: no other host may have room, or no manager runs",
+                fix="trellis status",
+                exit_code=NOT_CONVERGED,
+            )
+        await asyncio.sleep(PAUSE)
 
 
 async def _label(place: Where, asked_for: str, changes: dict[str, str | None]) -> dict[str, str]:
