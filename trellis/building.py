@@ -3,9 +3,9 @@
 An actor's folder has a trellis.toml:
 
     [build]
-    language = "python"          # componentize-py; or give `command` for any other toolchain
+    language = "python"          # or javascript, or c; or give `command` for any other toolchain
     world = "counter"            # of the WIT in wit/
-    module = "app"               # the Python module that implements the world
+    module = "app"               # what implements the world: app.py, app.js or app.c
     output = "build/counter.wasm"
 
 A build is keyed by the content of everything that goes into it, not by times, so nothing is built twice.
@@ -20,20 +20,19 @@ import json
 import os
 import shlex
 import shutil
-import sys
 import tempfile
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import as_file, files
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from lattice import BadInput, Finding, Place
-from trellis.failures import USER_ERROR, Failure, failure
+from trellis.failures import USER_ERROR, Failure
 from trellis.project import BUILD_FILE
+from trellis.toolchains import LANGUAGES, compiler_version, componentize, jco, missing, zig
 
 STAMP = Path(".trellis") / "build.json"
 TAIL = 15
@@ -98,14 +97,14 @@ def recipe(folder: Path) -> Recipe:
     language, shell = build.get("language"), build.get("command")
     if (language is None) == (shell is None):
         report("[build] needs either `language` or `command`", "language" if language else "build")
-    elif language not in (None, "python"):
+    elif language not in (None, *LANGUAGES):
         report(
             f"`{language}` is not a language that is built in",
             "language",
-            why="python is; any other toolchain can be named as `command`",
+            why=f"{', '.join(LANGUAGES)} are; any other toolchain can be named as `command`",
         )
-    if language == "python" and not build.get("world"):
-        report("a Python actor needs `world`", "language", fix="name the world of wit/ that the module implements")
+    elif language and not build.get("world"):
+        report("an actor needs `world`", "language", fix="name the world of wit/ that the module implements")
     if not build.get("output"):
         report("`output` is missing", "build", fix='add:  output = "build/NAME.wasm"')
     paths = build.get("paths", [])
@@ -137,14 +136,24 @@ async def build(recipe: Recipe, *, force: bool = False) -> Built:
     """Build unless the output is up to date. Raises Failure when the toolchain is missing, or fails."""
     begun = monotonic()
     stamp = recipe.folder / STAMP
-    with as_file(files("actors") / "wit") as standard:
-        key = await asyncio.to_thread(_key, recipe, _command(recipe, standard, recipe.output), standard)
+    with (
+        as_file(files("actors") / "wit") as standard,
+        tempfile.TemporaryDirectory(prefix="trellis-build-") as temporary,
+    ):
+        scratch = Path(temporary)
+        key = await asyncio.to_thread(_key, recipe, commands(recipe, standard, Path(), recipe.output), standard)
         if not force and _up_to_date(stamp, recipe.output, key):
             return Built(recipe, recipe.output.stat().st_size, monotonic() - begun, fresh=False)
         recipe.output.parent.mkdir(parents=True, exist_ok=True)
         part = recipe.output.with_name(f"{recipe.output.name}.{os.getpid()}.part")
+        _prepare(recipe, standard, scratch)
         try:
-            await _run(recipe, _command(recipe, standard, part), part)
+            for command in commands(recipe, standard, scratch, part):
+                output = await _run(recipe, command, scratch)
+            if part.is_file():
+                part.replace(recipe.output)
+            if not recipe.output.is_file():
+                raise _failed(recipe, command, f"succeeded, but wrote no {recipe.output}", output)
         finally:
             part.unlink(missing_ok=True)
     size = recipe.output.stat().st_size
@@ -157,7 +166,7 @@ async def build(recipe: Recipe, *, force: bool = False) -> Built:
 # -- is there anything to do?
 
 
-def _key(recipe: Recipe, command: Sequence[str], standard: Path) -> str:
+def _key(recipe: Recipe, commands: Sequence[Sequence[str]], standard: Path) -> str:
     """Of everything that decides what the output will be."""
     digest = hashlib.sha256()
 
@@ -165,11 +174,7 @@ def _key(recipe: Recipe, command: Sequence[str], standard: Path) -> str:
         for part in parts:
             digest.update(len(part).to_bytes(8, "big") + part)
 
-    try:
-        toolchain = version("componentize-py") if recipe.language == "python" else ""
-    except PackageNotFoundError:
-        toolchain = ""
-    add(toolchain.encode(), *(part.encode() for part in command[1:]))
+    add(compiler_version(recipe.language).encode(), *(part.encode() for command in commands for part in command[1:]))
     for folder in (recipe.folder, standard, *recipe.paths):
         for file in _sources(folder, recipe.output):
             add(str(file.relative_to(folder)).encode(), file.read_bytes())
@@ -211,67 +216,76 @@ def _digest(file: Path) -> str:
 # -- doing it
 
 
-def _command(recipe: Recipe, standard: Path, output: Path) -> list[str]:
-    """What builds `output`; a command of the user's own always writes where trellis.toml says."""
+def commands(recipe: Recipe, standard: Path, scratch: Path, output: Path) -> list[list[str]]:
+    """What builds `output`, one after the other, with a folder for what is in between. Raises Failure.
+
+    A command of the user's own always writes where trellis.toml says.
+    """
     if recipe.shell is not None:
-        return shlex.split(recipe.shell)
+        return [shlex.split(recipe.shell)]
     assert recipe.world is not None
-    wit = recipe.folder / "wit"
-    own = ["-d", str(wit)] if wit.is_dir() else []
+    wit, core, typed = str(scratch / "wit"), str(scratch / "core.wasm"), str(scratch / "typed.wasm")
+    world = recipe.world.rpartition("/")[2]
+    if recipe.language == "javascript":
+        # `fetch-event` is off since the actor exports the handler itself; without `http` its own requests would fail
+        options = ["--wit", wit, "--world-name", world, "--disable", "fetch-event"]
+        return [[jco(recipe.folder), "componentize", f"{recipe.module}.js", *options, "-o", str(output)]]
+    if recipe.language == "c":
+        target = ["--target=wasm32-wasi", "-mexec-model=reactor", "-std=gnu23", "-Os", "-s", "-Wall"]
+        tool = jco(recipe.folder)
+        return [
+            [*zig(), "cc", *target, f"{recipe.module}.c", "-o", core],
+            [tool, "embed", core, "--wit", wit, "--world-name", world, "-o", typed],
+            [tool, "new", typed, "--wasi-reactor", "-o", str(output)],
+        ]
+    own = ["-d", str(recipe.folder / "wit")] if (recipe.folder / "wit").is_dir() else []
     paths = [part for path in (recipe.folder, *recipe.paths) for part in ("-p", str(path))]
     return [
-        *(_componentize(), "-d", str(standard), *own, "-w", recipe.world),
-        *("componentize", recipe.module, *paths, "-o", str(output)),
+        [
+            *(componentize(), "-d", str(standard), *own, "-w", recipe.world),
+            *("componentize", recipe.module, *paths, "-o", str(output)),
+        ]
     ]
 
 
-def _componentize() -> str:
-    beside = Path(sys.executable).parent / "componentize-py"
-    found = str(beside) if beside.is_file() else shutil.which("componentize-py")
-    if found is None:
-        raise failure(
-            "TRL-BLD-002",
-            "componentize-py is not installed",
-            why="it compiles Python to a Wasm component",
-            fix=f"{sys.executable} -m pip install 'trellis-lattice[build]'",
-        )
-    return found
-
-
-async def _run(recipe: Recipe, command: Sequence[str], part: Path) -> None:
-    """Run the toolchain; `part` takes the output's place only when it succeeds."""
-    with tempfile.TemporaryDirectory(prefix="trellis-build-") as nothing:
+def _prepare(recipe: Recipe, standard: Path, scratch: Path) -> None:
+    """What a toolchain needs to find in `scratch`."""
+    if recipe.language == "python":
         # componentize-py adds the packages of the environment it finds, whichever those happen to be; what goes into
         # a component is what its folder and `paths` say, so it finds an empty one
-        (Path(nothing) / "lib" / "site-packages").mkdir(parents=True)
-        environment = (
-            dict(os.environ)
-            if recipe.shell is not None
-            else {**os.environ, "VIRTUAL_ENV": nothing, "RUST_BACKTRACE": "0"}
+        (scratch / "lib" / "site-packages").mkdir(parents=True)
+    elif recipe.language is not None:  # jco reads one folder, with all that the WIT stands on in its deps
+        shutil.copytree(standard / "deps", scratch / "wit" / "deps")
+        shutil.copytree(recipe.folder / "wit", scratch / "wit", dirs_exist_ok=True)
+
+
+async def _run(recipe: Recipe, command: Sequence[str], scratch: Path) -> bytes:
+    """Run one command; what it printed. Raises Failure."""
+    environment = dict(os.environ)
+    if recipe.language is not None:
+        environment |= {"VIRTUAL_ENV": str(scratch), "RUST_BACKTRACE": "0", "NO_COLOR": "1"}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            cwd=recipe.folder,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
         )
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                cwd=recipe.folder,
-                env=environment,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-        except OSError as error:
-            raise _failed(recipe, command, f"cannot be run: {error.strerror or error}", b"") from error
-        try:
-            output, _ = await process.communicate()
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
+    except FileNotFoundError as error:
+        raise missing(command[0], f"the `command` of {recipe.folder / BUILD_FILE} begins with it") from error
+    except OSError as error:
+        raise _failed(recipe, command, f"cannot be run: {error.strerror or error}", b"") from error
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
     if process.returncode != 0:
         raise _failed(recipe, command, f"exited with {process.returncode}", output)
-    if part.is_file():
-        part.replace(recipe.output)
-    if not recipe.output.is_file():
-        raise _failed(recipe, command, f"succeeded, but wrote no {recipe.output}", output)
+    return output
 
 
 def _failed(recipe: Recipe, command: Sequence[str], how: str, output: bytes) -> Failure:

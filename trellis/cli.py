@@ -16,6 +16,7 @@ import click
 from trellis.failures import DETACHED, Failure, explain
 
 VERBS: Mapping[str, str] = {
+    "new": "Begin an app, an actor or a provider from a template.",
     "up": "Start a lattice on this machine, with an app in it.",
     "build": "Compile the components below a folder.",
     "check": "Say everything that is wrong with a manifest.",
@@ -99,7 +100,7 @@ class Verbs(click.Group):
 def cli() -> None:
     """Trellis: WebAssembly actors on a NATS lattice.
 
-    Begin with `trellis up DIR`, where DIR has an app.yaml.
+    Begin with `trellis new app NAME`, or with `trellis up DIR`, where DIR has an app.yaml.
     """
 
 

@@ -194,10 +194,12 @@ async def alone(
     *,
     on_line: OnLine | None = to_stderr,
     stdio: Stdio | None = None,
+    peer: Handler | None = None,
 ) -> AsyncIterator[Actor]:
     """The component in `file` as an actor. Raises BadInput or Failure when it cannot be one.
 
-    At the end its calls are done, and everything that was opened for it is closed.
+    `peer` answers the imports that would need a link, where no option grants them. At the end its calls are done, and
+    everything that was opened for it is closed.
     """
     grants = granted.grants()
     environment, config = pairs("--env", granted.env), pairs("--config", granted.config)
@@ -217,7 +219,7 @@ async def alone(
             actor = Actor(
                 id,
                 component,
-                imports=await _imports(stack, id, granted),
+                imports=await _imports(stack, id, granted, peer),
                 config=config,
                 environment=environment,
                 arguments=granted.arguments,
@@ -252,8 +254,8 @@ def _id_of(file: Path) -> EntityId:
     return entity_id(re.sub(r"[^A-Za-z0-9_-]+", "-", file.stem)[:128].strip("-") or "component")
 
 
-async def _imports(stack: AsyncExitStack, id: EntityId, granted: Granted) -> Handler:
-    """What answers the imports that the host does not serve: what is granted, else an error that says so."""
+async def _imports(stack: AsyncExitStack, id: EntityId, granted: Granted, peer: Handler | None) -> Handler:
+    """What answers the imports that the host does not serve: what is granted, `peer`, else an error that says so."""
     from lattice import NotLinked
 
     served: dict[str, Handler] = {}
@@ -262,7 +264,7 @@ async def _imports(stack: AsyncExitStack, id: EntityId, granted: Granted) -> Han
         served |= {f"wasi:keyvalue/{interface}": handler for interface in KEYVALUE}
 
     async def imports(invocation: Invocation) -> Value:
-        handler = served.get(invocation.function.interface)
+        handler = served.get(invocation.function.interface, peer)
         if handler is None:
             raise NotLinked(f'"{id}" runs on its own: nothing answers {invocation.function}')
         return await handler(invocation)

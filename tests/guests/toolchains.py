@@ -66,7 +66,7 @@ class Toolchains:
         # StarlingMonkey's `http` stays on, since switching it off also cuts the guest's own imports of wasi:http
         options = ["--world-name", WORLD, "--disable", "fetch-event"]
         run(
-            self._jco(),
+            self.jco(),
             "componentize",
             HERE / "js" / "guest.js",
             "--wit",
@@ -79,13 +79,13 @@ class Toolchains:
     def _c(self, output: Path) -> None:
         if importlib.util.find_spec("ziglang") is None:
             raise Missing("no C compiler for wasm32-wasi: pip install 'trellis-lattice[guests]'")
-        jco, core, typed = self._jco(), output.with_name("core.wasm"), output.with_name("typed.wasm")
+        jco, core, typed = self.jco(), output.with_name("core.wasm"), output.with_name("typed.wasm")
         compiler = [sys.executable, "-m", "ziglang", "cc", "--target=wasm32-wasi", "-mexec-model=reactor"]
         run(*compiler, "-std=gnu23", "-Os", "-s", "-Wall", "-Wextra", "-Werror", HERE / "c" / "guest.c", "-o", core)
         run(jco, "embed", core, "--wit", whole_wit(output.parent), "--world-name", WORLD, "-o", typed)
         run(jco, "new", typed, "--wasi-reactor", "-o", output)
 
-    def _jco(self) -> Path:
+    def jco(self) -> Path:
         """The `jco` of the lock file, installed when it is not in the cache yet."""
         if (npm := shutil.which("npm")) is None or shutil.which("node") is None:
             raise Missing("no Node: jco, which makes components of JavaScript and of C, runs on it")

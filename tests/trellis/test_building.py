@@ -91,23 +91,37 @@ async def test_a_command_that_writes_nothing_is_a_failure(actor: Path):
 
 async def test_a_toolchain_that_is_not_there_is_named(actor: Path):
     (actor / "trellis.toml").write_text('[build]\ncommand = "no-such-tool x"\noutput = "a.wasm"\n')
-    with pytest.raises(Failure, match="no-such-tool cannot be run"):
+    with pytest.raises(Failure, match="no-such-tool is not installed"):
         await build(recipe(actor))
 
 
-async def test_without_componentize_py_the_pip_line_is_told(actor: Path, monkeypatch: pytest.MonkeyPatch):
-    (actor / "trellis.toml").write_text('[build]\nlanguage = "python"\nworld = "w"\noutput = "a.wasm"\n')
+@pytest.mark.parametrize(
+    ("how", "installed_by"),
+    [
+        ('language = "python"\nworld = "w"', r"pip install 'trellis-lattice\[build\]'"),
+        ('language = "javascript"\nworld = "w"', "npm install --prefix /.*/actor"),
+        ('language = "c"\nworld = "w"', "npm install --prefix /.*/actor"),
+        ('command = "cargo build --release --target wasm32-wasip2"', "rustup target add wasm32-wasip2"),
+        ('command = "tinygo build"', "https://tinygo.org"),
+    ],
+)
+async def test_a_missing_toolchain_gets_the_line_that_installs_it(
+    actor: Path, monkeypatch: pytest.MonkeyPatch, how: str, installed_by: str
+):
+    (actor / "trellis.toml").write_text(f'[build]\n{how}\noutput = "a.wasm"\n')
+    (actor / "package.json").write_text("{}")
+    (actor / "node").touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(actor / "python"))
     monkeypatch.setenv("PATH", str(actor))
-    with pytest.raises(Failure, match=r"pip install 'trellis-lattice\[build\]'"):
+    with pytest.raises(Failure, match=f"TRL-BLD-002.* is not installed(.|\n)*fix: .*{installed_by}"):
         await build(recipe(actor))
 
 
 def test_python_actors_are_never_built_with_stubbed_wasi(actor: Path, monkeypatch: pytest.MonkeyPatch):
     """Stubbed, they would lose their tracebacks, and their random numbers would be the same for ever."""
     (actor / "trellis.toml").write_text('[build]\nlanguage = "python"\nworld = "w"\noutput = "a.wasm"\n')
-    monkeypatch.setattr(building, "_componentize", lambda: "componentize-py")
-    command = building._command(recipe(actor), Path("standard"), Path("out.wasm"))
+    monkeypatch.setattr(building, "componentize", lambda: "componentize-py")
+    (command,) = building.commands(recipe(actor), Path("standard"), Path("scratch"), Path("out.wasm"))
     assert not {"-s", "--stub-wasi"} & set(command)
 
 

@@ -1,0 +1,156 @@
+"""`trellis new`: what it makes builds, runs and passes its test as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from toolchains import Missing, Toolchains
+
+from trellis.cli import cli
+from trellis.project import manifest_in
+from trellis.scaffolding import scaffold
+from wadm.validate import check
+
+TEMPLATES = Path(__file__).parents[2] / "trellis" / "templates"
+ACTORS = sorted(tuple(folder.parts[-2:]) for folder in (TEMPLATES / "actor").glob("*/*") if folder.is_dir())
+FAST = {("python", "kv"), ("c", "http")}
+"""Built in every run. The others take as long each: TRELLIS_EVERY_TEMPLATE=1 builds them all."""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def new(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["new", *arguments])
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.toolchain
+@pytest.mark.parametrize(("language", "template"), ACTORS)
+def test_a_new_app_builds_runs_and_passes_its_test(language: str, template: str, pytestconfig: pytest.Config):
+    if (language, template) not in FAST and "TRELLIS_EVERY_TEMPLATE" not in os.environ:
+        pytest.skip("set TRELLIS_EVERY_TEMPLATE=1 to build the templates that are not built in every run")
+    base = pytestconfig.cache.mkdir("templates")
+    project = base / f"{language}-{template}"
+    for path, text in scaffold("app", project.name, language, template).items():
+        file = base / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    if language != "python":
+        with_jco(project / "actor", pytestconfig)
+    passes(project)
+
+
+def with_jco(actor: Path, config: pytest.Config) -> None:
+    """What `npm install` would do, once for all."""
+    pytest.importorskip("ziglang", reason="no C compiler: pip install 'trellis-lattice[guests]'")
+    try:
+        modules = Toolchains(config.cache.mkdir("components")).jco().parents[1]
+    except Missing as error:
+        pytest.skip(str(error))
+    if not (actor / "node_modules").exists():
+        (actor / "node_modules").symlink_to(modules)
+
+
+def passes(project: Path) -> None:
+    quietly = ["-q", "-p", "no:cacheprovider", "-W", "ignore", "--rootdir", str(project)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *quietly, "tests"], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_new_provider_passes_its_test(here: Path):
+    assert new("provider", "greet").exit_code == 0
+    assert files_in(here) == ["greet/provider.py", "greet/wit/greeter.wit", "tests/test_greet.py"]
+    passes(here)
+
+
+@pytest.mark.parametrize("template", sorted(file.stem for file in (TEMPLATES / "app").glob("*.yaml")))
+def test_the_manifest_of_a_new_app_has_nothing_wrong(here: Path, template: str):
+    assert new("app", "shop", "--template", template).exit_code == 0
+    manifest = manifest_in(here / "shop")
+    assert manifest is not None
+    assert check(manifest.read_text(), str(manifest)).findings == ()
+
+
+def test_a_new_app_has_all_that_it_needs_in_one_folder(here: Path):
+    result = new("app", "shop")
+    assert result.stdout.splitlines()[-1] == "next: cd shop && trellis up"
+    assert files_in(here / "shop") == [
+        ".gitignore",
+        ".trellis/schema.json",
+        "actor/app.py",
+        "actor/trellis.toml",
+        "actor/wit/world.wit",
+        "app.yaml",
+        "tests/test_actor.py",
+    ]
+    assert not [path for path in here.rglob("*") if path.is_file() and "{{" in path.read_text()]
+
+
+def test_a_dry_run_shows_the_files_and_writes_none(here: Path):
+    shown = new("app", "shop", "--dry-run").stdout.splitlines()
+    assert shown[0] == "would create shop/" and "  shop/actor/app.py" in shown
+    assert files_in(here) == []
+
+
+@pytest.mark.parametrize("kind", ["app", "actor", "provider"])
+def test_a_folder_that_is_there_is_left_as_it_is(here: Path, kind: str):
+    (here / "shop").mkdir()
+    result = new(kind, "shop")
+    assert result.exit_code == 1 and "TRL-NEW-001" in result.stderr
+    assert files_in(here) == []
+
+
+def test_a_test_that_is_there_is_left_as_it_is(here: Path):
+    new("actor", "shop")
+    shutil.rmtree(here / "shop")
+    result = new("actor", "shop")
+    assert result.exit_code == 1 and "tests/test_shop.py is there already" in result.stderr
+    assert not (here / "shop").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("My_Shop", "did you mean `my-shop`?"),
+        ("../shop", "did you mean `shop`?"),
+        ("record", "no word of WIT itself"),
+        ("tests", "cannot be a name"),
+        ("7up", "cannot be a name"),
+        ("x" * 64, "up to 63"),
+    ],
+)
+def test_a_name_that_cannot_be_is_refused(here: Path, name: str, told: str):
+    result = new("app", name)
+    assert result.exit_code == 1 and told in result.stderr
+    assert files_in(here) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["app", "x", "--lang", "go"], "there is: c, javascript, python"),
+        (["app", "x", "--lang", "pyton"], "did you mean `python`?"),
+        (["app", "x", "--lang", "c", "--template", "cron"], "no template `cron` for a new app in c"),
+        (["app", "x", "--template", "htp"], "did you mean `http`?"),
+        (["provider", "x", "--lang", "c"], "there is: python"),
+    ],
+)
+def test_what_there_is_no_template_for_is_refused_with_what_there_is(here: Path, arguments: list[str], told: str):
+    result = new(*arguments)
+    assert result.exit_code == 1 and told in result.stderr
+    assert files_in(here) == []

@@ -1,0 +1,47 @@
+"""`trellis new`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+KINDS = ("app", "actor", "provider")
+
+
+@click.command
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
+@click.option("--lang", "language", default="python", show_default=True, help="python, javascript or c.")
+@click.option(
+    "--template", metavar="NAME", help="http, kv, messaging, cron or custom.  [default: http; of a provider, custom]"
+)
+@click.option("--dry-run", is_flag=True, help="Show the files, and write none.")
+def command(kind: str, name: str, language: str, template: str | None, dry_run: bool) -> None:
+    """Begin an app, an actor of an app, or a provider, in a folder of its own here, with a test that passes.
+
+    \b
+    trellis new app shop
+    trellis new app shop --template kv --lang javascript
+    trellis new actor billing --template messaging
+    """
+    from trellis.scaffolding import scaffold, write
+
+    made = scaffold(kind, name, language, template)
+    if not dry_run:
+        write(made, Path())
+    click.echo(f"{'would create' if dry_run else 'created'} {name}/")
+    for path in made:
+        click.echo(f"  {path}")
+    if not dry_run:
+        click.echo(f"next: {_next(kind, name)}")
+
+
+def _next(kind: str, name: str) -> str:
+    match kind:
+        case "app":
+            return f"cd {name} && trellis up"
+        case "actor":
+            return f"trellis build {name}"
+        case _:
+            return f"trellis inspect {name}/provider.py"
