@@ -232,8 +232,9 @@ async def measure(seconds: float, rounds: int) -> None:
                 placement = "process" if where == "process" else "host"
                 await started(host, at, provider, f"keyvalue-{kind}", placement)
                 rows[where] = await linked(host, provider, config)
-            for calls in rows.values():
-                await figures(*calls, seconds / 10)  # warm up
+            for get, put in rows.values():  # warm up
+                await throughput(get, seconds / 5)
+                await throughput(put, seconds / 5)
             taken: dict[str, list[tuple[float, ...]]] = {where: [] for where in rows}
             for _ in range(rounds):
                 for where, calls in rows.items():
