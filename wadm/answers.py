@@ -17,7 +17,7 @@ from wadm.explain import Explanation, explain
 from wadm.manifest import Manifest
 from wadm.observed import Observed
 from wadm.preview import preview
-from wadm.store import Overrides, Store, Stored
+from wadm.store import Overrides, Store, Stored, description_of
 from wadm.validate import check
 
 log = structlog.get_logger("wadm")
@@ -30,13 +30,15 @@ class World(Protocol):
     apps: dict[str, Stored]
     overrides: dict[str, Overrides]
     put: dict[str, Leftovers]
-    kept: dict[str, Manifest]
     pending: Pending
 
     def clock(self) -> float: ...
 
     def parts(self) -> dict[str, Desired]:
         """What each deployed application wants, and what is kept of undeployed ones."""
+
+    def shared(self) -> dict[str, Manifest]:
+        """The applications of which others may use components."""
 
 
 class Refusal(Exception):
@@ -135,9 +137,7 @@ class Answers:
         """With the overrides that are recorded on `version`."""
         override = self.world.overrides.get(manifest.name)
         counts = override.instances if override is not None and override.version == version else {}
-        deployed = {name: stored.deployed for name, stored in self.world.apps.items()}
-        shared = {**self.world.kept, **{name: m for name, m in deployed.items() if m is not None and m.shared}}
-        return desired_from(manifest, counts, shared)
+        return desired_from(manifest, counts, self.world.shared())
 
     # -- why
 
@@ -172,7 +172,7 @@ class Answers:
                 {
                     "version": version,
                     "deployed": version == stored.deployed_version,
-                    "description": _description(data),
+                    "description": description_of(data),
                     "deployed_at": last[version]["at"] if version in last else None,
                     "note": last[version]["note"] if version in last else None,
                 }
@@ -191,13 +191,6 @@ def _text(asked: Mapping[str, Any], key: str) -> str:
     if not isinstance(value, str) or not value:
         raise Refusal(f"the request names no {key}")
     return value
-
-
-def _description(data: Mapping[str, Any]) -> str | None:
-    metadata = data.get("metadata")
-    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
-    found = annotations.get("description") if isinstance(annotations, dict) else None
-    return found if isinstance(found, str) else None
 
 
 def _unversioned(manifest: Manifest) -> Manifest:

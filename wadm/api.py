@@ -16,7 +16,7 @@ import structlog
 from lattice import LatticeError, read_json
 from lattice.transport import Message
 from wadm.claims import clashes
-from wadm.desired import desired_from
+from wadm.desired import Desired, desired_from
 from wadm.keeping import users
 from wadm.manifest import Manifest
 from wadm.resolve import relative_images
@@ -37,6 +37,15 @@ class Standing(Protocol):
 
     def changed(self, name: str, stored: Stored | None) -> None:
         """The store holds something new for this application."""
+
+    def deployed(self) -> dict[str, Manifest]:
+        """The manifest of each deployed application."""
+
+    def shared(self) -> dict[str, Manifest]:
+        """The applications of which others may use components."""
+
+    def parts(self) -> dict[str, Desired]:
+        """What each deployed application wants, and what is kept of undeployed ones."""
 
 
 class Refusal(Exception):
@@ -167,12 +176,11 @@ class Api:
         found = []
         for name, stored in sorted((await self.store.all()).items()):
             status = self.standing.app_status(name, stored)
-            manifest = stored.manifest()
             found.append(
                 {
                     "name": name,
                     "version": stored.latest,
-                    "description": manifest.description if manifest else None,
+                    "description": stored.description,
                     "deployed_version": stored.deployed_version,
                     "detailed_status": status,
                     "status": plain_type(status),
@@ -196,7 +204,6 @@ class Api:
     # -- deployments
 
     async def deploy(self, name: str, asked: str | None, note: str = "") -> dict[str, Any]:
-        others = {n: s.deployed for n, s in (await self.store.all()).items() if n != name}
         stored = await self.store.get(name)
         if stored is None:
             return {"result": "notfound", "message": f"Application with the name {name} not found"}
@@ -207,10 +214,8 @@ class Api:
         manifest = stored.manifest(version)
         if manifest is None:
             raise Refusal(f"Version '{version}' of application '{name}' cannot be read any more")
-        deployed = {other: m for other, m in others.items() if m is not None}
-        shared = {other: m for other, m in deployed.items() if m.shared}
-        wants = [desired_from(m, shared=shared) for _, m in sorted(deployed.items())]
-        taken = list(clashes(desired_from(manifest, shared=shared), wants))
+        others = [part for other, part in self.standing.parts().items() if other != name]
+        taken = list(clashes(desired_from(manifest, shared=self.standing.shared()), others))
         if taken:
             raise Refusal(" ".join(f"{reason.message} To mend it, {reason.fix}." for reason in taken))
         missing = await self.missing_shared(manifest)
@@ -269,12 +274,11 @@ class Api:
 
         Those go on until nobody uses them any more. They are our addition to the answer: `kept`, when there are any.
         """
-        apps = await self.store.all()
-        mine = apps.get(name, Stored())
+        mine = await self.store.get(name) or Stored()
         manifest = mine.deployed
         if manifest is None or mine.deployed_version is None or version not in (None, mine.deployed_version):
             return {}
-        used = users(name, (m for stored in apps.values() if (m := stored.deployed) is not None))
+        used = users(name, self.standing.deployed().values())
         here = {component: by for component, by in used.items() if manifest.component(component) is not None}
         if not here:
             return {}

@@ -495,13 +495,7 @@ class Manager:
 
         Read from a manifest only when that, or what it shares, changed.
         """
-        self._manifests = {
-            name: (stored, m)
-            for name, stored in sorted(self.apps.items())
-            if (m := self._manifest_of(name, stored)) is not None
-        }
-        deployed = {name: m for name, (_, m) in self._manifests.items()}
-        shared = {**self.kept, **{name: m for name, m in deployed.items() if m.shared}}
+        deployed, shared = self.deployed(), self.shared()
         parts: dict[str, Desired] = {}
         for name, (stored, manifest) in self._manifests.items():
             override = self.overrides.get(name)
@@ -514,6 +508,19 @@ class Manager:
                 self._wants[name] = (manifest, counts, shared, parts[name])
         self._wants = {name: self._wants[name] for name in parts}
         return {**parts, **kept_parts(self.kept, deployed)}
+
+    def deployed(self) -> dict[str, Manifest]:
+        """The manifest of each deployed application."""
+        self._manifests = {
+            name: (stored, m)
+            for name, stored in sorted(self.apps.items())
+            if (m := self._manifest_of(name, stored)) is not None
+        }
+        return {name: manifest for name, (_, manifest) in self._manifests.items()}
+
+    def shared(self) -> dict[str, Manifest]:
+        """The applications of which others may use components: deployed ones, and what is kept of others."""
+        return {**self.kept, **{name: manifest for name, manifest in self.deployed().items() if manifest.shared}}
 
     def _manifest_of(self, name: str, stored: Stored) -> Manifest | None:
         """The deployed one."""
@@ -744,7 +751,6 @@ class Manager:
         known, since = self._since.get(name, ("", ""))
         since = since if known == word else _utc()
         override = self.overrides.get(name)
-        manifest = stored.manifest() if stored is not None else None
         counts: Mapping[str, int] = {}
         if override is not None and stored is not None and override.version == stored.deployed_version:
             counts = override.instances
@@ -756,7 +762,7 @@ class Manager:
         return {
             **body,
             "name": name,
-            "description": manifest.description if manifest is not None else None,
+            "description": stored.description if stored is not None else None,
             "version": stored.deployed_version if stored is not None else None,
             "latest_version": stored.latest if stored is not None else None,
             "state": word,

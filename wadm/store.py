@@ -22,7 +22,7 @@ from lattice import LatticeError
 from lattice.links import LinkDefinition
 from lattice.transport import Bucket, Transport, WrongRevision
 from wadm.desired import Leftovers
-from wadm.manifest import VERSION, Manifest
+from wadm.manifest import DESCRIPTION, VERSION, Manifest
 
 MANIFESTS = "wadm_manifests"
 NOTES = "trellis_manager"
@@ -59,6 +59,11 @@ class Stored:
             return Manifest.model_validate(data)
         except ValidationError:
             return None
+
+    @property
+    def description(self) -> str | None:
+        """Of the latest version."""
+        return description_of(self.manifests.get(self.latest, {}))
 
     @property
     def deployed(self) -> Manifest | None:
@@ -251,6 +256,14 @@ class Store:
             return
         links = sorted((link.model_dump(mode="json") for link in leftovers.links), key=json.dumps)
         await self.notes.put(key, json.dumps({"links": links, "configs": sorted(leftovers.configs)}).encode())
+
+
+def description_of(data: Mapping[str, Any]) -> str | None:
+    """What a stored manifest says that it is."""
+    metadata = data.get("metadata")
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    found = annotations.get(DESCRIPTION) if isinstance(annotations, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def with_version(data: Mapping[str, Any], version: str) -> dict[str, Any]:
