@@ -193,7 +193,11 @@ async def test_damage_is_noticed(damage):
         await SealedSecrets(bucket, keys)(wanted("pw"))
 
 
-@pytest.mark.parametrize("text", ["", HUSH, "trellis-secrets-key:abc", f"{Keys.generate()} {HUSH}"])
+@pytest.mark.parametrize(
+    "text",
+    ["", HUSH, "trellis-secrets-key:abc", f"{Keys.generate()} {HUSH}"],
+    ids=["nothing", "text", "short", "a key and more"],
+)
 def test_what_is_no_key_is_refused_without_showing_it(text: str):
     with pytest.raises(BadInput, match="not a key of secrets") as refused:
         Keys.parse(text)
