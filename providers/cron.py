@@ -97,7 +97,7 @@ class CronLink(NatsLogin):
     """Call once for all that was missed while no host ran the provider, or it was asleep."""
     timeout_ms: int = Field(60_000, ge=1)
     """What one call may take."""
-    cluster_uri: str | None = None
+    cluster_uri: str | None = Field(None, repr=False)
     """Another NATS server than the lattice's, to agree over."""
 
     @field_validator("cronjobs")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lattice import LatticeError
 from lattice.nats_transport import NatsOptions, connect
@@ -17,8 +17,8 @@ class NatsLogin(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    client_seed: str | None = None
-    client_jwt: str | None = None
+    client_seed: str | None = Field(None, repr=False)
+    client_jwt: str | None = Field(None, repr=False)
     creds_file: str | None = None
     """Ours: a NATS credentials file, which holds JWT and seed together."""
     tls_ca: str | None = None

@@ -44,7 +44,7 @@ NO_STREAM = 10059
 class NatsLink(NatsLogin):
     """A link's target_config."""
 
-    cluster_uri: str | None = None
+    cluster_uri: str | None = Field(None, repr=False)
     """Another NATS server than the lattice's."""
     js_domain: str | None = None
     prefix: str = Field("", pattern=r"^[A-Za-z0-9_-]*$")

@@ -28,7 +28,7 @@ class NatsLink(NatsLogin):
 
     bucket: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     enable_bucket_auto_create: bool = False
-    cluster_uri: str | None = None
+    cluster_uri: str | None = Field(None, repr=False)
     """Another NATS server than the lattice's."""
     js_domain: str | None = None
 

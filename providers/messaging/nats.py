@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import structlog
-from pydantic import BeforeValidator, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from lattice import BadInput, BadValue, Finding, LatticeError, Value, WitError
 from lattice.invocation import child_of, trace_id
@@ -67,7 +67,7 @@ class MessagingLink(NatsLogin):
     """A link's configuration: its target_config where actors publish, its source_config where they are called."""
 
     subscriptions: Annotated[tuple[Wish, ...], BeforeValidator(_wishes)] = ()
-    cluster_uris: str | None = None
+    cluster_uris: str | None = Field(None, repr=False)
     """Other NATS servers than the lattice's."""
     custom_inbox_prefix: str | None = None
     consumers: Consumers = ()

@@ -33,8 +33,9 @@ class World:
                 pass
         return event
 
-    async def start(self, image: str) -> None:
-        body = {"provider_id": PROVIDER, "provider_ref": image, "config": []}
+    async def start(self, image: str, **config: str) -> None:
+        assert (await self.lattice.control("config", "put", "provider", body=config)).success
+        body = {"provider_id": PROVIDER, "provider_ref": image, "config": ["provider"] if config else []}
         assert (await self.lattice.control("provider", "start", self.host.id, body=body)).success
         assert isinstance(await self.until(ProviderStarted, ProviderStartFailed), ProviderStarted)
 
@@ -108,6 +109,47 @@ async def test_a_blob_store_keeps_files_under_its_root(world: World, tmp_path: P
     id = {"container": "box", "object": "a.txt"}
     await world.call("wasi:blobstore/blobstore#write-container-data", id, b"hello")
     assert (tmp_path / "blobs" / "box" / "a.txt").read_bytes() == b"hello"
+
+
+@pytest.mark.parametrize("placement", ["host", "process"])
+async def test_a_blob_store_on_nats_keeps_objects_for_the_whole_lattice(
+    world: World, lattice_name: str, placement: str
+):
+    await world.start("ghcr.io/wasmcloud/blobstore-nats:0.2.0", placement=placement)
+    config = {"prefix": f"{lattice_name}-", "storage_type": "memory"}
+    await world.link(ACTOR, PROVIDER, "wasi:blobstore/blobstore", "target_config", **config)
+    await world.until(LinkSet)
+    await world.call("wasi:blobstore/blobstore#create-container", "box")
+    id = {"container": "box", "object": "a"}
+    await world.call("wasi:blobstore/blobstore#write-container-data", id, bytes(300_000))
+    body = await world.call("wasi:blobstore/blobstore#get-container-data", id, 0, 2**64 - 1)
+    assert await body.read_all() == bytes(300_000)
+    await world.call("wasi:blobstore/blobstore#delete-container", "box")
+
+
+@pytest.mark.parametrize("placement", ["host", "process"])
+async def test_sql_on_a_file_of_the_host(world: World, tmp_path: Path, placement: str):
+    await world.start("builtin:sqldb-sqlite", placement=placement)
+    await world.link(ACTOR, PROVIDER, "trellis:sql/query", "target_config", path=str(tmp_path / "app.db"))
+    await world.until(LinkSet)
+    answer = await world.call("trellis:sql/query#query", "SELECT ? AS x", [{"text": "hi"}])
+    assert answer == {"columns": ["x"], "rows": [[{"text": "hi"}]], "changes": 0}
+
+
+@pytest.mark.parametrize("placement", ["host", "process"])
+async def test_schedules_call_actors_on_the_lattice(world: World, placement: str):
+    called: asyncio.Queue[Value] = asyncio.Queue()
+
+    async def tick(invocation: Invocation) -> Value:
+        assert invocation.function.key == "wasmcloud:cron/scheduler#invoke"
+        called.put_nowait(invocation.args[0])
+
+    await world.lattice.serve(ACTOR, tick)
+    await world.start("builtin:cron", placement=placement)
+    schedules = {"cronjobs": "often=* * * * * *:tick"}
+    await world.link(PROVIDER, ACTOR, "wasmcloud:cron/scheduler", "source_config", **schedules)
+    async with asyncio.timeout(10):
+        assert await called.get() == b"tick"
 
 
 @pytest.mark.redis
