@@ -25,6 +25,8 @@ class HostConfig:
     heartbeat: float = 30.0
     alive: float = 1.0
     """Between two signs of life, beside the heartbeat."""
+    dead_after: float = 4.0
+    """Silence of another host after which it is taken for dead."""
     health: float = 30.0
     """Between two health checks of a provider."""
     grace: float = 10.0

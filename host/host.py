@@ -88,7 +88,7 @@ class Host:
         self.engine = Engine(EngineConfig(fuel=self.config.limits.fuel is not None))
         self.configs = Configs(await self.lattice.config_data())
         self.links = Links(await self.lattice.lattice_data(), self.configs)
-        self.directory = Directory(self.id)
+        self.directory = Directory(self.id, self.config.dead_after)
         self.router = Router(self.lattice, self.links, self.directory)
         self.images = Images(
             self.config.images, ImageStore(self.lattice.transport, self.lattice.name), lambda: self.registries

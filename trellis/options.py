@@ -140,6 +140,19 @@ def output_option(function: F) -> F:
     )(function)
 
 
+def liveness_option(function: F) -> F:
+    return click.option(
+        "--dead-after", type=click.FloatRange(min=0.5), default=4.0, show_default=True, metavar="SECONDS",
+        envvar="TRELLIS_DEAD_AFTER", show_envvar=True,
+        help="A host that is silent for so long is taken for dead, and its work is started elsewhere; for all alike.",
+    )(function)  # fmt: skip
+
+
+def sign_every(dead_after: float) -> float:
+    """Seconds between two signs of life, where that much silence is death."""
+    return min(1.0, dead_after / 4)
+
+
 def timeout_option(seconds: float) -> Callable[[F], F]:
     return click.option(
         "--timeout", type=click.FloatRange(min=0), default=seconds, show_default=True, metavar="SECONDS",

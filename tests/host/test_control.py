@@ -14,6 +14,7 @@ import pytest
 from host import Host, HostConfig
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
+from lattice.names import HostId
 
 ADDER = """(component
   (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
@@ -283,6 +284,16 @@ async def test_a_body_that_cannot_be_read_is_refused_with_what_is_wrong(client: 
             continue  # any object will do
         entity, verb = tail.split(".")[:2]
         assert (await client.refused(tail, body)).startswith(f"failed to deserialize {entity} {verb} command: ")
+
+
+async def test_a_host_takes_another_for_dead_after_as_much_silence_as_it_was_told(tmp_path: Path):
+    broker = MemoryBroker()
+    async with Host(HostConfig(lattice="t", alive=0.05, dead_after=0.3), broker.connect()) as host:
+        other = HostId("N" + "A" * 55)
+        begun = asyncio.get_running_loop().time()
+        await host.lattice.transport.publish("trellis.alive.t", other.encode())
+        await asyncio.wait_for(host.directory.end_of(other), 3)
+        assert asyncio.get_running_loop().time() - begun > 0.25
 
 
 async def test_an_answer_that_is_too_large_for_the_broker_is_a_refusal_and_not_silence(

@@ -56,6 +56,35 @@ def test_help_imports_nothing_that_is_slow():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("link", "put", "a b", "kv", "wasi:keyvalue/store"), "'a b' is not an id"),
+        (("link", "put", "a", "k.v", "wasi:keyvalue/store"), "'k.v' is not an id"),
+        (("link", "put", "a", "kv", "wasi:keyvalue"), "names no interface"),
+        (("link", "put", "a", "kv", "keyvalue"), "is not a package"),
+        (("link", "del", "a", "keyvalue"), "is not a package"),
+        (("link", "del", "a", "wasi:keyvalue", "--target", "k v"), "'k v' is not an id"),
+        (("config", "put", "a.b", "x=1"), "`a.b` cannot name a configuration"),
+        (("config", "put", "web", "x"), "`x` is not KEY=VALUE"),
+        (("config", "put", "web", "x=1", "x=2"), "says a key twice"),
+        (("config", "get", "a b"), "`a b` cannot name a configuration"),
+        (("config", "del", ">"), "`>` cannot name a configuration"),
+        (("host", "label", "a", "zone"), "`zone` is not a label"),
+        (("host", "label", "a", "zone=a", "zone=b"), "is given twice"),
+        (("host", "start", "--label", "=a"), "is not a label"),
+        (("host", "start", "--dead-after", "0.1"), "0.1 is not in the range"),
+        (("host", "start", "--nats-config", "/no/such.toml"), "/no/such.toml"),
+        (("events", "--since", "soon"), "`soon` is no time"),
+        (("call", "a.wasm", "f"), "a.wasm is not a file"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_reached(arguments: tuple[str, ...], words: str):
+    result = trellis(*arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error[TRL-CLI-") and words in result.stderr, result.stderr
+
+
 def test_a_mistyped_verb_is_answered_with_the_one_that_was_meant():
     result = trellis("depoly")
     assert result.exit_code == 1

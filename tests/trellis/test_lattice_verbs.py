@@ -13,7 +13,7 @@ from host import Host, HostConfig
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, connect
 from trellis.commands.events import moment
-from trellis.commands.host import _drain
+from trellis.commands.host import _drain, _stop
 from trellis.failures import Failure
 from trellis.options import Where
 from trellis.planner import Planner
@@ -111,6 +111,11 @@ async def test_a_host_is_emptied_by_the_manager_and_takes_work_again(host, nats_
                 assert "trellis.dev/drained" not in one.labels
 
 
+async def test_a_host_that_does_not_stop_in_time_is_said_to_be_at_it(host, nats_url, lattice_name):
+    with pytest.raises(Failure, match=r"TRL-HST-003.*calm-oak-1 has not stopped within 0.1 s"):
+        await _stop(Where(nats_url, lattice_name, ""), "calm-oak-1", timeout=0.1)  # nobody runs it here
+
+
 async def test_a_host_that_is_not_there_is_answered_with_those_that_are(host, terminal):
     code, _, err = await terminal.run("host", "stop", "nobody")
     assert code == 1 and "TRL-HST-001" in err and "calm-oak-1" in err
@@ -130,8 +135,8 @@ async def test_links_are_put_listed_refused_and_deleted(host, terminal):
     assert await terminal.json("link", "get", "somebody-else") == []
     code, _, err = await terminal.run("link", "put", "counter", "other", "wasi:keyvalue/store")
     assert code == 2 and "different target" in err
-    code, _, err = await terminal.run("link", "put", "counter", "store", "nonsense")
-    assert code == 1 and "TRL-CLI-001" in err
+    code, _, err = await terminal.run("link", "put", "a", "b", "wasi:http/types", "--source-config", "nowhere")
+    assert code == 2 and "TRL-HST-002" in err and "Configuration nowhere not found" in err
     assert (await terminal.json("link", "del", "counter", "wasi:keyvalue"))["deleted"]
     assert not (await terminal.json("link", "del", "counter", "wasi:keyvalue"))["deleted"]
 

@@ -13,7 +13,17 @@ import click
 from trellis.failures import NOT_CONVERGED, failure
 from trellis.local import pairs
 from trellis.logs import Format, configure, log_options
-from trellis.options import Where, data_options, lattice_options, output_option, registry_options, timeout_option, where
+from trellis.options import (
+    Where,
+    data_options,
+    lattice_options,
+    liveness_option,
+    output_option,
+    registry_options,
+    sign_every,
+    timeout_option,
+    where,
+)
 from trellis.running import run, run_for_long, told_to_stop
 
 if TYPE_CHECKING:
@@ -79,6 +89,7 @@ def command() -> None:
     metavar="NAME=VALUE",
     help="The most that a component's limits (x-limits in a manifest) may be, such as memory=1Gi or time=5s.",
 )
+@liveness_option
 @log_options
 def start(
     nats: str | None,
@@ -92,6 +103,7 @@ def start(
     secrets_dir: Path | None,
     secrets_key: Path | None,
     limits: tuple[str, ...],
+    dead_after: float,
     log_format: Format,
     log_level: str,
 ) -> None:
@@ -103,6 +115,8 @@ def start(
         "limits": parse_limits(limits),
         "secrets_folder": secrets_dir,
         "secrets_key": secrets_key,
+        "dead_after": dead_after,
+        "alive": sign_every(dead_after),
     }
     configure(log_format, log_level)
     run_for_long(_host(where(nats, lattice), allow_latest, settings))

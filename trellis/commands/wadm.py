@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from trellis.logs import Format, configure, log_options
-from trellis.options import Where, lattice_options, where
+from trellis.options import Where, lattice_options, liveness_option, sign_every, where
 from trellis.running import run_for_long, told_to_stop
 
 
@@ -18,14 +18,15 @@ def command() -> None:
 
 @command.command
 @lattice_options
+@liveness_option
 @log_options
-def start(nats: str | None, lattice: str | None, log_format: Format, log_level: str) -> None:
+def start(nats: str | None, lattice: str | None, dead_after: float, log_format: Format, log_level: str) -> None:
     """Manage a lattice, until SIGTERM or Ctrl-C."""
     configure(log_format, log_level)
-    run_for_long(_manager(where(nats, lattice)))
+    run_for_long(_manager(where(nats, lattice), dead_after))
 
 
-async def _manager(place: Where) -> None:
+async def _manager(place: Where, dead_after: float) -> None:
     from lattice.lattice import Lattice
     from trellis.session import connected
     from wadm import Manager
@@ -33,5 +34,5 @@ async def _manager(place: Where) -> None:
     stopping = asyncio.Event()
     with told_to_stop(stopping.set):
         async with connected(place, "wadm") as transport:
-            async with Manager(Lattice(place.lattice, transport)):
+            async with Manager(Lattice(place.lattice, transport), dead_after=dead_after, tick=sign_every(dead_after)):
                 await stopping.wait()
