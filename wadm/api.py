@@ -22,7 +22,7 @@ from wadm.manifest import Manifest
 from wadm.resolve import relative_images
 from wadm.status import plain_type
 from wadm.store import Store, Stored, added, new_version, with_version, without
-from wadm.validate import check
+from wadm.validate import check, is_name
 
 log = structlog.get_logger("wadm.api")
 
@@ -61,15 +61,18 @@ class Api:
     async def answer(self, message: Message) -> bytes:
         """The reply to one request. Never raises for what a client sent."""
         try:
-            result = await self._dispatch(message)
+            return json.dumps(await self._dispatch(message)).encode()
         except Refusal as error:
-            result = {"result": "error", "message": str(error)}
+            told = str(error)
         except LatticeError as error:
             log.error("request.failed", subject=message.subject, error=error.message)
-            result = {"result": "error", "message": f"Internal storage error: {error.message}"}
+            told = f"Internal storage error: {error.message}"
         except Exception as error:
             log.exception("request.failed", subject=message.subject)
-            result = {"result": "error", "message": f"Internal error: {type(error).__name__}: {error}"}
+            told = f"Internal error: {type(error).__name__}: {error}"
+        result: dict[str, Any] = {"result": "error", "message": told}
+        if message.subject.startswith(f"{self.prefix}model.versions."):
+            result["versions"] = []  # clients cannot read the error without
         return json.dumps(result).encode()
 
     async def _dispatch(self, message: Message) -> Any:
@@ -81,7 +84,12 @@ class Api:
             )
         if not message.subject.startswith(self.prefix) or len(rest) < 2 or rest[0] != "model":
             raise Refusal(f"Unsupported subject: {message.subject}")
-        body = message.data
+        body, named = message.data, rest[2:]
+        if named and not is_name(named[0]):
+            raise Refusal(
+                f"Manifest name {named[0]} contains invalid characters. Manifest names can only contain alphanumeric "
+                "characters, dashes, and underscores."
+            )
         match rest[1:]:
             case ["put"]:
                 return await self.put(body, message.headers or {})

@@ -96,7 +96,7 @@ KNOWN_INTERFACES: Mapping[str, Mapping[str, frozenset[str]]] = {
     },
 }
 
-_NAME = re.compile(r"^[A-Za-z0-9_-]+$")
+_NAME = re.compile(r"^[A-Za-z0-9_-]+\Z")
 _WIT = re.compile(r"^[a-z][a-z0-9]*(?:-[a-z0-9]+)*$")
 _OAM_KEY = re.compile(
     r"^(?:(?=.{1,253}/)[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?/)?[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
@@ -151,6 +151,11 @@ def check(text: str, file: str = "app.yaml", *, places: bool = True) -> Checked:
     if any(f.level == "error" for f in findings):
         return Checked(document, findings=findings)
     return Checked(document, manifest, _plain(document.data, ()), findings)
+
+
+def is_name(text: str) -> bool:
+    """Whether an application, a component or a configuration can be called so."""
+    return _NAME.match(text) is not None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
