@@ -104,6 +104,7 @@ class Ticker:
             if self.busy:  # it came in between, and may not have seen that we sleep
                 self.asleep = False
                 continue
+            _ffi.give_back_buffers()
             self._awake.wait()
             idle = 0
 

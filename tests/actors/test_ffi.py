@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
-from guests import COMPUTE
-from tests_support import call
+from guests import COMPUTE, echo
+from tests_support import MakeActor, call
 from wasmtime import _ffi as capi
 
 from actors import Actor, Engine, EngineConfig, _ffi
@@ -21,6 +22,22 @@ from lattice import EntityId, LatticeError
 @pytest.mark.parametrize("symbol", _ffi.SYMBOLS)
 def test_every_bound_symbol_exists(symbol: str) -> None:
     assert getattr(capi.dll, symbol)
+
+
+def resident() -> int:
+    """Bytes of this process's memory that are in RAM."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is the allocator's own affair")
+async def test_the_memory_of_large_buffers_goes_back_when_guests_rest(actor_of: MakeActor) -> None:
+    actor = await actor_of(echo("u8"))
+    data = bytes(1024**2)
+    assert await actor.handle(call("echo", data)) == data
+    kept = resident()
+    async with asyncio.timeout(10):
+        while resident() > kept - 60 * 1024**2:
+            await asyncio.sleep(0.02)
 
 
 def test_bytes_are_written_and_read_at_any_length() -> None:
@@ -62,11 +79,6 @@ async def test_the_clock_sleeps_while_no_guest_runs(wat_engine: Engine) -> None:
     ticker.busy.discard(1)
     ticker.stop()
     assert not any(thread.name == "epoch" and thread is ticker._thread for thread in threading.enumerate())
-
-
-def resident() -> int:
-    """Bytes of this process's memory that are in RAM."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
