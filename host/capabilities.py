@@ -16,6 +16,7 @@ from host.configs import Configs
 from host.links import Links
 from host.process import ChildProvider
 from host.router import Local, Router
+from host.secrets import SecretReferences
 from lattice import BadInput, EntityId, HostId, LatticeError, traced
 from lattice.control import ProviderDescription, StartProvider
 from lattice.events import (
@@ -30,6 +31,7 @@ from lattice.events import (
 )
 from lattice.lattice import Lattice, Serving
 from lattice.links import LinkDefinition
+from lattice.secrets import PREFIX
 from providers import LinkRecord
 from providers.load import builtin_name, resolve
 from providers.runtime import Health, Runtime
@@ -136,6 +138,7 @@ class Capabilities:
         router: Router,
         links: Links,
         configs: Configs,
+        secrets: SecretReferences,
         emit: Emit,
     ) -> None:
         self._config = config
@@ -145,7 +148,7 @@ class Capabilities:
         self._lattice = lattice
         self._router = router
         self._links = links
-        self._configs = configs
+        self._secrets = secrets
         self._emit = emit
         self.running: dict[EntityId, Provided] = {}
         links.on_change.append(self._links_changed)
@@ -226,7 +229,7 @@ class Capabilities:
 
     async def _come_alive(self, provided: Provided) -> dict[tuple[str, ...], str]:
         """Make its running form, with its links; those it refuses, and why."""
-        config = await self._configs.merged(n for n in provided.config_names if not n.startswith("SECRET_"))
+        config = await self._secrets.merged(provided.id, provided.config_names)
         placement = config.pop(PLACEMENT, None)
         if placement not in (None, "host", "process"):
             raise LatticeError(f"{PLACEMENT} is {placement!r}; it must be 'host' or 'process'")
@@ -236,7 +239,7 @@ class Capabilities:
         refused: dict[tuple[str, ...], str] = {}
         for link in self._links.of(provided.id):
             try:
-                records.append(await self._record(link))
+                records.append(await self._record(provided, link))
             except (BadInput, LatticeError) as error:
                 refused[link.identity] = failure(error)
         if provided.placement == "process":
@@ -380,19 +383,24 @@ class Capabilities:
         if body is None:
             return
         try:
-            await body.put_link(await self._record(link))
+            await body.put_link(await self._record(provided, link))
         except (BadInput, LatticeError) as error:
             await self._refused(provided, link, failure(error))
         else:
             if provided.refused.pop(link.identity, None) is not None:
                 await self._emit(LinkSet(name_=link.name, **link.model_dump(exclude={"name"})))
 
-    async def _record(self, link: LinkDefinition) -> LinkRecord:
-        """Raises BadInput when a configuration is not there."""
+    async def _record(self, provided: Provided, link: LinkDefinition) -> LinkRecord:
+        """With the secrets of the provider's own side. Raises BadInput for what is not there."""
+
+        async def side(end: EntityId, names: tuple[str, ...]) -> dict[str, str]:
+            own = end == provided.id
+            return await self._secrets.merged(end, [n for n in names if own or not n.startswith(PREFIX)])
+
         return LinkRecord(
             **link.model_dump(exclude={"source_config", "target_config"}),
-            source_config=await self._configs.merged(link.source_config),
-            target_config=await self._configs.merged(link.target_config),
+            source_config=await side(link.source_id, link.source_config),
+            target_config=await side(link.target, link.target_config),
         )
 
     async def _refused(self, provided: Provided, link: LinkDefinition, sentence: str) -> None:
@@ -428,7 +436,7 @@ class Capabilities:
             if provided.body is None:
                 return
             try:
-                config = await self._configs.merged(provided.config_names)
+                config = await self._secrets.merged(provided.id, provided.config_names)
                 config.pop(PLACEMENT, None)
                 await provided.body.set_config(config)
                 provided.misconfigured = ""

@@ -94,6 +94,7 @@ class Host:
             self.config.images, ImageStore(self.lattice.transport, self.lattice.name), lambda: self.registries
         )
         keeping = await backends(self.lattice, folder=self.config.secrets_folder, key_file=self.config.secrets_key)
+        secrets = SecretReferences(self.configs, keeping)
         self.components = Components(
             self.config,
             self.id,
@@ -103,12 +104,12 @@ class Host:
             self.router,
             self.links,
             self.configs,
-            SecretReferences(self.configs, keeping),
+            secrets,
             self.emit,
             self.images.fetch,
         )
         self.capabilities = Capabilities(
-            self.config, self.id, self.lattice, self.router, self.links, self.configs, self.emit
+            self.config, self.id, self.lattice, self.router, self.links, self.configs, secrets, self.emit
         )
         self.control = Control(self)
         for name, work in (

@@ -1,4 +1,5 @@
-"""What components are trusted with: references among their configurations, resolved by the host's back ends."""
+"""What components and providers are trusted with: references among their configurations, resolved by the host's back
+ends."""
 
 from __future__ import annotations
 
@@ -20,7 +21,32 @@ class SecretReferences:
         self._backends = backends
 
     async def of(self, id: EntityId, names: Iterable[str]) -> Secrets:
-        """The secrets that the configurations `names` refer to.
+        """What a component may ask for: the secrets that the configurations `names` refer to. Raises as `_values`."""
+        values = await self._values(id, names)
+
+        async def secrets(name: str) -> SecretValue | None:
+            return values.get(name)
+
+        return secrets
+
+    async def merged(self, id: EntityId, names: Iterable[str]) -> dict[str, str]:
+        """What a provider or one of its links is given: the configurations merged, and each secret under its name.
+
+        Raises as `_values`, and BadInput for a secret that is no text.
+        """
+        names = tuple(names)
+        merged = await self._configs.merged(name for name in names if not name.startswith(PREFIX))
+        for name, value in (await self._values(id, names)).items():
+            try:
+                merged[name] = value if isinstance(value, str) else value.decode()
+            except UnicodeDecodeError:
+                raise BadInput(
+                    Finding("TRL-SEC-001", f'secret `{name}` of "{id}" is no text, as configuration has to be')
+                ) from None
+        return merged
+
+    async def _values(self, id: EntityId, names: Iterable[str]) -> dict[str, SecretValue]:
+        """By the secrets' own names.
 
         Raises BadInput with all that cannot be had, LatticeError when a back end cannot be asked.
         """
@@ -41,11 +67,7 @@ class SecretReferences:
                 values[reference.name] = found
         if findings:
             raise BadInput(*findings)
-
-        async def secrets(name: str) -> SecretValue | None:
-            return values.get(name)
-
-        return secrets
+        return values
 
     async def _value(self, id: EntityId, reference: SecretReference) -> SecretValue | Finding:
         secret = f'secret `{reference.name}` of "{id}"'

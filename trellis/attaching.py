@@ -19,10 +19,12 @@ from host.configs import Configs
 from host.directory import Directory
 from host.links import Links
 from host.router import Router
+from host.secrets import SecretReferences
 from lattice import EntityId, HostId
 from lattice.control import StartProvider
 from lattice.events import Event, LinkSet, LinkSetFailed, ProviderStarted, ProviderStartFailed, ProviderStopped
 from lattice.lattice import Lattice
+from providers.secrets.environment import EnvironmentSecrets
 
 LOOK = 0.3
 """Seconds between two looks at the files."""
@@ -45,6 +47,7 @@ class Attached:
         self.links: Links
         self._configs: Configs
         self._running: Capabilities | None = None
+        self._host: HostId | None = None
         self._generation = 0
 
     @asynccontextmanager
@@ -71,12 +74,16 @@ class Attached:
         # a host id of its own, because the verbs of the two processes must not be mixed up
         host = HostId(f"attached-{os.getpid()}-{self._generation}")
         router = Router(self.lattice, self.links, Directory(host))
-        made = Capabilities(HostConfig(), host, self.lattice, router, self.links, self._configs, self._happened)
+        secrets = SecretReferences(self._configs, {"env": EnvironmentSecrets()})
+        made = Capabilities(
+            HostConfig(), host, self.lattice, router, self.links, self._configs, secrets, self._happened
+        )
         await made.start(StartProvider(provider_id=self.id, provider_ref=self.reference, config=self.config))
         if self.id in made.running:
-            old, self._running = self._running, made
+            old, self._running, self._host = self._running, made, host
             if old is not None:
                 await old.stop(self.id)
+            self.say("ready", self.id)
 
     async def follow(self, folder: Path) -> None:
         """Reload whenever a Python file below `folder` changes, for ever."""
@@ -91,12 +98,12 @@ class Attached:
 
     async def _happened(self, event: Event) -> None:
         match event:
-            case ProviderStarted():
-                self.say("ready", self.id)
             case ProviderStartFailed():
                 self.say("failed", event.error or "")
             case ProviderStopped() if event.reason != "stop":
                 self.say("ended", f"{event.reason}; it is started again")
+            case ProviderStarted() if event.host_id == self._host:
+                self.say("ready", self.id)
             case LinkSetFailed():
                 self.say("refused", event.error or "")
             case LinkSet():

@@ -110,8 +110,9 @@ class _Values:
         self.at = at
         self.values: dict[str, str] = {}
         self.places: dict[str, Path] = {}
-        self.whole = not secrets and all(config.properties is not None for config in configs)
-        """Nothing comes from secrets, or from configurations that are on the lattice already."""
+        self.secrets = {secret.name for secret in secrets}
+        self.whole = all(config.properties is not None for config in configs)
+        """Nothing comes from configurations that are on the lattice already."""
         for index, config in enumerate(configs):
             for key, value in (config.properties or {}).items():
                 self.values[key] = value
@@ -122,7 +123,8 @@ class _Values:
             return
         values = {key: value for key, value in self.values.items() if key != PLACEMENT}
         for key, finding in read_config(model, values, of=of).findings:
-            if key in self.places or self.whole:
+            from_elsewhere = not self.whole or key in self.secrets or (not key and self.secrets)
+            if key in self.places or not from_elsewhere:
                 yield replace(finding, place=self.document.place(self.places.get(key, self.at)))
 
 

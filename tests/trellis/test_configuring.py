@@ -46,6 +46,10 @@ kind: Application
 metadata:
   name: sums
 spec:
+  policies:
+    - name: vault
+      type: policy.secret.wasmcloud.dev/v1alpha1
+      properties: {backend: env}
   components:
     - name: loud
       type: capability
@@ -123,6 +127,16 @@ def test_an_unknown_key_and_a_missing_one_are_found(findings: Any):
 
 def test_what_a_named_configuration_of_the_lattice_may_hold_is_not_missed(findings: Any):
     assert findings(linked="{}\n                - name: from-elsewhere") == []
+
+
+def test_what_a_secret_brings_is_not_missed_and_everything_else_is(findings: Any):
+    needs_both = PROVIDER.replace("SecretStr | None = None", "SecretStr")
+    secret = """{}
+              secrets:
+                - name: token
+                  properties: {policy: vault, key: token}"""
+    [missing] = findings(own="{volume: 1, token: plain}", linked=secret, provider=needs_both)
+    assert missing["message"] == 'link of `asker` to `loud`: "volume" is missing'
 
 
 def test_a_link_to_a_provider_that_does_not_export_it_is_found(findings: Any):
