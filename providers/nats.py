@@ -38,7 +38,7 @@ class NatsLogin(BaseModel):
             return None
         return NatsOptions(
             url=_with_scheme(url) if url else NatsOptions().url,
-            nkey_seed=self.client_seed.get_secret_value() if self.client_seed else None,
+            nkey_seed=self.client_seed,
             jwt=self.client_jwt,
             creds_file=self.creds_file,
             ca_file=self.tls_ca_file,

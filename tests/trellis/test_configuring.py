@@ -61,7 +61,7 @@ spec:
     - name: asker
       type: component
       properties:
-        image: {ASKER}
+        {ASKER}
       traits:
         - type: link
           properties:
@@ -84,7 +84,7 @@ def findings(tmp_path: Path) -> Any:
         own: str = "{volume: 1}",
         linked: str = "{volume: 1}",
         interface: str = "ops",
-        asker: str = "example.com/asker:1",
+        asker: str = "application: {name: elsewhere, component: asker}",
         provider: str = PROVIDER,
     ) -> list[dict[str, Any]]:
         (tmp_path / "loud.py").write_text(textwrap.dedent(provider))
@@ -146,7 +146,7 @@ def test_a_link_to_a_provider_that_does_not_export_it_is_found(findings: Any):
 
 
 def test_a_provider_written_against_another_wit_is_found(findings: Any):
-    [finding] = findings(asker="./asker.wat")
+    [finding] = findings(asker="image: ./asker.wat")
     assert finding["code"] == "TRL-LNK-009"
     assert finding["message"] == (
         "`asker` imports add: func(a: u32, b: u32) -> u32 of demo:math/ops, "
