@@ -39,6 +39,9 @@ PING = 2
 LOOK_AFTER = 10.0
 """Seconds between two looks whether the bucket that is watched is still the same."""
 
+ANSWERING = 5.0
+"""Seconds that JetStream has for an answer about a bucket."""
+
 PENDING_MESSAGES = 65536
 PENDING_BYTES = 256 * 1024 * 1024
 """What one subscription may hold unread before the client drops messages (as NATS calls a slow consumer)."""
@@ -90,6 +93,8 @@ def translated(error: BaseException, what: str) -> LatticeError:
             return ProtocolError(f"the message for {what} is above the broker's limit")
         case nats.errors.BadSubjectError():
             return ProtocolError(f"{what!r} is not a subject")
+        case js_errors.ServiceUnavailableError() if error.description and "jetstream" not in error.description.lower():
+            return LatticeError(f"JetStream refuses {what}: {error.description}")
         case js_errors.ServiceUnavailableError() | js_errors.NoStreamResponseError():
             return Unreachable("JetStream is not available on this NATS server (start it with -js)")
         case nats.errors.Error() | OSError():
@@ -331,7 +336,7 @@ class NatsTransport:
         known = self._buckets.get(name)
         if known is not None:
             return known
-        context = Context(self._client, domain=self._options.domain or None)
+        context = Context(self._client, domain=self._options.domain or None, timeout=ANSWERING)
         settings = KeyValueConfig(bucket=name, history=history) if create else None
         try:
             store = await _key_value(context, name, settings)

@@ -283,24 +283,23 @@ class NatsStore(Store):
     async def _write_pieces(self, subject: str, chunks: AsyncIterator[bytes]) -> tuple[int, int, str]:
         """(bytes, pieces, digest) of what was written."""
         size, count, digest = 0, 0, hashlib.sha256()
-        permits = asyncio.Semaphore(TOGETHER)
-
-        async def send(piece: bytes) -> None:
-            try:
-                await self._writing.publish(subject, piece)
-            finally:
-                permits.release()
-
+        under_way: set[asyncio.Task[int]] = set()
         try:
-            async with asyncio.TaskGroup() as sending:
-                async for piece in _pieces(chunks, self._piece):
-                    digest.update(piece)
-                    size, count = size + len(piece), count + 1
-                    await permits.acquire()
-                    # a task begins in the order it was made in, and so does its message
-                    sending.create_task(send(piece))
-        except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+            async for piece in _pieces(chunks, self._piece):
+                digest.update(piece)
+                size, count = size + len(piece), count + 1
+                if len(under_way) == TOGETHER:
+                    done, _ = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        task.result()
+                    under_way -= done
+                # a task begins in the order it was made in, and so does its message
+                under_way.add(asyncio.create_task(self._writing.publish(subject, piece), name=subject))
+            for task in under_way:
+                await task
+        finally:
+            # what is on its way arrives, or it could come after it was taken away
+            await asyncio.gather(*under_way, return_exceptions=True)
         return size, count, _digest(digest)
 
     async def _describe(self, id: ObjectId, about: Mapping[str, Any]) -> None:

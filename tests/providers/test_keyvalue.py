@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from servers import Broker
 
-from lattice import BadInput, Invocation, NotLinked, Value, WitError
+from lattice import BadInput, Invocation, NotLinked, Unreachable, Value, WitError, nats_transport
+from lattice.jetstream import JetStream
 from lattice.memory import MemoryBroker
 from lattice.nats_transport import NatsTransport, connect
 from lattice.transport import Transport
@@ -315,6 +316,64 @@ async def test_a_bucket_with_history_is_listed_page_by_page_too(nats: NatsTransp
         first = await kv.call(LIST, "default", None)
         assert first["keys"] == ["b", "a"]
         assert await kv.call(LIST, "default", first["cursor"]) == {"keys": ["c"], "cursor": None}
+
+
+async def test_a_full_bucket_is_an_answer(nats: NatsTransport, bucket: str):
+    stream = {"name": f"KV_{bucket}", "subjects": [f"$KV.{bucket}.>"], "storage": "memory", "discard": "new"}
+    settings = {"max_msgs_per_subject": 1, "max_bytes": 1000, "allow_direct": True, "allow_rollup_hdrs": True}
+    await JetStream(nats).ask(f"STREAM.CREATE.KV_{bucket}", {**stream, **settings})
+    async with running(NatsKeyValue(nats), [link(bucket=bucket)]) as kv:
+        await kv.call(SET, "default", "k", b"old")
+        with pytest.raises(WitError) as error:
+            await kv.call(SET, "default", "k", bytes(2000))
+        assert "maximum bytes exceeded" in error.value.payload["other"]
+        assert await kv.call(GET, "default", "k") == b"old"
+
+
+async def test_a_broker_that_is_slow_or_away_is_an_answer_in_time(tmp_path: Path, bucket: str, monkeypatch):
+    monkeypatch.setattr(nats_transport, "ANSWERING", 0.2)
+    broker = Broker(tmp_path)
+    broker.start()
+    config = {"bucket": bucket, "enable_bucket_auto_create": "true", "cluster_uri": broker.url}
+    try:
+        async with running(NatsKeyValue(), [link(**config)]) as kv:
+            await kv.call(SET, "default", "k", b"v")
+            with broker.paused():
+                for call in (kv.call(GET, "default", "k"), kv.call(SET, "default", "k", b"w")):
+                    with pytest.raises(WitError) as error:
+                        await call
+                    assert "in time" in error.value.payload["other"]
+            assert await kv.call(GET, "default", "k") in (b"v", b"w")
+            broker.kill()
+            with pytest.raises(WitError) as error:
+                await kv.call(GET, "default", "k")
+            assert "other" in error.value.payload
+            broker.start()
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        assert await kv.call(GET, "default", "k") in (b"v", b"w")
+                        break
+                    except WitError:
+                        pass
+    finally:
+        broker.stop()
+
+
+async def test_a_wrong_login_refuses_the_link_without_saying_it(tmp_path: Path, bucket: str):
+    broker = Broker(tmp_path, config='authorization { user: "me", password: "right" }')
+    broker.start()
+    place = f"127.0.0.1:{broker.port}"
+    config = {"bucket": bucket, "enable_bucket_auto_create": "true"}
+    try:
+        async with running(NatsKeyValue(), []) as kv:
+            with pytest.raises(Unreachable, match="refuses the login") as refused:
+                await kv.runtime.put_link(link(cluster_uri=f"nats://me:hush@{place}", **config))
+            assert "hush" not in str(refused.value)
+            await kv.runtime.put_link(link(cluster_uri=f"nats://me:right@{place}", **config))
+            assert "right" not in repr([each.config for each in kv.provider.links.values()])
+    finally:
+        broker.stop()
 
 
 async def test_a_watch_goes_on_when_the_broker_was_away(tmp_path: Path, bucket: str, told: Told):

@@ -137,6 +137,22 @@ async def test_what_fails_too_often_becomes_a_dead_letter_that_says_why(nats, st
     assert (given_up["times"], given_up["actor"]) == (2, "actor")
 
 
+async def test_a_dead_letter_that_finds_no_room_waits_until_there_is_some(nats, stream):
+    full = {"name": stream.dead, "subjects": [f"{stream.dead}.>"], "storage": "memory", "discard": "new"}
+    await stream.jetstream.ask(f"STREAM.UPDATE.{stream.dead}", {**full, "max_bytes": 1000})
+    await stream.jetstream.publish(f"{stream.dead}.x", bytes(500))
+    peer = Peer(WitError("no"))
+    await stream.put(bytes(800))
+    with structlog.testing.capture_logs() as events:
+        async with running(
+            MessagingNats(nats), [stream.link(max_deliver=1, dead_letter=f"{stream.dead}.y")], peer=peer
+        ):
+            async with asyncio.timeout(5):
+                while not any(event["event"] == "message.not_buried" for event in events):
+                    await asyncio.sleep(0.01)
+            assert (await stream.info())["num_ack_pending"] == 1, "it is not lost"
+
+
 async def test_without_a_place_for_dead_letters_they_are_logged_and_gone(nats, stream):
     await stream.put(b"1")
     async with running(MessagingNats(nats), [stream.link(max_deliver=1)], peer=Peer(WitError("no"))):

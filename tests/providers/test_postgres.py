@@ -238,6 +238,17 @@ async def test_more_calls_than_connections_wait_for_one(postgres_server: Postgre
     assert len({pid["int4"] for [pid] in pids}) <= 2
 
 
+async def test_a_server_that_is_full_is_an_answer(sql: Sql, table: str, postgres_server: PostgresServer):
+    await sql.batch(f"CREATE ROLE {table} LOGIN PASSWORD 'right' CONNECTION LIMIT 1")
+    async with running(Checked(), [link(postgres_server, POSTGRES_USERNAME=table)]) as started:
+        asleep = asyncio.create_task(Sql(started)("SELECT pg_sleep(0.2)"))
+        while not await sql(f"SELECT 1 FROM pg_stat_activity WHERE usename = '{table}' AND query LIKE '%sleep%'"):
+            pass
+        assert "too many connections" in (await refusal(Sql(started)("SELECT 1")))["unexpected"]
+        await asleep
+        assert await Sql(started)("SELECT 1") == [{"int4": 1}]
+
+
 async def test_links_that_say_the_same_share_their_connections(postgres_server: PostgresServer):
     links = [link(postgres_server), link(postgres_server, "other")]
     async with running(Checked(), links) as started:
