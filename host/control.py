@@ -13,6 +13,7 @@ from host.links import LinkRefused
 from lattice import LatticeError, events, read_json, subjects
 from lattice import control as ctl
 from lattice.links import LinkDefinition, LinkKey
+from lattice.names import entity_id
 from lattice.transport import Message, Subscription
 
 if TYPE_CHECKING:
@@ -239,6 +240,11 @@ class Control:
 
     async def _put_link(self, body: bytes, arg: str) -> Answer:
         link = _decode(LinkDefinition, body)
+        for id in (link.source_id, link.target):
+            try:
+                entity_id(id)
+            except ValueError as error:
+                raise Undecodable(str(error)) from error
         data = {"name_": link.name, **link.model_dump(exclude={"name"})}
         try:
             await self._host.links.put(link)

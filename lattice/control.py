@@ -6,11 +6,11 @@ Requests accept every spelling that known clients send; answers are always `{"su
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field
 
-from lattice.names import EntityId, HostId
+from lattice.names import EntityId, HostId, entity_id
 
 UNBOUNDED = 4294967295
 """`count` by which clients say "as many instances as you like" (u32 max)."""
@@ -113,6 +113,9 @@ class Inventory(Wire):
 
 # -- requests
 
+Id = Annotated[EntityId, AfterValidator(entity_id)]
+"""What would be a wildcard, or several tokens of a subject, is refused at the door."""
+
 LIMIT_KEYS = {
     "memory": "max_memory_limit",  # bytes; this one and the next as v1 hosts take them
     "time": "max_execution_time",  # milliseconds
@@ -130,7 +133,7 @@ LIMIT_KEYS = {
 class ScaleComponent(Wire):
     """`component.scale.{host}`: run `count` instances at a time at most; 0 stops it."""
 
-    component_id: EntityId
+    component_id: Id
     component_ref: str = ""
     annotations: dict[str, str] | None = None
     count: int = Field(0, ge=0, le=UNBOUNDED, validation_alias=AliasChoices("count", "max_instances"))
@@ -143,7 +146,7 @@ class ScaleComponent(Wire):
 class UpdateComponent(Wire):
     """`component.update.{host}`: the same component from another image, the old one serving until then."""
 
-    component_id: EntityId
+    component_id: Id
     new_component_ref: str = ""
     annotations: dict[str, str] | None = None
     host_id: str = ""
@@ -152,7 +155,7 @@ class UpdateComponent(Wire):
 class StartProvider(Wire):
     """`provider.start.{host}`. `replace` is our addition: in place of the one of that id that runs there."""
 
-    provider_id: EntityId
+    provider_id: Id
     provider_ref: str = ""
     annotations: dict[str, str] | None = None
     host_id: str = ""
@@ -163,7 +166,7 @@ class StartProvider(Wire):
 class StopProvider(Wire):
     """`provider.stop.{host}`."""
 
-    provider_id: EntityId = Field(validation_alias=AliasChoices("provider_id", "provider_ref"))
+    provider_id: Id = Field(validation_alias=AliasChoices("provider_id", "provider_ref"))
     host_id: str = ""
 
 
@@ -175,13 +178,13 @@ class StopHost(Wire):
 
 
 class ComponentAuction(Wire):
-    component_id: EntityId
+    component_id: Id
     component_ref: str = ""
     constraints: dict[str, str]
 
 
 class ProviderAuction(Wire):
-    provider_id: EntityId
+    provider_id: Id
     provider_ref: str = ""
     constraints: dict[str, str]
 

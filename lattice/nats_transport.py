@@ -23,7 +23,7 @@ from nats.js import errors as js_errors
 from nats.js.api import DEFAULT_PREFIX, KeyValueConfig, PubAck
 from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
-from lattice.errors import DeadlineExceeded, LatticeError, ProtocolError, Unreachable
+from lattice.errors import BadValue, DeadlineExceeded, LatticeError, ProtocolError, Unreachable
 from lattice.jetstream import JetStream, NotFound
 from lattice.transport import Entry, Message, NoBucket, OnMessage, WrongRevision
 
@@ -97,6 +97,8 @@ def translated(error: BaseException, what: str) -> LatticeError:
             return LatticeError(f"JetStream refuses {what}: {error.description}")
         case js_errors.ServiceUnavailableError() | js_errors.NoStreamResponseError():
             return Unreachable("JetStream is not available on this NATS server (start it with -js)")
+        case js_errors.InvalidKeyError():
+            return BadValue(f"{what}: a key is made of letters, digits and -/_=.")
         case nats.errors.Error() | OSError():
             return Unreachable(f"the NATS connection failed at {what}: {error or type(error).__name__}")
     return LatticeError(f"{what}: {error}")

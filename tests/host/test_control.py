@@ -286,6 +286,19 @@ async def test_a_body_that_cannot_be_read_is_refused_with_what_is_wrong(client: 
         assert (await client.refused(tail, body)).startswith(f"failed to deserialize {entity} {verb} command: ")
 
 
+@pytest.mark.parametrize("id", [">", "*", "a.b", "a b", "", "x" * 129])
+async def test_an_id_that_is_no_single_token_is_refused_at_the_door(client: Client, id: str):
+    for tail, body in (
+        ("component.scale.{host}", {"component_id": id, "component_ref": client.adder, "count": 1}),
+        ("component.update.{host}", {"component_id": id, "new_component_ref": client.adder}),
+        ("provider.start.{host}", {"provider_id": id, "provider_ref": "builtin:keyvalue-memory"}),
+        ("link.put", {**LINK, "source_id": id}),
+        ("link.put", {**LINK, "target": id}),
+    ):
+        assert f"{id!r} is not an id" in await client.refused(tail, body)
+    assert not client.host.router.local and await client.ok("link.get") == []
+
+
 async def test_a_host_takes_another_for_dead_after_as_much_silence_as_it_was_told(tmp_path: Path):
     broker = MemoryBroker()
     async with Host(HostConfig(lattice="t", alive=0.05, dead_after=0.3), broker.connect()) as host:
