@@ -391,7 +391,8 @@ class _Round:
         old = self.old(wanted, running)
         failed = {h.id: f for h, f in self.failures.get(wanted.id, ()) if f.about(wanted.image, wanted.settings)}
         waiting = {h for h, f in failed.items() if self.now < f.retry_at}
-        avoid = waiting | {h for h, f in failed.items() if f.final}
+        proven = len(old) < len(running)
+        avoid = waiting | {h for h, f in failed.items() if f.final and proven}  # there, it is because of the host
         placed = place(wanted, self.eligible, {h: r.count for h, r in running.items()}, avoid, stay=bool(old))
         held = self.held_back(wanted, configs, links)
         paused = None
@@ -401,7 +402,7 @@ class _Round:
                 running={h: r.count for h, r in running.items()},
                 old=[h for h in old if h in placed.counts] if held is None else (),
                 changed={h: r.since for h, r in running.items() if h in placed.counts and h not in old},
-                failed={h for h in failed if h in placed.counts and (h in old or h not in running)},
+                failed={h for h in failed if not proven or (h in placed.counts and (h in old or h not in running))},
                 waiting=waiting,
                 on_their_way=self.on_their_way(wanted, {*placed.counts, *running}),
             )

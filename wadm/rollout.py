@@ -81,6 +81,7 @@ def step(rollout: Rollout, scene: Scene, now: float) -> Step:
         if added:
             moves.append(Move(Verb.SIZE if there else Verb.START, host, there + added))
     fewer = have - sum(leaving.values()) - (wanted - unavailable)
+    fewer -= sum(scene.running[h] - leaving.get(h, 0) for h in after)
     for host, there in sorted(scene.running.items(), key=lambda item: (item[0] in scene.target, item[0])):
         mine = leaving.get(host, 0)
         taken = min(there - scene.target.get(host, 0), max(0, fewer) + mine)
@@ -109,7 +110,7 @@ def _next(scene: Scene, surge: int, unavailable: int) -> tuple[set[HostId], set[
         if any_surge and (number <= surge or not beside):
             beside.add(host)
             surge -= number
-        elif number <= unavailable or (unavailable > 0 and not after):
+        elif number <= unavailable or (unavailable > 0 and not any_surge and not after):
             after.add(host)
             unavailable -= number
         else:
