@@ -29,7 +29,8 @@ class Actor:
     """Serves invocations, each in an instance of its own.
 
     `imports` is the Handler behind every import the host does not serve itself. `on_line` gets what guests print.
-    `stdio` takes the place of their standard streams: all guests of the actor share it.
+    `stdio` takes the place of their standard streams: all guests of the actor share it. With a `seed`, which is for
+    tests, wasi:random gives every guest the same.
     Raises BadInput when the component has imports that nothing can satisfy, or limits that the engine cannot keep.
     """
 
@@ -47,6 +48,7 @@ class Actor:
         limits: Limits | None = None,
         on_line: OnLine | None = None,
         stdio: Stdio | None = None,
+        seed: int | None = None,
     ) -> None:
         self.id = id
         self.component = component
@@ -58,6 +60,7 @@ class Actor:
         self.grants = grants
         self.on_line = on_line
         self.stdio = stdio
+        self.seed = seed
         self.linker = Linker(component)
         self.exports = self.linker.exports
         self.limits = limits = limits or Limits()
@@ -146,6 +149,7 @@ class Actor:
             invocation=invocation,
             on_line=self.on_line,
             stdio=self.stdio,
+            seed=self.seed,
             limits=self.limits,
         )
         instance = Instance(self.linker, export, guest, self.limits, deadline, self._closed, kept=kept)

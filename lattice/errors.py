@@ -8,7 +8,7 @@
     ├── Busy                       the target is full; another host may not be
     ├── DeadlineExceeded           the caller's time is over
     ├── Denied                     a policy, or a missing grant, said no
-    ├── BadValue                   a value does not fit its WIT type
+    ├── BadValue                   a value does not fit its WIT type; a ValueError, too
     ├── ProtocolError              bytes that are not what the protocol says
     └── Trap                       the guest (or a provider's code) failed
         └── LimitExceeded          it asked for more than it was given
@@ -70,7 +70,7 @@ class Denied(LatticeError):
     code = "denied"
 
 
-class BadValue(LatticeError):
+class BadValue(LatticeError, ValueError):
     code = "bad-value"
 
 

@@ -140,6 +140,7 @@ async def test_a_value_that_does_not_fit_is_refused_with_its_path(
         await actor.handle(call("echo", value))
     assert sentence in caught.value.message
     assert caught.value.message.startswith("echo: x")
+    assert isinstance(caught.value, ValueError)
 
 
 async def test_the_wrong_number_of_arguments_is_refused(actor_of: MakeActor) -> None:

@@ -51,6 +51,16 @@ async def test_poll_wakes_when_bytes_arrive_and_forgets_its_waiters():
     assert not other._waiters
 
 
+async def test_poll_over_a_thousand_streams_names_the_few_that_are_ready():
+    streams = [ByteStream() for _ in range(1000)]
+    polling = asyncio.create_task(Poll.poll(guest(), [InputStream(stream).subscribe() for stream in streams]))
+    await asyncio.sleep(0)
+    for index in (998, 3):
+        streams[index].write_now(b"x")
+    assert await polling == [3, 998]
+    assert not any(stream._waiters for stream in streams)
+
+
 async def test_poll_looks_only_when_something_changed():
     looks = 0
     stream = ByteStream()

@@ -133,6 +133,38 @@ async def test_every_way_to_ask_for_configuration_is_served(engine):
     Actor(EntityId("subject"), await engine.load(wat.encode()))
 
 
+# -- versions
+
+TELLS = """(component
+  (import "INTERFACE" (instance $far (export "FUNCTION" (func (result u64)))))
+  (alias export $far "FUNCTION" (func $f))
+  (core func $f-core (canon lower (func $f)))
+  (core module $m (import "far" "f" (func $f (result i64))) (func (export "run") (result i64) (call $f)))
+  (core instance $i (instantiate $m (with "far" (instance (export "f" (func $f-core))))))
+  (func (export "run") (result u64) (canon lift (core func $i "run"))))"""
+
+
+def tells(interface: str, function: str) -> bytes:
+    """A component whose `run` gives what the function gives."""
+    return TELLS.replace("INTERFACE", interface).replace("FUNCTION", function).encode()
+
+
+@pytest.mark.parametrize("patch", [0, 1, 2, 3, 4, 5, 6, 7, 8, 12])
+async def test_every_patch_of_wasi_0_2_is_served(engine, deployed, patch):
+    actor: Actor = deployed(
+        EntityId("clock"), await engine.load(tells(f"wasi:clocks/monotonic-clock@0.2.{patch}", "now"))
+    )
+    assert await actor.handle(Invocation(actor.id, Function("", "run"))) > 0
+
+
+@pytest.mark.parametrize(("seed", "different"), [(7, 1), (None, 3)])
+async def test_random_is_repeatable_from_one_invocation_to_the_next_with_a_seed_only(engine, deployed, seed, different):
+    component = await engine.load(tells("wasi:random/random@0.2.0", "get-random-u64"))
+    actor: Actor = deployed(EntityId("dice"), component, seed=seed)
+    drawn = [await actor.handle(Invocation(actor.id, Function("", "run"))) for _ in range(3)]
+    assert len(set(drawn)) == different
+
+
 # -- wasi:cli/run, the export of commands
 
 COMMAND = """(component
