@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lattice import EntityId, HostId
+from lattice.control import DRAINED
 from wadm.desired import Desired, Kind, Leftovers, Rule, Spread, Wanted, together
 from wadm.observed import Failure, Host, Observed
 from wadm.places import Part
@@ -142,7 +143,7 @@ class _Teller:
         wanted = self.wanted[status.name]
         if reason.code in (NO_FIT, TOO_FEW, NO_HOST):
             for spread in wanted.spreads:
-                fitting = [h for h in self.alive if spread.fits(h.labels)]
+                fitting = [h for h in self.alive if h.takes_work and spread.fits(h.labels)]
                 needed = 1 if wanted.rule is Rule.DAEMON else wanted.counts()[spread.name]
                 enough = len(fitting) >= needed if wanted.kind is Kind.PROVIDER else bool(fitting)
                 if needed and not enough:
@@ -182,7 +183,8 @@ class _Teller:
             if not self.observed.is_alive(host, self.now):
                 seen = f"GONE, last {seen}"
             elif not host.takes_work:
-                seen = f"DRAINING: it takes nothing new  {seen}"
+                why = host.labels.get(DRAINED, "it is leaving")
+                seen = f"DRAINED ({why}), it takes nothing new  {seen}"
             yield Cause(f"{host.called}{_labels_said(host.labels, spread)}  {seen}")
         if len(known) > MOST_HOSTS:
             yield Cause(f"and {len(known) - MOST_HOSTS} more hosts")
@@ -252,6 +254,12 @@ class _Teller:
                 back = replace(observed, hosts={**observed.hosts, host.id: replace(host, last_seen=self.now)})
                 silent = f"silent for {self.now - host.last_seen:.0f} s"
                 yield Remedy(f"wait for {host.called}, or start it again ({silent})"), mine, back, None
+        for host in self.alive:
+            if DRAINED in host.labels:
+                kept = {key: value for key, value in host.labels.items() if key != DRAINED}
+                again = replace(observed, hosts={**observed.hosts, host.id: replace(host, labels=kept)})
+                command = f"trellis host drain {host.called} --undo"
+                yield Remedy(f"let {host.called} take work again", command), mine, again, None
         for spread in wanted.spreads:
             yield from ((r, mine, seen, None) for r, seen in self.labelled(spread))
         for spread in wanted.spreads:
@@ -290,7 +298,7 @@ class _Teller:
             for other in sorted({h.labels[key] for h in self.alive if key in h.labels} - {value}):
                 text = f"in {wanted.name}'s spread {spread.name}, require {key}={other} instead of {key}={value}"
                 fit = _spread(wanted, replace(spread, requirements=tuple(sorted([*rest, (key, other)]))))
-                hosts = [h.called for h in self.alive if fit[0].fits(h.labels)]
+                hosts = [h.called for h in self.alive if h.takes_work and fit[0].fits(h.labels)]
                 yield Remedy(f"{text}: {', '.join(hosts[:3])} would fit", about=part), fit[1]
             dropped = _spread(wanted, replace(spread, requirements=tuple(rest)))
             text = f"in {wanted.name}'s spread {spread.name}, do not require {key}={value}"

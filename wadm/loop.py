@@ -758,7 +758,8 @@ class Manager:
         used = {c for w in self.desired.of(name) for c in w.config} | {
             c for link in self.desired.links_of(name) for c in (*link.link.source_config, *link.link.target_config)
         }
-        body = described(status if deployed else AppStatus(State.STOPPED), self.observed)
+        shown = status if deployed else AppStatus(State.STOPPED)
+        body = described(shown, self.desired.of(name), self.observed)
         return {
             **body,
             "name": name,

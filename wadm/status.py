@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wadm.desired import Kind, Rule, Wanted
+from wadm.desired import SPREAD, Kind, Rule, Spread, Wanted
 from wadm.images import answered_by
 from wadm.observed import Observed
 from wadm.reasons import Reason, State
@@ -75,11 +75,12 @@ def _link_scaler(status: LinkStatus) -> dict[str, Any]:
 # -- ours
 
 
-def described(status: AppStatus, observed: Observed) -> dict[str, Any]:
-    """Components and links of one application, with their hosts and reasons."""
+def described(status: AppStatus, wanted: tuple[Wanted, ...], observed: Observed) -> dict[str, Any]:
+    """Components and links of one application, with their spreads, hosts and reasons."""
+    by_id = {w.id: w for w in wanted}
     return {
         "state": str(status.state),
-        "components": [_component(c) for c in status.components],
+        "components": [_component(c, by_id.get(c.id), observed) for c in status.components],
         "links": [_link(link, observed) for link in status.links],
     }
 
@@ -88,7 +89,7 @@ def _reason(reason: Reason | None) -> dict[str, str] | None:
     return None if reason is None else {"code": reason.code, "message": reason.message, "fix": reason.fix}
 
 
-def _component(status: ComponentStatus) -> dict[str, Any]:
+def _component(status: ComponentStatus, wanted: Wanted | None, observed: Observed) -> dict[str, Any]:
     return {
         "name": status.name,
         "kind": str(status.kind),
@@ -99,6 +100,7 @@ def _component(status: ComponentStatus) -> dict[str, Any]:
         "wanted": status.wanted,
         "running": status.running,
         "reason": _reason(status.reason),
+        "spreads": [] if wanted is None else [_spread(spread, status, wanted, observed) for spread in wanted.spreads],
         "hosts": [
             {
                 "id": h.host,
@@ -110,6 +112,27 @@ def _component(status: ComponentStatus) -> dict[str, Any]:
             }
             for h in status.hosts
         ],
+    }
+
+
+def _spread(spread: Spread, status: ComponentStatus, wanted: Wanted, observed: Observed) -> dict[str, Any]:
+    """One share of the instances: those that were started for it, and how many there should be."""
+    running = 0
+    for host in status.hosts:
+        there = observed.hosts[host.host]
+        known = there.components.get(status.id) or there.providers.get(status.id)
+        if known is not None and known.annotations.get(SPREAD) == spread.name:
+            running += known.count
+    if wanted.rule is Rule.DAEMON:
+        number = sum(host.wanted for host in status.hosts if spread.fits(host.labels))
+    else:
+        number = wanted.counts()[spread.name]
+    return {
+        "name": spread.name,
+        "requirements": dict(spread.requirements),
+        "state": str(State.READY if running == number else status.state),
+        "wanted": number,
+        "running": running,
     }
 
 

@@ -8,6 +8,7 @@ import pytest
 from simulated_lattice import SimLattice, component, manifest_text
 
 from lattice import HostId
+from lattice.control import DRAINED
 from lattice.events import HostDraining
 from wadm.desired import Desired, desired_from, together
 from wadm.explain import Cause, Explanation, explain
@@ -154,9 +155,19 @@ def test_a_host_that_drains_is_named_and_its_work_goes_elsewhere(two: SimLattice
     two.settle(shop)
     two.say(HostDraining(), two.hosts[HostId("A")])
     (one,) = ask(two, "api", shop)
-    assert "host-A  label zone=eu  DRAINING: it takes nothing new" in "\n".join(told(one.cause))
+    assert "host-A  label zone=eu  DRAINED (it is leaving), it takes nothing new" in "\n".join(told(one.cause))
     assert not any("wait for host-A" in remedy.text for remedy in one.remedies)
 
     anywhere = app("shop", component("api", instances=2))
     two.settle(anywhere)
     assert two.running("shop-api")["B"] == 2
+
+
+def test_a_drained_host_can_be_let_work_again(two: SimLattice):
+    two.add("C", zone="ap", **{DRAINED: "new kernel"})
+    two.beat()
+    (one,) = ask(two, "kv", app("shop", component("kv", kind="capability", instances=3)))
+    assert one.code == "TRL-PLC-002"
+    text = "\n".join(told(one.cause))
+    assert "only 2 of 3 hosts satisfy" in text and "host-C  DRAINED (new kernel), it takes nothing new" in text
+    assert commands(one)[0] == "trellis host drain host-C --undo"

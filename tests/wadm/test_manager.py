@@ -118,6 +118,17 @@ async def test_a_manifest_becomes_running_instances(world: World) -> None:
     assert {c["name"]: c["present"] for c in status["configs"]} == {"shop-c_kv": True, "shop-cfg": True}
 
 
+async def test_status_tells_each_spread_apart(world: World) -> None:
+    spread = "{name: eu, weight: 75, requirements: {zone: eu}}, {name: ap, weight: 25, requirements: {zone: ap}}"
+    await world.ask("put", manifest_text("shop", [component("api", instances=4, spread=spread)]))
+    await world.ask("deploy.shop")
+    status = await world.until("shop", "degraded")
+    assert status["components"][0]["spreads"] == [
+        {"name": "eu", "requirements": {"zone": "eu"}, "state": "ready", "wanted": 3, "running": 3},
+        {"name": "ap", "requirements": {"zone": "ap"}, "state": "degraded", "wanted": 1, "running": 0},
+    ]
+
+
 async def test_everything_started_carries_wadms_annotations(world: World) -> None:
     await deploy(world)
     marks = next(h for h in world.hosts.values() if "shop-kv" in h.providers).providers["shop-kv"].annotations

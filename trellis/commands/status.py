@@ -13,6 +13,7 @@ import click
 from trellis.failures import DETACHED
 from trellis.options import Where, lattice_options, output_option, where
 from trellis.running import run
+from trellis.show import state
 
 PAUSE = 1.0
 """Seconds between two looks of `-w`."""
@@ -115,6 +116,16 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {reason['code']}  {reason['message']}"
         if reason["fix"]:
             yield f"    fix: {reason['fix']}"
+
+
+def _spread(spread: Mapping[str, Any]) -> list[str]:
+    on = ", ".join(f"{key}={value}" for key, value in spread["requirements"].items())
+    return [
+        "  spread",
+        f"  {spread['name']}",
+        state(spread["state"]),
+        f"{spread['running']}/{spread['wanted']}  on {on}",
+    ]
 
 
 def _way(link: Mapping[str, Any]) -> str:
