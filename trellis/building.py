@@ -141,19 +141,19 @@ async def build(recipe: Recipe, *, force: bool = False) -> Built:
         tempfile.TemporaryDirectory(prefix="trellis-build-") as temporary,
     ):
         scratch = Path(temporary)
-        key = await asyncio.to_thread(_key, recipe, commands(recipe, standard, Path(), recipe.output), standard)
+        key = await asyncio.to_thread(_key, recipe, commands(recipe, Path(), recipe.output), standard)
         if not force and _up_to_date(stamp, recipe.output, key):
             return Built(recipe, recipe.output.stat().st_size, monotonic() - begun, fresh=False)
         recipe.output.parent.mkdir(parents=True, exist_ok=True)
         part = recipe.output.with_name(f"{recipe.output.name}.{os.getpid()}.part")
         _prepare(recipe, standard, scratch)
         try:
-            for command in commands(recipe, standard, scratch, part):
-                output = await _run(recipe, command, scratch)
+            for command in commands(recipe, scratch, part):
+                said = await _run(recipe, command, scratch)
             if part.is_file():
                 part.replace(recipe.output)
             if not recipe.output.is_file():
-                raise _failed(recipe, command, f"succeeded, but wrote no {recipe.output}", output)
+                raise _failed(recipe, command, f"succeeded, but wrote no {recipe.output}", said)
         finally:
             part.unlink(missing_ok=True)
     size = recipe.output.stat().st_size
@@ -216,7 +216,7 @@ def _digest(file: Path) -> str:
 # -- doing it
 
 
-def commands(recipe: Recipe, standard: Path, scratch: Path, output: Path) -> list[list[str]]:
+def commands(recipe: Recipe, scratch: Path, output: Path) -> list[list[str]]:
     """What builds `output`, one after the other, with a folder for what is in between. Raises Failure.
 
     A command of the user's own always writes where trellis.toml says.
@@ -238,28 +238,30 @@ def commands(recipe: Recipe, standard: Path, scratch: Path, output: Path) -> lis
             [tool, "embed", core, "--wit", wit, "--world-name", world, "-o", typed],
             [tool, "new", typed, "--wasi-reactor", "-o", str(output)],
         ]
-    own = ["-d", str(recipe.folder / "wit")] if (recipe.folder / "wit").is_dir() else []
     paths = [part for path in (recipe.folder, *recipe.paths) for part in ("-p", str(path))]
     return [
         [
-            *(componentize(), "-d", str(standard), *own, "-w", recipe.world),
+            *(componentize(), "-d", wit, "-w", recipe.world),
             *("componentize", recipe.module, *paths, "-o", str(output)),
         ]
     ]
 
 
 def _prepare(recipe: Recipe, standard: Path, scratch: Path) -> None:
-    """What a toolchain needs to find in `scratch`."""
-    if recipe.language == "python":
-        # componentize-py adds the packages of the environment it finds, whichever those happen to be; what goes into
-        # a component is what its folder and `paths` say, so it finds an empty one
-        (scratch / "lib" / "site-packages").mkdir(parents=True)
-    elif recipe.language is not None:  # jco reads one folder, with all that the WIT stands on in its deps
-        shutil.copytree(standard / "deps", scratch / "wit" / "deps")
-        shutil.copytree(recipe.folder / "wit", scratch / "wit", dirs_exist_ok=True)
+    """What a toolchain needs to find in `scratch`: the actor's WIT, and all that it may stand on."""
+    if recipe.language is None:
+        return
+    wit, own = scratch / "wit", recipe.folder / "wit"
+    shutil.copytree(standard, wit)
+    if own.is_dir():
+        (wit / "world.wit").rename(wit / "deps" / "trellis-actor.wit")
+        shutil.copytree(own, wit, dirs_exist_ok=True)
+    # componentize-py adds the packages of the environment it finds, whichever those happen to be; what goes into a
+    # component is what its folder and `paths` say, so it finds an empty one
+    (scratch / "lib" / "site-packages").mkdir(parents=True)
 
 
-async def _run(recipe: Recipe, command: Sequence[str], scratch: Path) -> bytes:
+async def _run(recipe: Recipe, command: Sequence[str], scratch: Path) -> str:
     """Run one command; what it printed. Raises Failure."""
     environment = dict(os.environ)
     if recipe.language is not None:
@@ -276,20 +278,21 @@ async def _run(recipe: Recipe, command: Sequence[str], scratch: Path) -> bytes:
     except FileNotFoundError as error:
         raise missing(command[0], f"the `command` of {recipe.folder / BUILD_FILE} begins with it") from error
     except OSError as error:
-        raise _failed(recipe, command, f"cannot be run: {error.strerror or error}", b"") from error
+        raise _failed(recipe, command, f"cannot be run: {error.strerror or error}") from error
     try:
         output, _ = await process.communicate()
     except asyncio.CancelledError:
         process.kill()
         await process.wait()
         raise
+    said = output.decode(errors="replace").replace(str(scratch / "wit"), str(recipe.folder / "wit"))
     if process.returncode != 0:
-        raise _failed(recipe, command, f"exited with {process.returncode}", output)
-    return output
+        raise _failed(recipe, command, f"exited with {process.returncode}", said)
+    return said
 
 
-def _failed(recipe: Recipe, command: Sequence[str], how: str, output: bytes) -> Failure:
-    text = output.decode(errors="replace").rstrip()
+def _failed(recipe: Recipe, command: Sequence[str], how: str, said: str = "") -> Failure:
+    text = said.rstrip()
     text = text.partition("\nAssertionError: ")[2] or text  # how componentize-py's script begins every error
     lines = text.splitlines()[-TAIL:]
     finding = Finding(
@@ -297,6 +300,6 @@ def _failed(recipe: Recipe, command: Sequence[str], how: str, output: bytes) -> 
         f"`{recipe.name}` was not built: {Path(command[0]).name} {how}",
         Place(str(recipe.folder / BUILD_FILE), 1, 1),
         why="\n       ".join(["its last lines:", *lines]) if lines else "",
-        fix=f"to run it by hand, in {recipe.folder}:  {shlex.join(command)}",
+        fix=f"to run it by hand, in {recipe.folder}:  {shlex.join(command)}" if recipe.shell is not None else "",
     )
     return Failure(USER_ERROR, finding)

@@ -17,6 +17,7 @@ from trellis.failures import DETACHED, Failure, explain
 
 VERBS: Mapping[str, str] = {
     "new": "Begin an app, an actor or a provider from a template.",
+    "add": "Give a component a capability: a provider, and a link.",
     "up": "Start a lattice on this machine, with an app in it.",
     "build": "Compile the components below a folder.",
     "check": "Say everything that is wrong with a manifest.",
@@ -34,6 +35,7 @@ VERBS: Mapping[str, str] = {
     "serve": "Serve a component over HTTP.",
     "run": "Run a component as a command.",
     "cache": "Show and clean up compiled code.",
+    "wit": "Show the WIT of the standard interfaces; add it to a project.",
     "push": "Put a component into a registry.",
     "pull": "Get a component from a registry.",
     "events": "Show what happened on the lattice, and what happens.",

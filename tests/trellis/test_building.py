@@ -117,11 +117,19 @@ async def test_a_missing_toolchain_gets_the_line_that_installs_it(
         await build(recipe(actor))
 
 
+async def test_what_is_wrong_in_the_wit_is_told_with_its_place_in_the_project(actor: Path):
+    (actor / "trellis.toml").write_text('[build]\nlanguage = "python"\nworld = "w"\noutput = "a.wasm"\n')
+    (actor / "wit").mkdir()
+    (actor / "wit" / "world.wit").write_text("package a:b;\n\nworld w {\n  imprt x;\n}\n")
+    with pytest.raises(Failure, match=f"{actor}/wit/world.wit:4:3"):
+        await build(recipe(actor))
+
+
 def test_python_actors_are_never_built_with_stubbed_wasi(actor: Path, monkeypatch: pytest.MonkeyPatch):
     """Stubbed, they would lose their tracebacks, and their random numbers would be the same for ever."""
     (actor / "trellis.toml").write_text('[build]\nlanguage = "python"\nworld = "w"\noutput = "a.wasm"\n')
     monkeypatch.setattr(building, "componentize", lambda: "componentize-py")
-    (command,) = building.commands(recipe(actor), Path("standard"), Path("scratch"), Path("out.wasm"))
+    (command,) = building.commands(recipe(actor), Path("scratch"), Path("out.wasm"))
     assert not {"-s", "--stub-wasi"} & set(command)
 
 

@@ -1,0 +1,81 @@
+"""`trellis wit`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from trellis.failures import failure
+from trellis.options import output_option
+
+
+@click.group
+def command() -> None:
+    """Show the WIT of the standard interfaces, and add it to a project."""
+
+
+@command.command("ls")
+@output_option
+def ls(output: str) -> None:
+    """List the packages, with their interfaces."""
+    from trellis.show import columns
+    from trellis.wit import packages
+
+    known = packages().values()
+    if output == "json":
+        click.echo(
+            json.dumps([{"name": one.name, "version": one.version, "interfaces": one.interfaces} for one in known])
+        )
+    else:
+        rows = [[f"{one.name}@{one.version}", ", ".join(one.interfaces)] for one in known]
+        click.echo("\n".join(columns(rows)))
+
+
+@command.command("show")
+@click.argument("name", metavar="PACKAGE[/INTERFACE]")
+def show(name: str) -> None:
+    """Print a package, or one of its interfaces.
+
+    \b
+    trellis wit show wasi:keyvalue
+    trellis wit show keyvalue/store
+    """
+    from trellis.wit import package
+
+    asked, _, interface = name.partition("@")[0].partition("/")
+    found = package(asked)
+    try:
+        click.echo(found.interface(interface) if interface else found.text, nl=False)
+    except KeyError:
+        raise failure(
+            "TRL-CLI-001",
+            f"{found.name} has no interface `{interface}`",
+            fix=f"it has: {', '.join(found.interfaces)}",
+        ) from None
+
+
+@command.command("add")
+@click.argument("name", metavar="PACKAGE")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="wit",
+    show_default=True,
+    metavar="DIR",
+    help="The folder of the WIT; what is added goes into its deps/.",
+)
+def add_to(name: str, folder: Path) -> None:
+    """Put a package, and all that it stands on, into wit/deps, for tools that look for it there.
+
+    `trellis build` finds the standard packages by itself.
+    """
+    from trellis.wit import add
+
+    written = add(name, folder)
+    for file in written:
+        click.echo(f"wrote {file}")
+    if not written:
+        click.echo("unchanged: all of it is there")
