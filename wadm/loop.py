@@ -55,6 +55,7 @@ from wadm.manifest import Manifest
 from wadm.observed import (
     DEAD_AFTER,
     NOWHERE,
+    SETTLED_AFTER,
     Alive,
     ConfigSeen,
     Fact,
@@ -84,9 +85,10 @@ MANAGER_SOURCE = HostId("wadm")
 class Manager:
     """The deployment manager of one lattice. `async with Manager(lattice)`, or `await manager.run()`.
 
-    `dead_after` is how long a host may be silent, `discovery` how long hosts have to answer the first ping, `tick`
-    how often everything is looked at when nothing happens, `renew` how often the lease is renewed (all in seconds);
-    `parallel` bounds the commands under way.
+    `dead_after` is how long a host may be silent, `settled_after` how long it has to be there before work moves to it
+    only to be spread better, `discovery` how long hosts have to answer the first ping, `tick` how often everything is
+    looked at when nothing happens, `renew` how often the lease is renewed (all in seconds); `parallel` bounds the
+    commands under way.
 
     Several may run: all of them observe, plan and answer, and the one that holds the lease acts.
     """
@@ -96,6 +98,7 @@ class Manager:
         lattice: Lattice,
         *,
         dead_after: float = DEAD_AFTER,
+        settled_after: float = SETTLED_AFTER,
         discovery: float = 1.0,
         tick: float = 1.0,
         renew: float = RENEW,
@@ -109,7 +112,7 @@ class Manager:
         self.renew = renew
         self.id = f"{os.getpid()}-{secrets.token_hex(6)}"
         self.clock = clock
-        self.observed = Observed(dead_after=dead_after)
+        self.observed = Observed(dead_after=dead_after, settled_after=settled_after)
         self.apps: dict[str, Stored] = {}
         self.overrides: dict[str, Overrides] = {}
         self.put: dict[str, Leftovers] = {}

@@ -1,0 +1,132 @@
+"""New versions and new hosts on a real lattice, while calls go on."""
+
+import asyncio
+import contextlib
+
+import pytest
+from test_faults import in_time
+from test_host import ASK, ASKER, World
+
+from lattice.lattice import Lattice
+from lattice.nats_transport import connect
+from trellis.planner import Planner
+from wadm import Manager
+
+pytestmark = pytest.mark.nats
+
+SLOW = """
+import asyncio
+from pathlib import Path
+from providers import Provider, export
+
+class Slow(Provider):
+    @export("demo:math/ops#add")
+    async def add(self, link, a, b):
+        while a == 99 and not Path(__file__).with_name("go").exists():
+            await asyncio.sleep(0.01)
+        return a + b
+"""
+
+
+def adding(number: int) -> str:
+    return ASKER.replace("(i32.const 1)", f"(i32.const {number})")
+
+
+BROKEN = ASKER.replace(
+    "(core module $m",
+    "(core module $no (func $f unreachable) (start $f))\n  (core instance (instantiate $no))\n  (core module $m",
+)
+
+
+class Site(World):
+    """Two hosts and a manager; `asker` adds a number to what it is asked, with a provider's help."""
+
+    async def deploy(self, version: str, wasm: str, state: str = "ready") -> dict:
+        place = {"name": "place", "properties": {"placement": "host"}}
+        link = {"namespace": "demo", "package": "math", "interfaces": ["ops"], "target": {"name": "slow"}}
+        slow = {"image": (self.folder / "slow.py").as_uri(), "config": [place]}
+        scaled = [{"type": "spreadscaler", "properties": {"instances": 4}}, {"type": "link", "properties": link}]
+        parts = [
+            {"name": "asker", "type": "component", "properties": {"image": wasm, "id": "asker"}, "traits": scaled},
+            {"name": "slow", "type": "capability", "properties": slow},
+        ]
+        metadata = {"name": "app", "annotations": {"version": version}}
+        manifest = {"apiVersion": "core.oam.dev/v1beta1", "kind": "Application", "metadata": metadata}
+        planner = Planner(self.lattice)
+        assert (await planner.put({**manifest, "spec": {"components": parts}}))["result"] != "error"
+        await planner.deploy("app", version)
+        return await self.becomes(state)
+
+    async def becomes(self, state: str) -> dict:
+        async def there():
+            app = await Planner(self.lattice).app("app")
+            return app if app and app["state"] == state else None
+
+        return await in_time(there)
+
+    def counts(self) -> list[int]:
+        return sorted(h.components.running["asker"].count for h in self.hosts if "asker" in h.components.running)
+
+    @contextlib.asynccontextmanager
+    async def asked(self):
+        """Calls go on meanwhile; yields the answers so far, each of which came."""
+        answers: list[int] = []
+
+        async def keep_asking():
+            while True:
+                answers.append(await self.call("asker", ASK, 0))
+
+        async with asyncio.TaskGroup() as tasks:
+            asking = tasks.create_task(keep_asking())
+            yield answers
+            asking.cancel()
+
+
+@pytest.fixture
+async def site(nats_url, lattice_name, tmp_path):
+    async with contextlib.AsyncExitStack() as stack:
+        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
+        made = Site(lattice, nats_url, tmp_path, stack)
+        made.hosts = [await made.host(), await made.host()]
+        (tmp_path / "slow.py").write_text(SLOW)
+        manager = Manager(
+            await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url))),
+            discovery=0.2,
+            tick=0.1,
+            settled_after=0.5,
+        )
+        await stack.enter_async_context(manager)
+        await made.deploy("v1", made.wasm("one", adding(1)))
+        yield made
+
+
+async def test_a_rollout_loses_no_call_and_a_version_that_cannot_begin_goes_nowhere(site):
+    long = asyncio.create_task(site.call("asker", ASK, 99))
+    async with site.asked() as answers:
+        await site.deploy("v2", site.wasm("two", adding(2)))
+        assert not long.done()
+        (site.folder / "go").touch()
+        assert await long == 100, "it ends in the version that it began in"
+        status = await site.deploy("v3", site.wasm("three", BROKEN), "blocked")
+    assert set(answers) == {1, 2} and answers == sorted(answers)
+    reason = next(c for c in status["components"] if c["name"] == "asker")["reason"]
+    assert reason["code"] == "TRL-IMG-013"
+    assert reason["message"].endswith("The change stopped with 0 of 2 hosts done; the old version goes on serving.")
+    assert await site.call("asker", ASK, 0) == 2
+    assert site.counts() == [2, 2]
+
+
+async def test_work_moves_to_a_host_that_came_and_back_when_it_leaves(site):
+    async with site.asked() as answers:
+        third = await site.host()
+        site.hosts.append(third)
+
+        async def spread(counts):
+            return site.counts() == counts
+
+        await in_time(lambda: spread([1, 1, 2]))
+        await site.becomes("ready")
+        site.hosts.remove(third)
+        await third.stop()
+        await in_time(lambda: spread([2, 2]))
+    assert set(answers) == {1}
