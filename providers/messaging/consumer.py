@@ -148,12 +148,16 @@ class Puller:
             )
         )
 
-    async def stop(self) -> None:
-        """Take no more messages and finish those in hand. When this is cancelled, they go back to the stream."""
+    async def leave(self) -> None:
+        """Take no more messages."""
         if self._pulling is not None:
             self._pulling.cancel()
         if self._subscription is not None:
             await self._subscription.drain()
+
+    async def stop(self) -> None:
+        """Leave, and finish the messages in hand. When this is cancelled, they go back to the stream."""
+        await self.leave()
         try:
             while self._running:
                 await asyncio.wait(self._running)

@@ -160,10 +160,16 @@ class Listener:
         except LatticeError as error:
             log.warning("message.lost", error=error.message, **about)
 
-    async def stop(self) -> None:
-        """Take no more messages and finish those in hand. When this is cancelled, so are they."""
+    async def leave(self) -> None:
+        """Take no more messages."""
         for subscription in self._subscriptions:
             await subscription.drain()
+        for puller in self._pullers:
+            await puller.leave()
+
+    async def stop(self) -> None:
+        """Leave, and finish the messages in hand. When this is cancelled, so are they."""
+        await self.leave()
         try:
             async with asyncio.TaskGroup() as group:
                 for puller in self._pullers:
@@ -219,6 +225,10 @@ class MessagingNats(Provider):
         listener = self._listeners.pop(link.id, None)
         if listener is not None:
             await listener.stop()
+
+    async def draining(self) -> None:
+        for listener in list(self._listeners.values()):
+            await listener.leave()
 
     async def healthy(self) -> bool | str:
         return next((said for listener in self._listeners.values() if (said := listener.trouble())), True)

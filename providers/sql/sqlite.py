@@ -45,7 +45,7 @@ READABLE = frozenset(
 class SqliteLink(BaseModel):
     """A link's target_config."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str
     """The database's file, which is made when it is not there; an absolute path, in a folder that is there."""

@@ -194,6 +194,24 @@ async def test_what_a_leaving_provider_cannot_finish_another_one_gets_at_once(na
         await stream.acknowledged(1)
 
 
+async def test_a_provider_that_is_about_to_stop_takes_no_more_and_finishes_what_it_has(nats, stream):
+    peer = Peer()
+    peer.gate = asyncio.Event()
+    await stream.put(b"1")
+    async with running(MessagingNats(nats), [stream.link()], peer=peer) as messaging:
+        await peer.bodies(1)
+        stopping = asyncio.create_task(messaging.runtime.stop(5))
+        async with asyncio.timeout(5):
+            while not messaging.provider._listeners or not peer.calls.empty() or (await stream.info())["num_waiting"]:
+                await asyncio.sleep(0)
+        await stream.put(b"2")
+        peer.gate.set()
+        await stopping
+    await stream.acknowledged(1)
+    assert peer.calls.empty()
+    assert (await stream.info())["num_pending"] == 1
+
+
 async def test_providers_on_several_hosts_share_the_messages_of_a_consumer(nats, stream):
     one, other = Peer(), Peer()
     async with running(MessagingNats(nats), [stream.link(max_messages=1)], peer=one):

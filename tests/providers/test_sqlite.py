@@ -233,3 +233,5 @@ async def test_a_file_that_cannot_be_used_refuses_the_link(tmp_path: Path, name:
             await started.runtime.put_link(link(path="app.db"))
         with pytest.raises(BadInput, match='"path" is missing'):
             await started.runtime.put_link(link())
+        with pytest.raises(BadInput, match='"pool" is not a key that it knows'):
+            await started.runtime.put_link(link(path="/tmp/app.db", pool="3"))
