@@ -127,9 +127,10 @@ class ChildProvider:
     def _said_ready(self, message: Message) -> None:
         if not self._ready.done():
             try:
-                self._ready.set_result(read_json(message.data))
+                said = read_json(message.data)
             except ValueError:
-                self._ready.set_result({"ok": False, "error": "its ready message is not JSON"})
+                said = None
+            self._ready.set_result(said if isinstance(said, dict) else {"error": "its ready message is no JSON object"})
 
     async def _until_ready(self) -> dict[LinkId, str]:
         try:

@@ -18,6 +18,7 @@ import nkeys
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription as NatsPySubscription
 from nats.js import JetStreamContext
 from nats.js import errors as js_errors
 from nats.js.api import DEFAULT_PREFIX, KeyValueConfig, PubAck
@@ -41,6 +42,9 @@ LOOK_AFTER = 10.0
 
 ANSWERING = 5.0
 """Seconds that JetStream has for an answer about a bucket."""
+
+LONGEST_SUBJECT = 900
+"""Characters, of four bytes at most each."""
 
 PENDING_MESSAGES = 65536
 PENDING_BYTES = 256 * 1024 * 1024
@@ -92,7 +96,7 @@ def translated(error: BaseException, what: str) -> LatticeError:
         case nats.errors.MaxPayloadError():
             return ProtocolError(f"the message for {what} is above the broker's limit")
         case nats.errors.BadSubjectError():
-            return ProtocolError(f"{what!r} is not a subject")
+            return ProtocolError(f"{what[:200]!r} is not a subject, or one that is too long")
         case js_errors.ServiceUnavailableError() if error.description and "jetstream" not in error.description.lower():
             return LatticeError(f"JetStream refuses {what}: {error.description}")
         case js_errors.ServiceUnavailableError() | js_errors.NoStreamResponseError():
@@ -102,6 +106,33 @@ def translated(error: BaseException, what: str) -> LatticeError:
         case nats.errors.Error() | OSError():
             return Unreachable(f"the NATS connection failed at {what}: {error or type(error).__name__}")
     return LatticeError(f"{what}: {error}")
+
+
+class Connection(Client):
+    """nats-py's client, which a subject cannot end.
+
+    A server answers a line that is too long for it (4096 bytes, unless it is set) with an error and hangs up, and
+    nats-py then closes for good. Subjects hold what others choose, such as the keys of a bucket.
+    """
+
+    async def publish(
+        self, subject: str, payload: bytes = b"", reply: str = "", headers: dict[str, Any] | None = None
+    ) -> None:
+        if len(subject) > LONGEST_SUBJECT:
+            raise nats.errors.BadSubjectError
+        await super().publish(subject, payload, reply, headers)
+
+    async def subscribe(self, subject: str, queue: str = "", *arguments: Any, **options: Any) -> NatsPySubscription:
+        if len(subject) + len(queue) > LONGEST_SUBJECT:
+            raise nats.errors.BadSubjectError
+        return await super().subscribe(subject, queue, *arguments, **options)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Where the server hangs up after it, that is a lost connection like any other: it is made again."""
+        if self.is_connecting or "authorization" in err_msg.lower() or "stale" in err_msg.lower():
+            await super()._process_err(err_msg)
+        else:
+            await self._error_cb(nats.errors.Error(f"nats: {err_msg}"))
 
 
 async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
@@ -131,7 +162,7 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
         extra["user_jwt_cb"] = lambda: token
     if options.inbox_prefix:
         extra["inbox_prefix"] = options.inbox_prefix.removesuffix(".>").encode()
-    client = Client()
+    client = Connection()
     transport = NatsTransport(client, options)
     refusals: list[BaseException] = []
     refused = asyncio.Event()

@@ -5,6 +5,7 @@ Requests are handled one after another. Any one manager of the lattice takes a r
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -132,7 +133,7 @@ class Api:
             text = body.decode()
         except UnicodeDecodeError as error:
             raise Refusal(f"Unable to parse manifest: {error}") from error
-        checked = check(text, "manifest", places=False)
+        checked = await asyncio.to_thread(check, text, "manifest", places=False)  # a large one takes seconds
         if checked.manifest is None or checked.data is None:
             first = checked.errors[0] if checked.errors else None
             if first is not None and first.code == "TRL-MAN-010":

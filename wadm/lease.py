@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import structlog
 
-from lattice import LatticeError
+from lattice import LatticeError, read_json
 from lattice.transport import Bucket, Entry, WrongRevision
 
 log = structlog.get_logger("wadm")
@@ -148,7 +148,7 @@ class Lease:
 def _holder(entry: Entry) -> str | None:
     """Who wrote that entry as theirs; None when it is free, or says nothing that can be read."""
     try:
-        found = json.loads(entry.value)["holder"] if entry.value is not None else None
+        found = read_json(entry.value)["holder"] if entry.value is not None else None
     except (ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, str) else None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -26,6 +27,8 @@ SEVERAL = "TRL-MAN-002"
 DUPLICATE_KEY = "TRL-MAN-003"
 
 _MOST_NODES = 200_000
+_MOST_BRACKETS = 200
+"""Open at a time: the reader's work grows with the square of it."""
 _TAG = "tag:yaml.org,2002:"
 
 
@@ -91,6 +94,8 @@ class Document:
 
 def read(text: str, file: str) -> tuple[Document | None, list[Finding]]:
     """The document, and what is wrong with its form. No document when it cannot be read at all."""
+    if _brackets(text) > _MOST_BRACKETS:
+        return None, [_too_deep(file)]
     document = Document(file, text.splitlines())
     exact: Any = None
     is_json = False
@@ -114,10 +119,23 @@ def read(text: str, file: str) -> tuple[Document | None, list[Finding]]:
     except (YAMLError, ValueError) as error:
         return None, [Finding(UNREADABLE, f"this is not YAML: {error}", Place(file, 1, 1))]
     except RecursionError:
-        return None, [Finding(UNREADABLE, "this is nested too deeply to be a manifest", Place(file, 1, 1))]
+        return None, [_too_deep(file)]
     if is_json:
         document.data = exact
     return document, findings
+
+
+def _brackets(text: str) -> int:
+    """The most that are open at a time, wherever they stand."""
+    depth = most = 0
+    for bracket in re.findall(r"[\[\]{}]", text):
+        depth += 1 if bracket in "[{" else -1
+        most = max(most, depth)
+    return most
+
+
+def _too_deep(file: str) -> Finding:
+    return Finding(UNREADABLE, "this is nested too deeply to be a manifest", Place(file, 1, 1))
 
 
 def read_json(text: str, file: str) -> Document | None:

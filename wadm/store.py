@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from lattice import LatticeError
+from lattice import LatticeError, read_json
 from lattice.links import LinkDefinition
 from lattice.transport import Bucket, Transport, WrongRevision
 from wadm.desired import Leftovers
@@ -163,7 +163,7 @@ class Store:
             names: set[str] = set()
             if entry is not None and entry.value is not None:
                 try:
-                    names = {str(n) for n in json.loads(entry.value)}
+                    names = {str(n) for n in read_json(entry.value)}
                 except (ValueError, TypeError):
                     names = set()
             after = json.dumps(sorted(names | {name} if there else names - {name})).encode()
@@ -288,7 +288,7 @@ def without(stored: Stored, version: str) -> Stored | None:
 
 def decode(value: bytes) -> Stored | None:
     try:
-        data = json.loads(value)
+        data = read_json(value)
         manifests = data["manifests"]
         deployed = data.get("deployed_version")
         if not isinstance(manifests, dict) or not all(isinstance(m, dict) for m in manifests.values()):
@@ -300,7 +300,7 @@ def decode(value: bytes) -> Stored | None:
 
 def decode_overrides(value: bytes) -> Overrides | None:
     try:
-        data = json.loads(value)
+        data = read_json(value)
         return Overrides(str(data["version"]), {str(k): int(v) for k, v in data["instances"].items()})
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -310,7 +310,7 @@ def decode_deployments(value: bytes) -> list[dict[str, Any]]:
     try:
         return [
             {"version": str(one["version"]), "at": str(one["at"]), "note": str(one.get("note") or "")}
-            for one in json.loads(value)
+            for one in read_json(value)
         ]
     except (ValueError, TypeError, KeyError, AttributeError):
         return []
@@ -325,7 +325,7 @@ def decode_kept(value: bytes) -> Manifest | None:
 
 def decode_put(value: bytes) -> Leftovers:
     try:
-        data = json.loads(value)
+        data = read_json(value)
         links = frozenset(LinkDefinition.model_validate(link) for link in data["links"])
         return Leftovers(links, frozenset(str(name) for name in data["configs"]))
     except (ValueError, TypeError, KeyError):

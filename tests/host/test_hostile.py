@@ -13,9 +13,14 @@ from structlog.testing import capture_logs
 from test_host import ADD, ADDER, World, link
 
 from lattice import EntityId, Invocation, events, subjects
+from lattice import control as ctl
+from lattice.control import Inventory
 from lattice.errors import LatticeError
 from lattice.lattice import Lattice
+from lattice.links import ComponentRecord, LinkDefinition, LinkKey
+from lattice.memory import matches
 from lattice.nats_transport import connect
+from providers.runner import VERBS
 from wadm import Manager
 
 pytestmark = pytest.mark.nats
@@ -33,18 +38,56 @@ class Sum(Provider):
 MESSAGES = 600
 
 
+WORDS = ["", "a", "*", ">", "..", "COMPONENT_x", "\x00", "😀" * 9, "9" * 400, -1, 2**70, 1e308, None, True, [], {}]
+
+
+def value(dice: random.Random, depth: int = 0):
+    """Anything that JSON and msgpack can say."""
+    if depth > 3 or dice.random() < 0.6:
+        return dice.choice(WORDS)
+    if dice.random() < 0.5:
+        return [value(dice, depth + 1) for _ in range(dice.randrange(4))]
+    return {str(dice.choice(FIELDS)): value(dice, depth + 1) for _ in range(dice.randrange(6))}
+
+
+def fitting(dice: random.Random, schema: dict, known: dict):
+    """What this JSON schema asks for, except that now and then something else stands in its place."""
+    if dice.random() < 0.04:
+        return value(dice)
+    schema = known[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    if "anyOf" in schema:
+        return fitting(dice, dice.choice(schema["anyOf"]), known)
+    match schema.get("type"):
+        case "object" if "properties" in schema:
+            return {name: fitting(dice, one, known) for name, one in schema["properties"].items()}
+        case "object":
+            of = schema.get("additionalProperties")
+            return {"k": fitting(dice, of, known)} if isinstance(of, dict) else {}
+        case "array":
+            return [fitting(dice, schema.get("items", {}), known) for _ in range(dice.randrange(3))]
+        case "integer":
+            return dice.choice((0, 1, 7, -1, 2**32 - 1, 2**63))
+        case "boolean":
+            return dice.random() < 0.5
+        case "string":
+            return dice.choice(("a", "b-c", "wasi", "N" * 56, "file:///none.wasm", "a.b", "../a", ""))
+    return value(dice)
+
+
+REQUESTS = [ctl.ScaleComponent, ctl.UpdateComponent, ctl.StartProvider, ctl.StopProvider, ctl.ComponentAuction]
+REQUESTS += [ctl.ProviderAuction, ctl.PutLabel, ctl.DeleteLabel, LinkDefinition, LinkKey, ComponentRecord]
+TOLD = {name: (Inventory if name == "host_heartbeat" else kind) for name, kind in events.KINDS.items()}
+SCHEMAS = {model: model.model_json_schema() for model in (*REQUESTS, *TOLD.values())}
+
+
+def nearly(dice: random.Random, model: type):
+    schema = SCHEMAS[model]
+    return fitting(dice, schema, schema.get("$defs", {}))
+
+
 def bodies(dice: random.Random) -> bytes:
     """One body: noise, or something that is nearly right."""
-    words = ["", "a", "*", ">", "..", "COMPONENT_x", "\x00", "😀" * 9, "9" * 400, -1, 2**70, 1e308, None, True, [], {}]
-
-    def value(depth: int = 0):
-        if depth > 3 or dice.random() < 0.6:
-            return dice.choice(words)
-        if dice.random() < 0.5:
-            return [value(depth + 1) for _ in range(dice.randrange(4))]
-        return {str(dice.choice(FIELDS)): value(depth + 1) for _ in range(dice.randrange(6))}
-
-    kind = dice.randrange(9)
+    kind = dice.randrange(10)
     if kind == 0:
         return dice.randbytes(dice.randrange(300))
     if kind == 1:
@@ -53,21 +96,24 @@ def bodies(dice: random.Random) -> bytes:
         return b"\x91" * 50_000
     if kind == 3:
         return (
-            msgpack.packb([dice.randrange(-1, 6), *(value() for _ in range(dice.randrange(9)))], default=str)
+            msgpack.packb([dice.randrange(-1, 6), *(value(dice) for _ in range(dice.randrange(9)))], default=str)
             if (dice.random() < 0.5)
             else msgpack.packb([1, "demo:math/ops#add", "x", "default", 1000, None, [2**40, "no"], "id"])
         )
     if kind == 4:
         return dice.choice(b"ocqpdex").to_bytes(1, "big") + struct.pack(">I", dice.randrange(2**32)) + b"\xc1"
     if kind == 5:
-        known = {str(name): value() for name in dice.sample(FIELDS, dice.randrange(len(FIELDS)))}
+        known = {str(name): value(dice) for name in dice.sample(FIELDS, dice.randrange(len(FIELDS)))}
         return json.dumps(known).encode()
     if kind == 6:
-        envelope = {"type": "com.wasmcloud.lattice." + dice.choice(sorted(events.KINDS)), "source": value()}
-        return json.dumps({**envelope, "data": value()}).encode()
+        name, model = dice.choice(sorted(TOLD.items()))
+        source = dice.choice(("N" * 56, "a", value(dice)))
+        return json.dumps({"type": events.TYPE_PREFIX + name, "source": source, "data": nearly(dice, model)}).encode()
     if kind == 7:
         return msgpack.packb([4, "nobody.sends.this", 2**62])
-    return json.dumps(value()).encode()
+    if kind == 8:
+        return json.dumps(nearly(dice, dice.choice(REQUESTS))).encode()
+    return json.dumps(value(dice)).encode()
 
 
 FIELDS = [
@@ -99,38 +145,10 @@ async def test_nobody_dies_of_a_message_and_everybody_answers_the_next_good_one(
     await world.ask("provider", "start", host.id, provider_id="sum", provider_ref=path.as_uri())
     await world.until(events.ProviderStarted, provider_id="sum")
 
-    verbs = {
-        "component": ("auction", "scale", "update"),
-        "provider": ("auction", "start", "stop"),
-        "host": ("ping", "get", "dance"),
-        "label": ("put", "del"),
-    }
-    targets = [
-        *(subjects.control(name, noun, verb, host.id) for noun, some in verbs.items() for verb in some),
-        *(
-            subjects.control(name, noun, verb)
-            for noun in ("link", "config", "claims")
-            for verb in ("put", "get", "del")
-        ),
-        *(subjects.control(name, "config", verb, "fuzz") for verb in ("put", "get", "del")),
-        *(subjects.control(name, *tokens.split()) for tokens in ("provider start", "registry put", "host ping")),
-        subjects.control(name, "component", "auction"),
-        subjects.event(name, "component_scaled"),
-        subjects.event(name, "host_heartbeat"),
-        subjects.alive(name),
-        *(subjects.rpc(name, EntityId(id)) for id in ("adder", "sum")),
-        *(subjects.rpc_at(name, EntityId(id), host.id) for id in ("adder", "sum")),
-        *(subjects.cancel(name, EntityId(id)) for id in ("adder", "sum")),
-        *(subjects.provider(name, EntityId("sum"), host.id, v) for v in ("link.put", "link.del", "config", "health")),
-        *(subjects.manager(name, verb) for verb in ("status", "scale", "explain")),
-        *(f"wadm.api.{name}.model.{verb}" for verb in ("list", "get", "put", "versions.x", "status.x", "deploy.x")),
-        f"wadm.api.{name}.model.nonsense.x.y",
-        f"{host.lattice.flow._base}.1",
-        f"$KV.LATTICEDATA_{name}.COMPONENT_fuzz",
-        f"$KV.LATTICEDATA_{name}.nonsense",
-        f"$KV.CONFIGDATA_{name}.fuzz",
-    ]
-    async with Manager(Lattice(name, await connect(world.url))):
+    async with Manager(Lattice(name, await connect(world.url))) as manager:
+        targets = everything(name, host)
+        for heard in heard_by(host.lattice, manager.lattice):
+            assert any(matches(heard, target) for target in targets), f"nothing is sent to {heard}"
         with capture_logs() as logs:
             for _ in range(MESSAGES):
                 reply = transport.inbox() if dice.random() < 0.8 else None
@@ -139,6 +157,48 @@ async def test_nobody_dies_of_a_message_and_everybody_answers_the_next_good_one(
             await answering(world, host)
         surprises = [line for line in logs if line.get("exc_info")]  # what no code at the door had thought of
         assert not surprises, surprises[:3]
+
+
+def heard_by(*members: Lattice) -> set[str]:
+    """Every subject that they are subscribed to, except for answers to their own requests."""
+    found = {s.subject for member in members for s in member.transport._client._subs.values()}
+    return {subject for subject in found if not subject.startswith("_INBOX.")}
+
+
+def everything(name: str, host) -> list[str]:
+    """All subjects that hosts, provider processes and managers listen to, but for the two that end somebody."""
+    verbs = {
+        "component": ("auction", "scale", "update"),
+        "provider": ("auction", "start", "stop"),
+        "host": ("ping", "get", "dance"),
+        "label": ("put", "del"),
+    }
+    return [
+        *(subjects.control(name, noun, verb, host.id) for noun, some in verbs.items() for verb in some),
+        *(
+            subjects.control(name, noun, verb)
+            for noun in ("link", "config", "claims")
+            for verb in ("put", "get", "del")
+        ),
+        *(subjects.control(name, "config", verb, "fuzz") for verb in ("put", "get", "del")),
+        *(subjects.control(name, *tokens.split()) for tokens in ("provider start", "registry put", "host ping")),
+        *(subjects.control(name, noun, "auction") for noun in ("component", "provider")),
+        *(subjects.event(name, kind) for kind in events.KINDS),
+        subjects.alive(name),
+        *(subjects.rpc(name, EntityId(id)) for id in ("adder", "sum")),
+        *(subjects.rpc_at(name, EntityId(id), host.id) for id in ("adder", "sum")),
+        *(subjects.cancel(name, EntityId(id)) for id in ("adder", "sum")),
+        *(subjects.provider(name, EntityId("sum"), host.id, v) for v in (*VERBS, "ready") if v != "stop"),
+        *(subjects.manager(name, verb) for verb in ("status", "scale", "explain", "plan", "history", "refusal")),
+        *(f"wadm.api.{name}.model.{verb}" for verb in ("list", "get", "put", "nonsense.x.y")),
+        *(f"wadm.api.{name}.model.{verb}.x" for verb in ("get", "versions", "status", "deploy", "undeploy", "del")),
+        f"{host.lattice.flow._base}.1",
+        *(f"$KV.LATTICEDATA_{name}.{key}" for key in ("COMPONENT_fuzz", "nonsense")),
+        f"$KV.CONFIGDATA_{name}.fuzz",
+        *(f"$KV.wadm_manifests.{key}" for key in (name, f"{name}-fuzz")),
+        *(f"$KV.trellis_manager.{name}.{kind}.fuzz" for kind in ("override", "put", "kept", "history")),
+        f"$KV.trellis_manager.{name}.lease",
+    ]
 
 
 async def answering(world, host) -> None:

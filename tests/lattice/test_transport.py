@@ -298,6 +298,20 @@ async def test_a_bucket_that_is_lost_ends_its_watches_and_is_made_again(nats, mo
     assert (await bucket.get("k")).value == b"2"
 
 
+@pytest.mark.nats
+async def test_no_subject_ends_the_connection(nats):
+    long = "k" * 5000
+    bucket = await nats.bucket(f"long_{uuid.uuid4().hex}")
+    for attempt in (nats.publish(long, b""), nats.subscribe(long, print), bucket.put(long, b"1")):
+        with pytest.raises(ProtocolError, match="too long"):
+            await attempt
+    back = asyncio.Event()
+    nats.on_reconnect(back.set)
+    await nats._client._send_publish(long, "", b"", 0, None)  # the server hangs up
+    await asyncio.wait_for(back.wait(), 10)
+    await bucket.put("k", b"1")
+
+
 async def test_connecting_to_nothing_says_where():
     with pytest.raises(Unreachable, match="127.0.0.1:1"):
         await connect(NatsOptions("nats://user:secret@127.0.0.1:1", connect_timeout=0.5))
