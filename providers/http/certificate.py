@@ -15,17 +15,18 @@ log = structlog.get_logger("providers.http")
 class Certificate:
     """The TLS context of a certificate and its key. Call `refresh` every few seconds."""
 
-    def __init__(self, chain: Path, key: Path) -> None:
+    def __init__(self, chain: Path, key: Path, *, http2: bool = False) -> None:
         """Raises BadInput when the files are not a certificate and its key."""
         self.chain = chain
         self.key = key
+        self.http2 = http2
         self.context = self._loaded()
         self._seen = self._changed()
 
     def _loaded(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.set_alpn_protocols(["http/1.1"])
+        context.set_alpn_protocols(["h2", "http/1.1"] if self.http2 else ["http/1.1"])
         try:
             context.load_cert_chain(self.chain, self.key)
         except (OSError, ssl.SSLError) as error:

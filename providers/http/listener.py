@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import socket
+from typing import TYPE_CHECKING, cast
 
 import structlog
 
@@ -13,6 +14,9 @@ from lattice import BadInput, Finding
 from providers.http.certificate import Certificate
 from providers.http.protocol import App, Connection
 from providers.http.settings import host_and_port
+
+if TYPE_CHECKING:
+    from providers.http.http2 import Http2Connection
 
 log = structlog.get_logger("providers.http")
 
@@ -29,7 +33,7 @@ class Listener:
         self.app = app
         self.certificate = certificate
         self.keep_alive = keep_alive
-        self.connections: set[Connection] = set()
+        self.connections: set[Connection | Http2Connection] = set()
         self.bound: tuple[str, int] = ("", 0)
         """Where it really listens: the port that the system chose when `address` says 0."""
         self.closing = False
@@ -62,14 +66,16 @@ class Listener:
     def scheme(self) -> str:
         return "http" if self.certificate is None else "https"
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> asyncio.Protocol:
+        if self.certificate is not None and self.certificate.http2:
+            return _Negotiated(self)
         return Connection(self)
 
     @property
     def listening(self) -> bool:
         return self._server is not None and self._server.is_serving() and not self.closing
 
-    def disconnected(self, connection: Connection) -> None:
+    def disconnected(self, connection: Connection | Http2Connection) -> None:
         self.connections.discard(connection)
         if not self.connections:
             self._empty.set()
@@ -115,6 +121,21 @@ class Listener:
                 self._checks.cancel()
             for connection in tuple(self.connections):
                 connection.transport.abort()
+
+
+class _Negotiated(asyncio.Protocol):
+    """A connection before it is known which HTTP its client speaks."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        from providers.http.http2 import Http2Connection
+
+        spoken = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        chosen = Http2Connection(self._listener) if spoken == "h2" else Connection(self._listener)
+        cast(asyncio.Transport, transport).set_protocol(chosen)
+        chosen.connection_made(transport)
 
 
 async def _bind(address: str) -> socket.socket:

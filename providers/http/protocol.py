@@ -26,6 +26,7 @@ from lattice.http import Headers, Request, Response
 from lattice.streams import ByteStream, StreamClosed, Trailers
 
 if TYPE_CHECKING:
+    from providers.http.http2 import Http2Connection
     from providers.http.listener import Listener
 
 log = structlog.get_logger("providers.http")
@@ -48,7 +49,7 @@ _LINES = {
     version: {code: f"HTTP/{version} {code} {phrase}\r\n".encode() for code, phrase in _REASONS.items()}
     for version in ("1.0", "1.1")
 }
-_CONNECTION_HEADERS = frozenset(
+CONNECTION_HEADERS = frozenset(
     {"connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "content-length"}
 )
 """About this connection, not about the message: ours to say, on the way in and on the way out."""
@@ -103,7 +104,9 @@ class Exchange:
     received: int
     """Bytes of a body that streams."""
 
-    def __init__(self, connection: Connection, request: Request, version: str, keep_alive: bool) -> None:
+    def __init__(
+        self, connection: Connection | Http2Connection, request: Request, version: str, keep_alive: bool
+    ) -> None:
         self.connection = connection
         self.request = request
         self.version = version
@@ -265,7 +268,7 @@ class Connection(asyncio.Protocol):
         if self.incoming is not None:
             self.incoming.trailers.append((name, value))
             return
-        if name in _CONNECTION_HEADERS:
+        if name in CONNECTION_HEADERS:
             if name == "content-length":
                 self.length = value
                 self.headers.append((name, value))
@@ -456,7 +459,7 @@ class Connection(asyncio.Protocol):
         dated = False
         for name, value in response["headers"]:
             lower = name.lower()
-            if lower in _CONNECTION_HEADERS:
+            if lower in CONNECTION_HEADERS:
                 if lower == "connection" and value.lower() == b"close":
                     exchange.keep_alive = False
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import importlib.util
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -51,18 +52,24 @@ class Tls(BaseModel):
 
     tls_cert_file: Path | None = None
     tls_priv_key_file: Path | None = None
+    http2: bool = False
+    """Offer HTTP/2 to clients that come by TLS; the others go on as before."""
 
     @model_validator(mode="after")
     def _both(self) -> Tls:
         if (self.tls_cert_file is None) != (self.tls_priv_key_file is None):
             raise ValueError("tls_cert_file and tls_priv_key_file belong together; one is missing")
+        if self.http2 and importlib.util.find_spec("h2") is None:
+            raise ValueError("http2 needs the Python package h2: pip install 'trellis-lattice[http2]'")
+        if self.http2 and self.tls_cert_file is None:
+            raise ValueError("http2 goes by TLS only: set tls_cert_file and tls_priv_key_file")
         return self
 
     def certificate(self) -> Certificate | None:
         """None: plain HTTP. Raises BadInput when the files are not a certificate and its key."""
         if self.tls_cert_file is None or self.tls_priv_key_file is None:
             return None
-        return Certificate(self.tls_cert_file, self.tls_priv_key_file)
+        return Certificate(self.tls_cert_file, self.tls_priv_key_file, http2=self.http2)
 
 
 class ServerSettings(Tls):
