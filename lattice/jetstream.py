@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +139,8 @@ class JetStream:
                 yield delivery
         finally:
             await subscription.unsubscribe()
-            await self.transport.publish(f"{self._api}.CONSUMER.DELETE.{stream}.{made['name']}", b"")
+            with suppress(LatticeError):  # it goes by itself when nobody has asked for a while
+                await self.transport.publish(f"{self._api}.CONSUMER.DELETE.{stream}.{made['name']}", b"")
 
 
 def _read(answer: Message, what: str) -> dict[str, Any]:

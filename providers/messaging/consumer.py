@@ -27,6 +27,7 @@ from lattice.invocation import child_of, trace_id
 from lattice.jetstream import SECOND, Delivery, JetStream, NotFound, status
 from lattice.transport import Message, Subscription
 from providers.link import Link
+from providers.messaging.subjects import internal
 from providers.runtime import sentence
 
 log = structlog.get_logger("providers")
@@ -81,12 +82,13 @@ Consumers = Annotated[tuple[ConsumerConfig, ...], BeforeValidator(_listed)]
 
 
 class Puller:
-    """One consumer's messages for the actor of one link."""
+    """One consumer's messages for the actor of one link. Unless `private`, it is on the lattice's own connection."""
 
-    def __init__(self, link: Link[Any], jetstream: JetStream, config: ConsumerConfig) -> None:
+    def __init__(self, link: Link[Any], jetstream: JetStream, config: ConsumerConfig, private: bool) -> None:
         self._link = link
         self._jetstream = jetstream
         self._config = config
+        self._private = private
         self._inbox = jetstream.transport.inbox()
         self._ack_wait = config.ack_wait_ms / 1000
         self._subscription: Subscription | None = None
@@ -113,13 +115,17 @@ class Puller:
         config = self._config
         stream, name = config.stream, config.consumer
         if config.dead_letter is not None:
+            if not self._private and internal(config.dead_letter):
+                raise self._refusal(f"its dead_letter {config.dead_letter} is a subject of the lattice")
             found = await self._jetstream.ask("STREAM.NAMES", {"subject": config.dead_letter})
             if not found.get("streams"):
                 raise self._refusal(f"no stream takes its dead_letter subject {config.dead_letter}")
         try:
-            await self._jetstream.ask(f"STREAM.INFO.{stream}")
+            found = await self._jetstream.ask(f"STREAM.INFO.{stream}")
         except NotFound:
             raise self._refusal("there is no such stream") from None
+        if not self._private and any(internal(subject) for subject in found["config"].get("subjects") or ()):
+            raise self._refusal("what is in that stream is the lattice's own")
         try:
             info = await self._jetstream.ask(f"CONSUMER.INFO.{stream}.{name}")
         except NotFound:
@@ -240,6 +246,9 @@ class Puller:
 
     async def _handle(self, delivery: Delivery) -> None:
         message = delivery.message
+        if not self._private and internal(message.subject):
+            await self._say(message, b"+TERM")
+            return
         headers = message.headers or {}
         trace = child_of({k: v for k, v in headers.items() if k in ("traceparent", "tracestate")})
         about = {"actor": self._link.peer, "subject": message.subject, "sequence": delivery.sequence}

@@ -28,6 +28,7 @@ from lattice.nats_transport import NatsOptions
 from lattice.transport import Message, Subscription, Transport
 from providers.link import Link, LinkId, serving
 from providers.messaging.consumer import HANDLE_MESSAGE, Consumers, Puller
+from providers.messaging.subjects import RESERVED, internal, words
 from providers.nats import Connections, NatsLogin
 from providers.provider import Provider, export
 
@@ -38,9 +39,6 @@ HANDLER = "wasmcloud:messaging/handler"
 
 TOGETHER = 64
 """Messages of one link that its actor has in hand at a time; more wait at the subscription."""
-
-RESERVED = frozenset(("$JS", "$KV", "$O", "$SYS", "trellis", "wadm", "wasmbus"))
-"""First words of subjects that are the lattice's own: on its connection, no actor speaks or listens there."""
 
 
 class Wish(NamedTuple):
@@ -57,7 +55,7 @@ def _wishes(text: Any) -> Any:
     found = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         subject, bar, queue = part.partition("|")
-        if not _words(subject) or (bar and not _words(queue)):
+        if not words(subject) or (bar and not words(queue)):
             raise ValueError(f"{part!r} is not a subject, nor subject|queue")
         found.append(Wish(subject, queue or None))
     return tuple(found)
@@ -86,13 +84,6 @@ class MessagingLink(NatsLogin):
         return self.connection("trellis messaging-nats", self.cluster_uris, domain=self.js_domain)
 
 
-def _words(subject: str) -> list[str]:
-    """The parts between the dots; none when it cannot be a subject."""
-    words = subject.split(".")
-    usable = all(words) and not any(c.isspace() or c == "\0" for c in subject) and ">" not in words[:-1]
-    return words if usable else []
-
-
 class Route(NamedTuple):
     """How a link reaches its broker. `private`: by a connection that is not the lattice's own."""
 
@@ -101,10 +92,10 @@ class Route(NamedTuple):
 
     def refusal(self, subject: str) -> str | None:
         """Why nobody may publish there, or None."""
-        words = _words(subject)
-        if not words or "*" in words or words[-1] == ">":
+        parts = words(subject)
+        if not parts or "*" in parts or parts[-1] == ">":
             return f"{subject!r} is not a subject to publish to"
-        if not self.private and words[0] in RESERVED:
+        if not self.private and parts[0] in RESERVED:
             return f"{subject} is the lattice's own subject; actors may not publish there"
         return None
 
@@ -118,7 +109,7 @@ class Listener:
         self._permits = asyncio.Semaphore(TOGETHER)
         self._subscriptions: list[Subscription] = []
         jetstream = JetStream(route.transport, link.config.js_domain)
-        self._pullers = [Puller(link, jetstream, config) for config in link.config.consumers]
+        self._pullers = [Puller(link, jetstream, config, route.private) for config in link.config.consumers]
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -138,7 +129,7 @@ class Listener:
             raise
 
     async def _arrived(self, message: Message) -> None:
-        if not self._route.private and _internal(message.subject):
+        if not self._route.private and internal(message.subject):
             return
         await self._permits.acquire()
         task = asyncio.create_task(self._handle(message), name=f"message for {self._link.peer}")
@@ -183,11 +174,6 @@ class Listener:
     def trouble(self) -> str | None:
         """Why messages of a consumer do not come at present."""
         return next((puller.trouble for puller in self._pullers if puller.trouble), None)
-
-
-def _internal(subject: str) -> bool:
-    first = subject.partition(".")[0]
-    return first in RESERVED or first == "_INBOX"
 
 
 def _trace(message: Message) -> dict[str, str]:
@@ -244,7 +230,7 @@ class MessagingNats(Provider):
         except (TypeError, KeyError, AttributeError):
             raise BadValue(f"{CONSUMER}#publish takes a record of subject, body and reply-to") from None
         route = self._allowed(link, subject)
-        if reply is not None and not _words(reply):
+        if reply is not None and not words(reply):
             raise WitError(f"{reply!r} is not a subject to reply to")
         try:
             await route.transport.publish(subject, bytes(body), reply=reply, headers=_headers())
@@ -300,18 +286,8 @@ def _fits(link: Link[MessagingLink]) -> None:
             )
         )
     if config.options() is None:
-        for consumer in config.consumers:
-            if consumer.stream.startswith(("KV_", "OBJ_")) or _internal(consumer.dead_letter or ""):
-                raise BadInput(
-                    Finding(
-                        "TRL-CFG-002",
-                        f'link {link.record}: "consumers" has {consumer.consumer} of {consumer.stream}, '
-                        "which would read or write what is the lattice's own",
-                        fix='choose another stream and dead_letter, or name the server in "cluster_uris"',
-                    )
-                )
         for wish in config.subscriptions:
-            if _internal(wish.subject):
+            if internal(wish.subject):
                 raise BadInput(
                     Finding(
                         "TRL-CFG-002",

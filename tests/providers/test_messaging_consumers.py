@@ -261,6 +261,13 @@ async def test_what_is_not_there_refuses_the_link(nats, stream, change, said):
         assert refused.value.findings[0].code == "TRL-PRV-012"
 
 
+async def test_what_is_the_lattices_own_is_in_nobodys_stream(nats, stream, lattice_name):
+    await nats.bucket(f"kv-{lattice_name}")
+    async with running(MessagingNats(nats), []) as messaging:
+        with pytest.raises(BadInput, match="is the lattice's own"):
+            await messaging.runtime.put_link(stream.link(stream=f"KV_kv-{lattice_name}"))
+
+
 async def test_a_consumer_that_acknowledges_by_itself_is_refused(nats, stream):
     body = {"stream_name": stream.name, "config": {"durable_name": "c", "ack_policy": "none"}}
     await stream.jetstream.ask(f"CONSUMER.CREATE.{stream.name}.c", body)
