@@ -93,7 +93,7 @@ def _host(host: Mapping[str, Any]) -> list[str]:
 
 
 def _app(app: Mapping[str, Any]) -> Iterator[str]:
-    from trellis.show import columns, placed, short, state
+    from trellis.show import columns, placed, short
     from trellis.waiting import interfaces, reasons
 
     version = app["version"] or f"{app['latest_version']} (not deployed)"
@@ -106,11 +106,12 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
         ours = f"  (answered by {one['answered_by']})" if one["answered_by"] else ""
         from_registry = f"  {short(one['image'])}" if "@sha256:" in one["image"] else ""
         rows.append([one["kind"], one["name"], state(one["state"]), placed(one) + override + ours + from_registry])
+        rows += (_spread(spread) for spread in one.get("spreads", ()) if spread["requirements"])
     for link in app["links"]:
         name = f"{link['source']} -> {link['target']}"
         rows.append(["link", name, state(link["state"]), f"{interfaces(link)}  {_way(link)}"])
     yield from columns(rows, indent="  ")
-    for one in app["kept"]:
+    for one in app.get("kept", ()):
         yield f"  {one['name']} goes on: {', '.join(one['used_by'])} {'use' if len(one['used_by']) > 1 else 'uses'} it"
     for reason in reasons(app):
         yield f"  {reason['code']}  {reason['message']}"

@@ -97,7 +97,7 @@ def _no_longer_used(app: str, apps: Iterable[Mapping[str, Any]]) -> list[tuple[s
     return [
         ("shared", f"{one['name']} of {other['name']}", "nobody else uses it")
         for other in apps
-        for one in other["kept"]
+        for one in other.get("kept", ())
         if one["used_by"] == [app]
     ]
 
