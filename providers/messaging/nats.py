@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import structlog
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field
 
 from lattice import BadInput, BadValue, Finding, LatticeError, Value, WitError
 from lattice.invocation import child_of, trace_id
@@ -67,17 +67,8 @@ class MessagingLink(NatsLogin):
     subscriptions: Annotated[tuple[Wish, ...], BeforeValidator(_wishes)] = ()
     cluster_uris: str | None = Field(None, repr=False)
     """Other NATS servers than the lattice's."""
-    custom_inbox_prefix: str | None = None
     consumers: Consumers = ()
     js_domain: str | None = None
-
-    @field_validator("custom_inbox_prefix")
-    @classmethod
-    def _none(cls, value: str | None) -> str | None:
-        """What wasmCloud's has and this one has not; saying so now beats messages that never come."""
-        if value:
-            raise ValueError("not supported by this provider")
-        return None
 
     def options(self) -> NatsOptions | None:
         """The connection it wants for itself; None: the lattice's own will do."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import structlog
+from servers import Broker
 
 from lattice import BadInput, BadValue, Busy, DeadlineExceeded, Invocation, Unreachable, Value, WitError
 from lattice.memory import MemoryBroker
@@ -318,7 +319,6 @@ async def test_the_lattices_own_messages_are_not_passed_on(transport, lattice_na
         ),
         (handler(consumers='[{"stream": "s", "consumer": "c", "dead_letter": "wadm.x"}]'), "a subject of the lattice"),
         (handler(consumers='[{"stream": "s", "consumer": "c"}]'), "JetStream does not answer"),
-        (consumer(custom_inbox_prefix="_MINE"), "not supported"),
         (consumer(client_jwt="ey"), "client_jwt needs client_seed"),
         (link_between("actor", PROVIDER, "wasmcloud:messaging/handler"), "link the provider to the component"),
     ],
@@ -347,3 +347,33 @@ async def test_a_broker_that_is_not_there_refuses_the_link():
     async with running(MessagingNats(), []) as messaging:
         with pytest.raises(Exception, match="no NATS server answers at nats://127.0.0.1:1"):
             await messaging.runtime.put_link(consumer(cluster_uris="127.0.0.1:1"))
+
+
+@pytest.mark.nats
+async def test_answers_come_to_the_inbox_that_the_link_names(nats, nats_url, lattice_name):
+    replies: asyncio.Queue[str | None] = asyncio.Queue()
+
+    async def answer(asked: Message) -> None:
+        replies.put_nowait(asked.reply)
+        await nats.publish(asked.reply, b"yes")
+
+    await nats.subscribe(f"{lattice_name}.ask", answer)
+    await nats.flush()
+    async with running(MessagingNats(), [consumer(cluster_uris=nats_url, custom_inbox_prefix="_MINE")]) as messaging:
+        assert (await messaging.call(REQUEST, f"{lattice_name}.ask", b"", 2000))["body"] == b"yes"
+    assert (await replies.get()).startswith("_MINE.")
+
+
+@pytest.mark.nats
+async def test_a_wrong_login_refuses_the_link_without_saying_it(tmp_path):
+    broker = Broker(tmp_path, config='authorization { user: "me", password: "right" }')
+    broker.start()
+    place = f"127.0.0.1:{broker.port}"
+    try:
+        async with running(MessagingNats(), []) as messaging:
+            with pytest.raises(Unreachable, match="refuses the login") as refused:
+                await messaging.runtime.put_link(consumer(cluster_uris=f"me:hush@{place}"))
+            assert "hush" not in str(refused.value)
+            await messaging.runtime.put_link(consumer(cluster_uris=f"me:right@{place}"))
+    finally:
+        broker.stop()
