@@ -29,6 +29,9 @@ log = structlog.get_logger("wadm.api")
 
 LATEST = "latest"
 
+LARGE = 64 * 1024
+"""Characters of a manifest from which on checking it, which may take seconds, must not keep others waiting."""
+
 
 class Standing(Protocol):
     """What the API needs to know from the loop."""
@@ -133,7 +136,10 @@ class Api:
             text = body.decode()
         except UnicodeDecodeError as error:
             raise Refusal(f"Unable to parse manifest: {error}") from error
-        checked = await asyncio.to_thread(check, text, "manifest", places=False)  # a large one takes seconds
+        if len(text) > LARGE:
+            checked = await asyncio.to_thread(check, text, "manifest", places=False)
+        else:
+            checked = check(text, "manifest", places=False)
         if checked.manifest is None or checked.data is None:
             first = checked.errors[0] if checked.errors else None
             if first is not None and first.code == "TRL-MAN-010":
