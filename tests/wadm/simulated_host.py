@@ -128,7 +128,7 @@ class SimulatedHost:
                 return ctl.ack(), self._scale(ctl.ScaleComponent.model_validate(body))
             case ["provider", "start"]:
                 start = ctl.StartProvider.model_validate(body)
-                if start.provider_id in self.providers:
+                if start.provider_id in self.providers and not start.replace:
                     return ctl.refuse("provider with that ID is already running"), None
                 return ctl.ack("successfully started provider"), self._start(start)
             case ["provider", "stop"]:
