@@ -9,6 +9,7 @@ those of a request are not sent, those of a response not seen.
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 import urllib.request
 from collections.abc import AsyncIterator
@@ -34,6 +35,8 @@ DEFAULT_TIMEOUT = 600.0
 """Seconds, for each of the three that a request does not set."""
 HEADER_LIMIT = 64 * 1024
 """Bytes: a response's status line, or one of its headers."""
+PIECEMEAL = 1024 * 1024
+"""Bytes: a request's body from which on it is not written in one go."""
 PORTS = {"http": 80, "https": 443}
 
 CONNECTION = frozenset(
@@ -176,7 +179,7 @@ class Outgoing:
         url = place.url(request["path-with-query"])
         headers = _headers(request["headers"])
         upload = Upload.of(request["body"], headers)
-        data: Any = upload if upload is not None else request["body"] or None
+        data: Any = upload if upload is not None else _in_pieces(request["body"]) or None
         connect, first_byte, between_bytes = _timeouts(options)
         session = await self.open()
         scope = asyncio.timeout(None)
@@ -327,6 +330,11 @@ def _blame(error: BaseException, upload: Upload | None) -> Value:
     if upload is not None and upload.failure is not None:
         return upload.failure
     return error_code(error)
+
+
+def _in_pieces(body: Body) -> Any:
+    """A large body in a form that aiohttp sends bit by bit, so that others get their turn meanwhile."""
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > PIECEMEAL else body
 
 
 def _headers(headers: Headers) -> CIMultiDict[str]:

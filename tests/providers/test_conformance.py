@@ -5,22 +5,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import MappingProxyType
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from lattice import ByteStream, Invocation, Trap, Value, WitError
+from lattice.nats_transport import connect
+from lattice.streams import read_body
+from lattice.transport import Transport
 from providers import Link, LinkRecord, Provider, export
 from providers.blobstore.fs import FsBlobStore
+from providers.blobstore.nats import NatsBlobStore
 from providers.conformance import Conformance, Site
+from providers.http.client import HttpClient
 from providers.http.server import HttpServer
 from providers.keyvalue.memory import MemoryKeyValue
 from providers.keyvalue.nats import NatsKeyValue
 from providers.link import link_between
 from providers.load import resolve
 from providers.messaging.nats import MessagingNats
+from providers.sql.sqlite import SqliteSql
 from providers.testing import PROVIDER
 
 BLOBS = "wasi:blobstore/blobstore"
@@ -120,6 +129,91 @@ class TestBlobStoreInFiles(Conformance):
         await site.call(link, f"{BLOBS}#write-container-data", {"container": box, "object": "it"}, data)
         body = await site.call(link, f"{BLOBS}#get-container-data", {"container": box, "object": "it"}, 0, len(data))
         return await body.read_all() if isinstance(body, ByteStream) else body
+
+
+@pytest.mark.nats
+class TestBlobStoreOnNats(TestBlobStoreInFiles):
+    @pytest.fixture(autouse=True)
+    def server(self, nats_url: str) -> None:
+        self.url = nats_url
+
+    async def transport(self) -> Transport:
+        return await connect(self.url)
+
+    far_transport = transport
+
+    def provider(self) -> Provider:
+        return NatsBlobStore()
+
+    def bad_link(self) -> LinkRecord | None:
+        return None
+
+    @staticmethod
+    def link(source: str, root: str) -> LinkRecord:
+        return link_between(source, PROVIDER, "wasi:blobstore/blobstore")
+
+
+class TestSqlite(Conformance):
+    @pytest.fixture(autouse=True)
+    def root(self, tmp_path: Path) -> None:
+        self.root = tmp_path
+
+    def provider(self) -> Provider:
+        return SqliteSql()
+
+    def links(self) -> list[LinkRecord]:
+        return [self.link(source, str(self.root / f"{source}.db")) for source in SOURCES]
+
+    def bad_link(self) -> LinkRecord | None:
+        return self.link("four", "a/relative/path.db")
+
+    @staticmethod
+    def link(source: str, path: str) -> LinkRecord:
+        return link_between(source, PROVIDER, "trellis:sql/query", target_config={"path": path})
+
+    async def use(self, site: Site, link: LinkRecord) -> None:
+        assert await self.carry(site, link, b"data") == b"data"
+
+    async def carry(self, site: Site, link: LinkRecord, data: bytes) -> bytes | None:
+        answer = await site.call(link, "trellis:sql/query#query", "SELECT ?", [{"blob": data}])
+        back: bytes = answer["rows"][0][0]["blob"]
+        return back
+
+
+class TestHttpClient(Conformance):
+    @pytest.fixture(autouse=True)
+    async def echoing(self) -> AsyncIterator[None]:
+        async def echo(request: web.Request) -> web.Response:
+            return web.Response(body=await request.read())
+
+        app = web.Application(client_max_size=10_000_000)
+        app.router.add_post("/", echo)
+        async with TestServer(app) as server:
+            self.authority = f"127.0.0.1:{server.port}"
+            yield
+
+    def provider(self) -> Provider:
+        return HttpClient()
+
+    def links(self) -> list[LinkRecord]:
+        return [self.link(source) for source in SOURCES]
+
+    def bad_link(self) -> LinkRecord | None:
+        return self.link("four", proxy="socks5://a")
+
+    @staticmethod
+    def link(source: str, **config: str) -> LinkRecord:
+        return link_between(source, PROVIDER, "wasi:http/outgoing-handler", target_config=config)
+
+    async def use(self, site: Site, link: LinkRecord) -> None:
+        assert await self.carry(site, link, b"data") == b"data"
+
+    async def carry(self, site: Site, link: LinkRecord, data: bytes) -> bytes | None:
+        request = {"method": "POST", "path-with-query": "/", "scheme": "http", "authority": self.authority}
+        answer = await site.call(
+            link, "wasi:http/outgoing-handler#handle", {**request, "headers": [], "body": data}, None
+        )
+        return await read_body(answer["body"])
 
 
 class TestMessaging(Conformance):
