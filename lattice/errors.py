@@ -8,6 +8,7 @@
     ├── Busy                       the target is full; another host may not be
     ├── DeadlineExceeded           the caller's time is over
     ├── Denied                     a policy, or a missing grant, said no
+    ├── Refused                    a host will not do what the control interface asked of it (`lattice.client`)
     ├── BadValue                   a value does not fit its WIT type; a ValueError, too
     ├── ProtocolError              bytes that are not what the protocol says
     └── Trap                       the guest (or a provider's code) failed

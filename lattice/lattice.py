@@ -211,11 +211,11 @@ class Lattice:
         seconds: float = CONTROL_TIMEOUT,
         most: int | None = None,
     ) -> list[Reply]:
-        """Every host's answer to a broadcast that comes within `seconds`, or the first `most`."""
+        """Every host's answer to a broadcast that comes within `seconds`, or the first `most`, if it can be read."""
         answers = await self.transport.gather(
             subjects.control(self.name, *tokens), _json(body), seconds=seconds, most=most
         )
-        return [_reply(a) for a in answers]
+        return [reply for answer in answers if (reply := _reply_or_none(answer)) is not None]
 
     async def lattice_data(self) -> Bucket:
         """Links and images of every component and provider (`COMPONENT_{id}`)."""
@@ -319,6 +319,15 @@ def _json(body: BaseModel | dict[str, Any] | None) -> bytes:
     if isinstance(body, BaseModel):
         return body.model_dump_json(exclude_none=True).encode()
     return json.dumps(body).encode()
+
+
+def _reply_or_none(message: Message) -> Reply | None:
+    """One host that speaks otherwise does not hide the others."""
+    try:
+        return _reply(message)
+    except ProtocolError as error:
+        log.warning("control.answer_unreadable", reason=error.message)
+        return None
 
 
 def _reply(message: Message) -> Reply:

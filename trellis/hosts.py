@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
-
-from lattice.control import HostInfo, Inventory, Reply
+from lattice.client import ControlClient, Refused
+from lattice.control import HostInfo, Inventory
 from lattice.errors import Unreachable
 from lattice.lattice import Lattice
+from lattice.names import HostId
 from trellis.failures import NOT_CONVERGED, UNREACHABLE, failure
+from trellis.options import Where
+from trellis.session import joined
+
+T = TypeVar("T")
 
 LISTENING = 0.6
 """Seconds that a broadcast waits for answers: hosts take milliseconds, busy ones up to half a second."""
@@ -19,27 +23,13 @@ LISTENING = 0.6
 
 async def every(lattice: Lattice, seconds: float = LISTENING) -> list[HostInfo]:
     """Every host that answers within `seconds`, by name."""
-    found = []
-    for reply in await lattice.control_all("host", "ping", seconds=seconds):
-        try:
-            found.append(HostInfo.model_validate(reply.response))
-        except ValidationError:
-            continue  # another kind of host, whose answer we cannot read
+    found = await ControlClient(lattice).hosts(seconds)
     return sorted(found, key=lambda host: (host.friendly_name, host.id))
 
 
-async def inventories(lattice: Lattice, hosts: Iterable[HostInfo]) -> dict[str, Inventory]:
-    """What each of `hosts` runs, by host id; one that left in between is not there."""
-
-    async def one(host: HostInfo) -> Inventory | None:
-        try:
-            reply = await lattice.control("host", "get", host.id)
-            return Inventory.model_validate(reply.response)
-        except (Unreachable, ValidationError):
-            return None
-
-    found = await asyncio.gather(*(one(host) for host in hosts))
-    return {inventory.host_id: inventory for inventory in found if inventory is not None}
+async def inventories(lattice: Lattice, hosts: Iterable[HostInfo]) -> dict[HostId, Inventory]:
+    """What each of `hosts` runs; one that left in between is not there."""
+    return await ControlClient(lattice).inventories(host.id for host in hosts)
 
 
 async def named(lattice: Lattice, text: str, seconds: float = LISTENING) -> HostInfo:
@@ -57,15 +47,22 @@ async def named(lattice: Lattice, text: str, seconds: float = LISTENING) -> Host
     raise failure("TRL-HST-001", f"there is no host `{text}`", why=f"the lattice has {names}", fix="trellis host ls")
 
 
-async def asked(lattice: Lattice, *tokens: str, body: BaseModel | dict[str, Any] | None = None) -> Reply:
-    """One request that some host answers. Raises Failure when there is none, or when it refuses."""
+@contextmanager
+def asked(lattice: Lattice) -> Iterator[ControlClient]:
+    """For requests that some host answers. Raises Failure when there is none, or when it refuses."""
     try:
-        reply = await lattice.control(*tokens, body=body)
+        yield ControlClient(lattice)
     except Unreachable as error:
         raise none_there(lattice) from error
-    if not reply.success:
-        raise failure("TRL-HST-002", reply.message or "the host refused, and gave no reason", exit_code=NOT_CONVERGED)
-    return reply
+    except Refused as error:
+        raise failure("TRL-HST-002", error.message, exit_code=NOT_CONVERGED) from error
+
+
+async def ask(place: Where, request: Callable[[ControlClient], Awaitable[T]]) -> T:
+    """One request that some host answers. Raises Failure."""
+    async with joined(place) as lattice:
+        with asked(lattice) as client:
+            return await request(client)
 
 
 def none_there(lattice: Lattice) -> Exception:

@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 
 from host import Host, HostConfig
+from lattice import EntityId, HostId, ProtocolError, Unreachable
+from lattice.client import ControlClient, Refused
+from lattice.control import ScaleComponent, StartProvider, UpdateComponent
 from lattice.lattice import Lattice
+from lattice.links import LinkDefinition, LinkKey
 from lattice.memory import MemoryBroker
-from lattice.names import HostId
+from lattice.transport import Message
 
 ADDER = """(component
   (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
@@ -315,3 +319,82 @@ async def test_an_answer_that_is_too_large_for_the_broker_is_a_refusal_and_not_s
     await client.ok("config.put.large", {"a": "x" * 2000})
     monkeypatch.setattr(type(client.host.lattice.transport), "max_payload", 1000)
     assert "raise its max_payload" in await client.refused("config.get.large")
+
+
+# -- our own client of it
+
+
+@pytest.fixture
+def control(client: Client) -> ControlClient:
+    return ControlClient(client.lattice, timeout=2)
+
+
+async def test_the_client_sees_and_steers_hosts(client: Client, control: ControlClient):
+    host = client.host.id
+    (seen,) = await control.hosts(most=1)
+    assert (seen.id, seen.friendly_name) == (host, "calm-oak-1")
+    await control.put_label(host, "tier", "gold")
+    assert client.host.labels["tier"] == "gold"
+    await control.delete_label(host, "tier")
+    with pytest.raises(Refused, match="hostcore"):
+        await control.put_label(host, "hostcore.os", "beos")
+    assert await control.put_registries({"ghcr.io": {"token": "t"}}, 0.05) == 1
+    assert await control.claims() == []
+    await control.stop_host(host, grace=0.5)
+    await asyncio.wait_for(client.host.run(), 5)
+    assert client.host.components.grace == 0.5
+
+
+async def test_the_client_runs_components_and_providers(client: Client, control: ControlClient):
+    host, adder = client.host.id, EntityId("adder")
+    assert await control.auction_component(adder, client.adder, {"zone": "a"}, 0.05) == [host]
+    assert await control.auction_component(adder, client.adder, {"zone": "b"}, 0.05) == []
+    assert await control.scale(host, ScaleComponent(component_id=adder, component_ref=client.adder, count=2)) == ""
+    await client.event("component_scaled")
+    said = await control.update(host, UpdateComponent(component_id=adder, new_component_ref=client.multiplier))
+    assert said.startswith("component adder updating")
+    await client.event("component_scaled")
+    store = EntityId("kv")
+    assert await control.auction_provider(store, "builtin:keyvalue-memory", {}, 0.05) == [host]
+    await control.start_provider(host, StartProvider(provider_id=store, provider_ref="builtin:keyvalue-memory"))
+    await client.event("provider_started")
+    inventory = await control.inventory(host)
+    assert [(c.id, c.image_ref, c.max_instances) for c in inventory.components] == [(adder, client.multiplier, 2)]
+    assert [p.id for p in inventory.providers] == [store]
+    assert await control.inventories([host, HostId("NOBODY")]) == {host: await control.inventory(host)}
+    await control.stop_provider(host, store)
+    await client.event("provider_stopped")
+    with pytest.raises(Refused, match="not running"):
+        await control.stop_provider(host, store)
+
+
+async def test_the_client_keeps_links_and_configurations(client: Client, control: ControlClient):
+    link = LinkDefinition.model_validate({**LINK, "source_config": ["web"]})
+    with pytest.raises(Refused, match="Configuration web not found"):
+        await control.put_link(link)
+    assert await control.config("web") is None
+    await control.put_config("web", {"level": "debug"})
+    assert await control.config("web") == {"level": "debug"}
+    await control.put_link(link)
+    assert await control.links() == [link]
+    assert await control.delete_link(LinkKey.model_validate(KEY))
+    assert not await control.delete_link(LinkKey.model_validate(KEY))
+    await control.delete_config("web")
+    assert await control.config("web") is None
+
+
+async def test_the_client_says_who_is_missing_and_passes_over_who_speaks_otherwise(
+    client: Client, control: ControlClient
+):
+    with pytest.raises(Unreachable):
+        await control.inventory(HostId("NOBODY"))
+
+    async def old(message: Message) -> None:
+        assert message.reply is not None
+        await client.lattice.transport.publish(message.reply, b'{"id": "NOLD"}')
+
+    await client.lattice.transport.subscribe("wasmbus.ctl.v1.t.host.ping", old)
+    assert [host.id for host in await control.hosts(0.1)] == [client.host.id]
+    await client.lattice.transport.subscribe("wasmbus.ctl.v1.t.host.get.NOLD", old)
+    with pytest.raises(ProtocolError):
+        await control.inventory(HostId("NOLD"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import click
 
@@ -36,7 +35,10 @@ def get(name: str | None, output: str, nats: str | None, lattice: str | None) ->
         else:
             click.echo("\n".join(names) if names else "no configurations")
         return
-    values = run(_ask(where(nats, lattice), "get", named(name)))
+    from trellis.hosts import ask
+
+    wanted = named(name)
+    values = run(ask(where(nats, lattice), lambda client: client.config(wanted)))
     if values is None:
         raise failure("TRL-CFG-001", f"configuration `{name}` is not on the lattice", fix="trellis config get")
     if output == "json":
@@ -59,7 +61,10 @@ def put(name: str, pairs: tuple[str, ...], output: str, nats: str | None, lattic
         if not equals or not key or key in values:
             raise failure("TRL-CLI-001", f"`{pair}` is not KEY=VALUE, or says a key twice", fix="such as level=debug")
         values[key] = value
-    run(_ask(where(nats, lattice), "put", named(name), values))
+    from trellis.hosts import ask
+
+    named(name)
+    run(ask(where(nats, lattice), lambda client: client.put_config(name, values)))
     click.echo(json.dumps({"name": name, "values": values}) if output == "json" else f"put {name}: {', '.join(values)}")
 
 
@@ -69,7 +74,10 @@ def put(name: str, pairs: tuple[str, ...], output: str, nats: str | None, lattic
 @lattice_options
 def delete(name: str, output: str, nats: str | None, lattice: str | None) -> None:
     """Delete a configuration. One that is not there is no error."""
-    run(_ask(where(nats, lattice), "del", named(name)))
+    from trellis.hosts import ask
+
+    named(name)
+    run(ask(where(nats, lattice), lambda client: client.delete_config(name)))
     click.echo(json.dumps({"name": name, "deleted": True}) if output == "json" else f"deleted {name}")
 
 
@@ -85,11 +93,3 @@ async def _names(place: Where) -> list[str]:
 
     async with joined(place) as lattice:
         return sorted(await (await lattice.config_data()).keys())
-
-
-async def _ask(place: Where, verb: str, name: str, values: dict[str, str] | None = None) -> Any:
-    from trellis.hosts import asked
-    from trellis.session import joined
-
-    async with joined(place) as lattice:
-        return (await asked(lattice, "config", verb, name, body=values)).response

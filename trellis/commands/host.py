@@ -322,7 +322,8 @@ async def _stop(place: Where, asked_for: str, timeout: float | None) -> dict[str
 
         await lattice.on_events(heard)
         await lattice.transport.flush()
-        await asked(lattice, "host", "stop", host.id, body={"host_id": host.id})
+        with asked(lattice) as client:
+            await client.stop_host(host.id)
         if timeout is not None:
             try:
                 async with asyncio.timeout(timeout):
@@ -346,10 +347,11 @@ async def _drain(place: Where, asked_for: str, why: str | None, timeout: float |
 
     async with joined(place) as lattice:
         host = await named(lattice, asked_for)
-        if why is None:
-            await asked(lattice, "label", "del", host.id, body={"key": DRAINED})
-            return {"id": host.id, "name": host.friendly_name, "left": []}
-        await asked(lattice, "label", "put", host.id, body={"key": DRAINED, "value": why})
+        with asked(lattice) as client:
+            if why is None:
+                await client.delete_label(host.id, DRAINED)
+                return {"id": host.id, "name": host.friendly_name, "left": []}
+            await client.put_label(host.id, DRAINED, why)
         left = await _emptied(lattice, host, timeout)
     return {"id": host.id, "name": host.friendly_name, "left": left}
 
@@ -384,10 +386,11 @@ async def _label(place: Where, asked_for: str, changes: dict[str, str | None]) -
 
     async with joined(place) as lattice:
         host = await named(lattice, asked_for)
-        for key, value in changes.items():
-            if value is None:
-                await asked(lattice, "label", "del", host.id, body={"key": key})
-            else:
-                await asked(lattice, "label", "put", host.id, body={"key": key, "value": value})
+        with asked(lattice) as client:
+            for key, value in changes.items():
+                if value is None:
+                    await client.delete_label(host.id, key)
+                else:
+                    await client.put_label(host.id, key, value)
         held = await inventories(lattice, [host])
     return dict(held[host.id].labels) if host.id in held else {}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from trellis.failures import failure
-from trellis.options import Where, lattice_options, output_option, where
+from trellis.options import lattice_options, output_option, where
 from trellis.running import run
+
+if TYPE_CHECKING:
+    from lattice import EntityId
 
 PACKAGE = re.compile(r"([a-z][a-z0-9-]*):([a-z][a-z0-9-]*)(?:/([a-z0-9,-]+))?(?:@[^/]*)?")
 
@@ -29,7 +32,11 @@ def command() -> None:
 @lattice_options
 def get(source: str | None, output: str, nats: str | None, lattice: str | None) -> None:
     """List the links, or those of one SOURCE."""
-    found = [one for one in run(_get(where(nats, lattice))) if source in (None, one["source_id"])]
+    from trellis.hosts import ask
+
+    every = run(ask(where(nats, lattice), lambda client: client.links()))
+    chosen = [link for link in every if source in (None, link.source_id)]
+    found = [one.model_dump(mode="json") for one in sorted(chosen, key=lambda k: (k.source_id, k.covers(), k.name))]
     if output == "json":
         click.echo(json.dumps(found, indent=1))
         return
@@ -75,18 +82,25 @@ def put(
     namespace, package, names = parse_package(interfaces)
     if not names:
         raise failure("TRL-CLI-001", f"`{interfaces}` names no interface", fix="write it as wasi:keyvalue/store")
-    link = {
-        "source_id": _id(source),
-        "target": _id(target),
-        "name": name,
-        "wit_namespace": namespace,
-        "wit_package": package,
-        "interfaces": names,
-        "source_config": list(source_config),
-        "target_config": list(target_config),
-    }
-    run(_ask(where(nats, lattice), "put", link))
-    click.echo(json.dumps(link, indent=1) if output == "json" else f"linked {source} -> {target} {interfaces} {name}")
+    from lattice import LinkName
+    from lattice.links import LinkDefinition
+    from trellis.hosts import ask
+
+    link = LinkDefinition(
+        source_id=_id(source),
+        target=_id(target),
+        name=LinkName(name),
+        wit_namespace=namespace,
+        wit_package=package,
+        interfaces=tuple(names),
+        source_config=source_config,
+        target_config=target_config,
+    )
+    run(ask(where(nats, lattice), lambda client: client.put_link(link)))
+    if output == "json":
+        click.echo(json.dumps(link.model_dump(mode="json"), indent=1))
+    else:
+        click.echo(f"linked {source} -> {target} {interfaces} {name}")
 
 
 @command.command("del")
@@ -101,11 +115,20 @@ def delete(
 ) -> None:
     """Delete SOURCE's link of that package and name. One that is not there is no error."""
     namespace, short, _ = parse_package(package)
-    key = {"source_id": _id(source), "name": name, "wit_namespace": namespace, "wit_package": short}
-    message = run(_ask(where(nats, lattice), "del", {**key, "target": _id(target)} if target else key))
-    there = "doesn't exist" not in message
+    from lattice import LinkName
+    from lattice.links import LinkKey
+    from trellis.hosts import ask
+
+    key = LinkKey(
+        source_id=_id(source),
+        name=LinkName(name),
+        wit_namespace=namespace,
+        wit_package=short,
+        target=_id(target) if target else None,
+    )
+    there = run(ask(where(nats, lattice), lambda client: client.delete_link(key)))
     if output == "json":
-        click.echo(json.dumps({**key, "deleted": there}))
+        click.echo(json.dumps({**key.model_dump(exclude_none=True), "deleted": there}))
     else:
         click.echo("deleted" if there else f"there was no link of {source} for {package} named {name}")
 
@@ -122,29 +145,10 @@ def parse_package(text: str) -> tuple[str, str, list[str]]:
     return match[1], match[2], [name for name in (match[3] or "").split(",") if name]
 
 
-def _id(text: str) -> str:
+def _id(text: str) -> EntityId:
     from lattice.names import entity_id
 
     try:
         return entity_id(text)
     except ValueError as error:
         raise failure("TRL-CLI-001", str(error)) from error
-
-
-async def _get(place: Where) -> list[dict[str, Any]]:
-    from lattice.links import LinkDefinition
-    from trellis.hosts import asked
-    from trellis.session import joined
-
-    async with joined(place) as lattice:
-        reply = await asked(lattice, "link", "get")
-        links = [LinkDefinition.model_validate(one) for one in reply.response or []]
-    return [link.model_dump(mode="json") for link in sorted(links, key=lambda k: (k.source_id, k.covers(), k.name))]
-
-
-async def _ask(place: Where, verb: str, body: dict[str, Any]) -> str:
-    from trellis.hosts import asked
-    from trellis.session import joined
-
-    async with joined(place) as lattice:
-        return (await asked(lattice, "link", verb, body=body)).message
