@@ -45,6 +45,7 @@ VERBS: Mapping[str, str] = {
     "provider": "Work on a capability provider.",
     "host": "Run a host; list, label, empty and stop those of the lattice.",
     "wadm": "Run the deployment manager.",
+    "doctor": "Look for what can be wrong here, and say what helps.",
     "explain": "Say what an error code means, and what helps.",
     "version": "Show the version.",
 }
