@@ -13,7 +13,8 @@ from simulated_host import SimulatedHost
 from simulated_lattice import component, manifest_text
 
 from lattice import EntityId, subjects
-from lattice.events import AppChanged
+from lattice.control import Reply
+from lattice.events import AppChanged, Event
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from lattice.transport import Message
@@ -531,3 +532,33 @@ async def test_what_others_use_of_an_undeployed_app_goes_on_until_nobody_does(wo
     await world.eventually(lambda: not any(h.providers or h.components for h in world.hosts.values()))
     manager = world.manager
     await world.eventually(lambda: not manager.kept)
+
+
+# -- commands
+
+
+class Busy(SimulatedHost):
+    """Takes its time for each command; `most` counts how many hosts were at work at one time."""
+
+    at_work = most = 0
+
+    async def _handle(self, tokens: list[str], body: Any) -> tuple[Reply, Event | None]:
+        if tokens[:2] != ["component", "scale"]:
+            return await super()._handle(tokens, body)
+        Busy.at_work += 1
+        Busy.most = max(Busy.most, Busy.at_work)
+        await asyncio.sleep(0.01)
+        Busy.at_work -= 1
+        return await super()._handle(tokens, body)
+
+
+async def test_no_more_commands_are_under_way_than_allowed() -> None:
+    Busy.at_work = Busy.most = 0
+    async with AsyncExitStack() as stack:
+        world = World(stack)
+        world.client = world.broker.connect()  # type: ignore[attr-defined]
+        for number in range(12):
+            world.hosts[str(number)] = await stack.enter_async_context(Busy(await world.lattice(), f"H{number}"))
+        await stack.enter_async_context(Manager(await world.lattice(), discovery=0.05, tick=0.05, parallel=3))
+        await deploy(world, manifest_text("shop", [component("api", instances=12)]))
+    assert Busy.most == 3

@@ -22,9 +22,20 @@ from lattice.events import (
     ProviderStopped,
 )
 from lattice.links import LinkDefinition
-from wadm.commands import DeleteLink, PutConfig, PutLink, ScaleComponent, StartProvider, StopProvider
+from wadm.commands import (
+    DEADLINE,
+    DeleteLink,
+    Pending,
+    PutConfig,
+    PutLink,
+    ScaleComponent,
+    StartProvider,
+    StopProvider,
+    sent,
+    settled,
+)
 from wadm.desired import APPSPEC, MANAGED_BY, Desired, desired_from, together
-from wadm.observed import Forgiven, Seen
+from wadm.observed import Failure, Forgiven, Seen
 from wadm.reasons import State
 from wadm.reconcile import reconcile
 from wadm.validate import check
@@ -176,6 +187,21 @@ def test_a_failure_is_tried_again_with_growing_pauses(two: SimLattice) -> None:
     two.broken.clear()
     two.settle(desired)
     assert sum(two.running("shop-api").values()) == 1
+
+
+def test_a_failure_waits_twice_as_long_each_time_up_to_half_a_minute() -> None:
+    waits = [Failure("img:1", "the registry hung up", 0.0, count).retry_at for count in (1, 2, 3, 5, 6, 1000)]
+    assert waits == [1, 2, 4, 16, 30, 30]
+
+
+def test_a_command_whose_effect_is_undone_waits_longer_each_time_up_to_its_deadline() -> None:
+    stop = StopProvider(HostId("A"), EntityId("shop-kv"))
+    pending: Pending = {}
+    waits = []
+    for _ in range(12):
+        pending = settled(sent(pending, stop, now=0.0), stop.key, 0.0)
+        waits.append(pending[stop.key].until)
+    assert waits[:4] == [0, 0.25, 0.5, 1] and waits[-1] == DEADLINE
 
 
 def test_what_fails_on_one_host_is_tried_on_another(two: SimLattice) -> None:
@@ -350,8 +376,6 @@ def test_a_host_that_never_applies_a_command_is_not_flooded(two: SimLattice) -> 
         commands += len(plan.commands)
         for command in plan.commands:
             two.pending = two.pending | {}  # keep the type: a plain dict
-            from wadm.commands import sent
-
             two.pending = sent(two.pending, command, now=two.now)
         two.now += 1
         two.beat()
