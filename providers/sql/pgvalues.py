@@ -283,8 +283,6 @@ def argument(value: Value) -> Any:
     """What asyncpg takes for a `pg-value`. Raises Unfit."""
     if value == "null":
         return None
-    if not isinstance(value, Mapping) or len(value) != 1:
-        raise Unfit("a parameter is not a pg-value")
     [(case, payload)] = value.items()
     convert = PARAMETERS.get(case)
     if convert is None:

@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from lattice import BadInput, BadValue, Finding, Value, WitError
+from lattice import BadInput, Finding, Value, WitError
 from providers.link import Link, LinkId
 from providers.provider import Provider, export
+from providers.sql import WIT
 
 QUERY = "trellis:sql/query"
 
@@ -264,6 +265,7 @@ class Database:
 class SqliteSql(Provider):
     """`builtin:sqldb-sqlite`."""
 
+    wit = WIT / "sql.wit"
     link_config = SqliteLink
 
     def __init__(self) -> None:
@@ -289,13 +291,8 @@ class SqliteSql(Provider):
 
     @export(f"{QUERY}#transact")
     async def transact(self, link: Link[Any], statements: list[Mapping[str, Value]]) -> list[dict[str, Value]]:
-        if not statements:
-            return []
-        try:
-            wanted = [_statement(statement["sql"], statement["params"]) for statement in statements]
-        except (TypeError, KeyError):
-            raise BadValue(f"{QUERY}#transact takes a list of records of sql and params") from None
-        return await self._run(link, wanted)
+        wanted = [_statement(statement["sql"], statement["params"]) for statement in statements]
+        return await self._run(link, wanted) if wanted else []
 
     async def _run(self, link: Link[Any], statements: list[tuple[str, list[Any]]]) -> list[dict[str, Value]]:
         try:
@@ -314,24 +311,9 @@ def _unusable(link: Link[SqliteLink], why: str) -> BadInput:
     )
 
 
-def _statement(sql: Value, params: Value) -> tuple[str, list[Any]]:
-    if not isinstance(sql, str) or not isinstance(params, list):
-        raise BadValue(f"{QUERY}: a statement is text, with a list of parameters")
-    return sql, [_parameter(param) for param in params]
-
-
-_TYPES = {"integer": int, "real": float, "text": str, "blob": bytes}
-
-
-def _parameter(value: Value) -> Any:
-    """What is bound for a WIT `value`. Raises BadValue for what is none."""
-    if value == "null":
-        return None
-    if isinstance(value, Mapping) and len(value) == 1:
-        [(case, payload)] = value.items()
-        if case in _TYPES and isinstance(payload, _TYPES[case]):
-            return payload
-    raise BadValue(f"{QUERY}: {value!r} is not a value: null, integer, real, text or blob")
+def _statement(sql: str, params: list[Value]) -> tuple[str, list[Any]]:
+    """With what is bound for each WIT `value`."""
+    return sql, [None if param == "null" else next(iter(param.values())) for param in params]
 
 
 def _value(cell: Any) -> Value:

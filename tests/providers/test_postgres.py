@@ -6,7 +6,6 @@ import asyncio
 import math
 import socket
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,12 +21,6 @@ from providers.testing import PROVIDER, Running, running
 pytestmark = pytest.mark.postgres
 pgvalues = pytest.importorskip("providers.sql.pgvalues")
 postgres = pytest.importorskip("providers.sql.postgres")
-
-
-class Checked(postgres.PostgresSql):
-    """With every argument and result held against the WIT that guests are built with."""
-
-    wit = Path(__file__).parents[2] / "actors" / "wit" / "deps" / "postgres.wit"
 
 
 def link(server: PostgresServer, source: str = "actor", **config: str) -> LinkRecord:
@@ -66,7 +59,7 @@ async def refusal(call: Any) -> Any:
 
 @pytest.fixture
 async def sql(postgres_server: PostgresServer, lattice_name: str) -> AsyncIterator[Sql]:
-    async with running(Checked(), [link(postgres_server)]) as started:
+    async with running(postgres.PostgresSql(), [link(postgres_server)]) as started:
         yield Sql(started)
 
 
@@ -195,7 +188,7 @@ async def test_a_prepared_statement_is_known_to_every_provider(sql: Sql, table: 
     await sql.batch(f"CREATE TABLE {table} (x int)")
     token = await sql.prepare(f"INSERT INTO {table} SELECT * FROM generate_series(1, $1)")
     assert await sql.exec(token, {"int4": 3}) == 3
-    async with running(Checked(), [link(postgres_server)]) as other:
+    async with running(postgres.PostgresSql(), [link(postgres_server)]) as other:
         assert await Sql(other).exec(token, {"int4": 2}) == 2
     assert "syntax" in (await refusal(sql.prepare("SELEC 1")))["unexpected"]
     assert "invalid-params" in (await refusal(sql.exec(token)))["query-error"]
@@ -225,7 +218,7 @@ async def test_what_a_statement_does_wrong_is_an_answer(sql: Sql, statement, par
 
 
 async def test_nothing_of_a_session_is_left_to_the_next_call(postgres_server: PostgresServer):
-    async with running(Checked(), [link(postgres_server, pool_size="1")]) as started:
+    async with running(postgres.PostgresSql(), [link(postgres_server, pool_size="1")]) as started:
         sql = Sql(started)
         await sql.batch("SET search_path = nowhere; BEGIN; CREATE TABLE pg_temp.left_behind (x int)")
         assert await sql("SHOW search_path") == [{"text": '"$user", public'}]
@@ -233,14 +226,14 @@ async def test_nothing_of_a_session_is_left_to_the_next_call(postgres_server: Po
 
 
 async def test_more_calls_than_connections_wait_for_one(postgres_server: PostgresServer):
-    async with running(Checked(), [link(postgres_server, POSTGRES_POOL_SIZE="2")]) as started:
+    async with running(postgres.PostgresSql(), [link(postgres_server, POSTGRES_POOL_SIZE="2")]) as started:
         pids = await asyncio.gather(*(Sql(started)("SELECT pg_backend_pid()") for _ in range(40)))
     assert len({pid["int4"] for [pid] in pids}) <= 2
 
 
 async def test_a_server_that_is_full_is_an_answer(sql: Sql, table: str, postgres_server: PostgresServer):
     await sql.batch(f"CREATE ROLE {table} LOGIN PASSWORD 'right' CONNECTION LIMIT 1")
-    async with running(Checked(), [link(postgres_server, POSTGRES_USERNAME=table)]) as started:
+    async with running(postgres.PostgresSql(), [link(postgres_server, POSTGRES_USERNAME=table)]) as started:
         asleep = asyncio.create_task(Sql(started)("SELECT pg_sleep(0.2)"))
         while not await sql(f"SELECT 1 FROM pg_stat_activity WHERE usename = '{table}' AND query LIKE '%sleep%'"):
             pass
@@ -251,7 +244,7 @@ async def test_a_server_that_is_full_is_an_answer(sql: Sql, table: str, postgres
 
 async def test_links_that_say_the_same_share_their_connections(postgres_server: PostgresServer):
     links = [link(postgres_server), link(postgres_server, "other")]
-    async with running(Checked(), links) as started:
+    async with running(postgres.PostgresSql(), links) as started:
         assert len(set(started.provider._used.values())) == 1
         await started.runtime.delete_link(links[1].id)
         assert await Sql(started)("SELECT 1") == [{"int4": 1}]
@@ -261,13 +254,13 @@ async def test_links_that_say_the_same_share_their_connections(postgres_server: 
 
 
 async def test_answers_are_bounded(postgres_server: PostgresServer):
-    async with running(Checked(), [link(postgres_server, max_rows="3")]) as started:
+    async with running(postgres.PostgresSql(), [link(postgres_server, max_rows="3")]) as started:
         assert len(await Sql(started)("SELECT generate_series(1, 3)")) == 3
         assert "more than 3 rows" in (await refusal(Sql(started)("SELECT generate_series(1, 1000000)")))["unexpected"]
 
 
 async def test_a_statement_that_takes_too_long_is_stopped_on_the_server(postgres_server: PostgresServer):
-    async with running(Checked(), [link(postgres_server, timeout_ms="100", pool_size="1")]) as started:
+    async with running(postgres.PostgresSql(), [link(postgres_server, timeout_ms="100", pool_size="1")]) as started:
         sql = Sql(started)
         assert "within 0.1 s" in (await refusal(sql("SELECT pg_sleep(60)")))["unexpected"]
         [count] = await sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%sleep(60)' AND state = 'active'")
@@ -286,7 +279,7 @@ async def test_a_server_that_is_down_refuses_the_link_and_one_that_dies_is_an_an
     postgres_server: PostgresServer, table: str
 ):
     place = f"PostgreSQL at 127.0.0.1:{postgres_server.port}"
-    async with running(Checked(), []) as started:
+    async with running(postgres.PostgresSql(), []) as started:
         try:
             postgres_server.stop()
             with pytest.raises(BadInput, match=f"{place} does not answer") as refused:
@@ -312,7 +305,7 @@ async def test_a_server_that_is_down_refuses_the_link_and_one_that_dies_is_an_an
 @pytest.mark.parametrize("wrong", [{"password": "hush"}, {"username": "nobody"}, {"database": "nothing"}])
 async def test_a_wrong_login_refuses_the_link_without_saying_it(postgres_server: PostgresServer, wrong):
     config = {f"POSTGRES_{key.upper()}": value for key, value in wrong.items()}
-    async with running(Checked(), []) as started:
+    async with running(postgres.PostgresSql(), []) as started:
         with pytest.raises(BadInput, match="refuses the login") as refused:
             await started.runtime.put_link(link(postgres_server, **config))
         assert "hush" not in str(refused.value)
@@ -323,7 +316,7 @@ async def test_a_wrong_login_refuses_the_link_without_saying_it(postgres_server:
 
 
 async def test_tls_that_is_required_and_not_there_refuses_the_link(postgres_server: PostgresServer):
-    async with running(Checked(), []) as started:
+    async with running(postgres.PostgresSql(), []) as started:
         with pytest.raises(BadInput, match="does not answer: .*SSL"):
             await started.runtime.put_link(link(postgres_server, POSTGRES_TLS_REQUIRED="true"))
 
@@ -334,7 +327,7 @@ async def test_a_server_that_never_answers_refuses_the_link_in_time():
         mute.listen()
         server = PostgresServer()
         server.port = mute.getsockname()[1]
-        async with running(Checked(), []) as started:
+        async with running(postgres.PostgresSql(), []) as started:
             with pytest.raises(BadInput, match="does not answer"):
                 await started.runtime.put_link(link(server, timeout_ms="100"))
         server.remove()
@@ -346,7 +339,7 @@ async def test_a_server_that_never_answers_refuses_the_link_in_time():
 )
 async def test_configuration_that_cannot_be_refuses_the_link(config, said):
     server = PostgresServer()
-    async with running(Checked(), []) as started:
+    async with running(postgres.PostgresSql(), []) as started:
         with pytest.raises(BadInput, match=said):
             await started.runtime.put_link(link(server, **config))
     server.remove()
