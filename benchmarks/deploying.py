@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.append(sys.path.pop(0))  # `lattice` is the package, not the file in this folder
 
 from lattice.lattice import Lattice
 from trellis.options import Where

@@ -22,6 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+sys.path.append(sys.path.pop(0))  # `lattice` is the package, not the file in this folder
+
 import structlog
 import wasmtime
 from request import HERE, ME, Contender, Group, added, measure, requested, synchronous

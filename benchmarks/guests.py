@@ -21,9 +21,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.append(sys.path.pop(0))  # `lattice` is the package, not the file in this folder
 
 import structlog
 

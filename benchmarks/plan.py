@@ -9,9 +9,12 @@ applications want.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+
+sys.path.append(sys.path.pop(0))  # `lattice` is the package, not the file in this folder
 
 from lattice import EntityId, HostId
 from wadm.commands import PutConfig, PutLink, ScaleComponent, StartProvider

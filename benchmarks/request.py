@@ -19,6 +19,8 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+sys.path.append(sys.path.pop(0))  # `lattice` is the package, not the file in this folder
+
 import structlog
 import wasmtime
 from wasmtime import component as wc

@@ -1,6 +1,6 @@
 """A large lattice: how long 1,000 components with 5,000 links take to run, and a late host or manager to know them.
 
-    python -P benchmarks/size.py [--components 1000] [--links 5] [--hosts 2]
+    python benchmarks/size.py [--components 1000] [--links 5] [--hosts 2]
 
 Needs a nats-server beside this Python or on PATH; everything runs in this process, on the loopback address.
 """
@@ -13,10 +13,13 @@ import contextlib
 import json
 import logging
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+sys.path.append(sys.path.pop(0))  # `lattice` is the package, not the file in this folder
 
 import structlog
 
