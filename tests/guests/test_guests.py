@@ -68,14 +68,15 @@ def call(function: Function, *args: Value) -> Invocation:
     return Invocation(SUBJECT, function, args, deadline=time.monotonic() + 60)
 
 
-async def get(actor: Actor, path: str) -> tuple[int, bytes]:
+async def get(actor: Actor, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    """The answer's status and body; with a `body`, to a POST."""
     request = {
-        "method": "GET",
+        "method": "GET" if body is None else "POST",
         "path-with-query": path,
         "scheme": "http",
         "authority": "example.com",
         "headers": [],
-        "body": b"",
+        "body": body or b"",
     }
     answer = await actor.handle(call(HANDLE, request))
     return answer["status"], await read_body(answer["body"])
@@ -122,3 +123,16 @@ async def test_a_failure_ends_that_call_alone(deployed, language):
         with pytest.raises(Trap):
             await get(actor, "/fail")
         assert (await get(actor, "/"))[0] == 200
+
+
+@pytest.mark.xdist_group("javascript")
+async def test_javascript_that_listens_for_fetch_and_fetches_runs_as_it_is(deployed):
+    async def upstream(invocation: Invocation) -> Value:
+        request = invocation.args[0]
+        assert (request["method"], request["authority"]) == ("POST", "upstream.example")
+        return {"status": 202, "headers": [], "body": (await read_body(request["body"])).upper()}
+
+    actor = await deployed("fetch", imports=upstream)
+    assert await get(actor, "/shout", b"hello") == (200, b"202 HELLO")
+    body = bytes(range(256)) * 1000
+    assert await get(actor, "/echo", body) == (201, body)

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,8 @@ HERE = Path(__file__).parent
 STANDARD = HERE.parents[1] / "actors" / "wit"
 WIT = HERE / "wit" / "world.wit"
 WORLD = "guest"
+NAMED_FIELDS = "type field-name = string; type field-key = field-name;"
+"""What WASI 0.2.3 has in place of `field-key`."""
 PATIENCE = 600
 """Seconds, for any one tool."""
 
@@ -42,10 +45,11 @@ class Toolchains:
         self.directory = directory
 
     def component(self, guest: str) -> Path:
-        """The component of "python", "javascript" or "c". Raises Missing and BuildFailed."""
+        """The component of "python", "javascript", "fetch" or "c". Raises Missing and BuildFailed."""
         build, tool, sources = {
             "python": (self._python, "componentize-py " + version("componentize-py"), [HERE / "python" / "app.py"]),
             "javascript": (self._javascript, "", [HERE / "js" / "guest.js", HERE / "js" / "package-lock.json"]),
+            "fetch": (self._fetch, "", [HERE / "js" / "fetch.js", HERE / "js" / "package-lock.json"]),
             "c": (self._c, "", [HERE / "c" / "guest.c", HERE / "js" / "package-lock.json"]),
         }[guest]
         sources += [Path(__file__), WIT, *STANDARD.rglob("*.wit")]
@@ -75,6 +79,10 @@ class Toolchains:
             output,
             *options,
         )
+
+    def _fetch(self, output: Path) -> None:
+        wit = fetch_wit(output.parent)
+        run(self.jco(), "componentize", HERE / "js" / "fetch.js", "--wit", wit, "--world-name", WORLD, "-o", output)
 
     def _c(self, output: Path) -> None:
         if importlib.util.find_spec("ziglang") is None:
@@ -130,6 +138,21 @@ def whole_wit(folder: Path) -> Path:
     shutil.copy(WIT, wit)
     shutil.copytree(STANDARD / "deps", wit / "deps")
     return wit
+
+
+def fetch_wit(folder: Path) -> Path:
+    """A world for listeners of `fetch`, in the version of WASI that StarlingMonkey was built with."""
+    deps = folder / "wit" / "deps"
+    deps.mkdir(parents=True)
+    for package in ("clocks", "http", "io", "random"):
+        text = (STANDARD / "deps" / f"{package}.wit").read_text()
+        text = re.sub(r"(wasi:[a-z]+(?:/[a-z-]+)?@0\.2\.)0", r"\g<1>3", text)
+        text = re.sub(r".*wasi:cli/.*\n", "", text)
+        (deps / f"{package}.wit").write_text(text.replace("type field-key = string;", NAMED_FIELDS))
+    http = "wasi:http/{}@0.2.3;".format
+    world = f"import {http('types')} import {http('outgoing-handler')} export {http('incoming-handler')}"
+    (deps.parent / "world.wit").write_text(f"package test:fetch; world {WORLD} {{ {world} }}")
+    return deps.parent
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> None:
