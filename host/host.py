@@ -44,7 +44,7 @@ class Host:
         self.config = config
         self.id = new_host_id()
         self.name = config.name or friendly_name()
-        self.labels = {**own_labels(), **config.labels}
+        self.labels = {**config.labels, **own_labels()}
         self.registries: dict[str, object] = {}
         self._transport = transport
         self._tasks: list[asyncio.Task[None]] = []

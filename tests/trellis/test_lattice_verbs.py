@@ -78,7 +78,7 @@ async def test_hosts_are_listed_labelled_and_stopped_by_name(host, terminal):
     labels = await terminal.json("host", "label", "calm-oak-1", "tier=gold", "zone-")
     assert labels["tier"] == "gold" and "zone" not in labels
     code, _, err = await terminal.run("host", "label", host.id, "hostcore.os=beos")
-    assert code == 2 and "TRL-HST-002" in err and "hostcore" in err
+    assert code == 1 and "TRL-CLI-001" in err and "hostcore" in err
     stopping = asyncio.create_task(terminal.run("host", "stop", host.id[:8]))
     await asyncio.wait_for(host.run(), 20)
     await host.stop()

@@ -168,6 +168,8 @@ def parse_labels(labels: tuple[str, ...]) -> dict[str, str]:
         key, equals, value = label.partition("=")
         if not equals or not key.strip():
             raise failure("TRL-CLI-001", f"`{label}` is not a label", fix="write it as KEY=VALUE, such as zone=a")
+        if key.lower().startswith("hostcore."):
+            raise failure("TRL-CLI-001", f"`{label}` cannot be set", why="hostcore.* labels are the host's own")
         if key in found:
             raise failure("TRL-CLI-001", f"label `{key}` is given twice", fix="give each label once")
         found[key.strip()] = value
