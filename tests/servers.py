@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trustme
 
 
 def nats_server() -> str:
@@ -136,15 +137,17 @@ class RedisServer:
 
 
 class PostgresServer:
-    """A PostgreSQL on a port of its own, with the database `postgres` for the user `me`, password `right`.
+    """A PostgreSQL on a port of its own, with the database `postgres` for the user `me`, password `right`, and TLS.
 
-    Without one the test is skipped. PostgreSQL does not run as root, so then it is run as the user `postgres`.
+    Its certificate is of the authority in `ca_file`. Without a PostgreSQL the test is skipped. It does not run as root,
+    so then it is run as the user `postgres`.
     """
 
     def __init__(self, *options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="trellis-postgres-"))
         self.options = options
         self.port = free_port()
+        self.ca_file = self.folder / "ca.pem"
         self.process: subprocess.Popen[bytes] | None = None
 
     def _run(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -154,14 +157,20 @@ class PostgresServer:
         user = None
         if os.getuid() == 0:
             user = "postgres"
-            shutil.chown(self.folder, user)
+            for place in (self.folder, *self.folder.glob("*")):
+                shutil.chown(place, user)
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen([found[0], *arguments], user=user, stdout=log, stderr=log, cwd=self.folder)
 
     def make(self) -> None:
         password = self.folder / "password"
         password.write_text("right")
-        password.chmod(0o644)
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(self.ca_file))
+        issued = authority.issue_cert("127.0.0.1")
+        issued.cert_chain_pems[0].write_to_path(str(self.folder / "cert.pem"))
+        issued.private_key_pem.write_to_path(str(self.folder / "key.pem"))
+        (self.folder / "key.pem").chmod(0o600)
         made = self._run(
             "initdb",
             *("-D", str(self.folder / "data"), "-U", "me", "--pwfile", str(password), "-A", "scram-sha-256"),
@@ -174,7 +183,8 @@ class PostgresServer:
         self.process = self._run(
             "postgres",
             *("-D", str(self.folder / "data"), "-h", "127.0.0.1", "-p", str(self.port), "-k", ""),
-            *("-c", "fsync=off", *self.options),
+            *("-c", "fsync=off", "-c", "ssl=on", "-c", f"ssl_cert_file={self.folder}/cert.pem"),
+            *("-c", f"ssl_key_file={self.folder}/key.pem", *self.options),
         )
         until = time.monotonic() + 20
         while time.monotonic() < until and self.process.poll() is None:

@@ -315,10 +315,18 @@ async def test_a_wrong_login_refuses_the_link_without_saying_it(postgres_server:
         )
 
 
-async def test_tls_that_is_required_and_not_there_refuses_the_link(postgres_server: PostgresServer):
-    async with running(postgres.PostgresSql(), []) as started:
-        with pytest.raises(BadInput, match="does not answer: .*SSL"):
-            await started.runtime.put_link(link(postgres_server, POSTGRES_TLS_REQUIRED="true"))
+async def test_tls_is_used_where_it_is_and_checked_where_it_is_required(postgres_server: PostgresServer):
+    encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    required = {"POSTGRES_TLS_REQUIRED": "true"}
+    async with running(postgres.PostgresSql(), [link(postgres_server)]) as started:
+        assert await Sql(started)(encrypted) == [{"bool": True}]
+        with pytest.raises(BadInput, match="does not answer: .*certificate verify failed"):
+            await started.runtime.put_link(link(postgres_server, "other", **required))
+        trusted = {"POSTGRES_TLS_CA_FILE": str(postgres_server.ca_file), **required}
+        await started.runtime.put_link(link(postgres_server, **trusted))
+        assert await Sql(started)(encrypted) == [{"bool": True}]
+        with pytest.raises(BadInput, match="No such file"):
+            await started.runtime.put_link(link(postgres_server, "other", POSTGRES_TLS_CA_FILE="/absent.pem"))
 
 
 async def test_a_server_that_never_answers_refuses_the_link_in_time():
