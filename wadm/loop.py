@@ -178,7 +178,10 @@ class Manager:
                 tasks.create_task(lease.run())
                 tasks.create_task(self._keep_state(state))
                 log.info("manager.started", lattice=name, apps=len(self.apps))
-                await self._reconcile_forever()
+                try:
+                    await self._reconcile_forever()
+                finally:
+                    self._tasks = None  # what is still heard starts nothing any more
         finally:
             self._tasks = None
             self._ready.clear()
