@@ -32,7 +32,7 @@ from lattice import (
 )
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsTransport
-from providers.link import LinkRecord, link_between
+from providers.link import LinkId, LinkRecord, link_between
 from providers.load import executable
 
 pytestmark = [pytest.mark.nats, pytest.mark.toolchain]
@@ -79,6 +79,7 @@ class Voice:
     def __init__(self, child: ChildProvider, lattice: Lattice) -> None:
         self.child = child
         self.lattice = lattice
+        self.refused: dict[LinkId, str] = {}
 
     async def __call__(self, function: str, *args: Value, source: str = "actor", timeout: float = 10) -> Value:
         call = Invocation(VOICE, Function.parse(f"{TEXT}@0.1.0#{function}"), args, EntityId(source))
@@ -95,12 +96,12 @@ async def voice(
         async def ended(why: str) -> None:
             pytest.fail(f"the provider ended: {why}")
 
-        child = ChildProvider(f"file://{program / file}", VOICE, HostId("NHOST"), lattice, {}, ended)
+        given = links or (link(),)
+        child = ChildProvider(f"file://{program / file}", VOICE, HostId("NHOST"), lattice, {}, given, ended)
         children.append(child)
-        await child.start()
-        for one in links or (link(),):
-            await child.put_link(one)
-        return Voice(child, lattice)
+        voice = Voice(child, lattice)
+        voice.refused = await child.start()
+        return voice
 
     async with Lattice(lattice_name, nats) as lattice:
         yield start
@@ -118,7 +119,8 @@ async def test_the_example_answers_as_the_one_in_python_does(voice: Any):
 
 
 async def test_its_links_come_change_and_go(voice: Any):
-    text = await voice("subject.mjs", link("one", suffix="!"), link("two", suffix="."))
+    text = await voice("subject.mjs", link("one", suffix="!"), link("two", suffix="."), link("four", suffix="?"))
+    assert text.refused == {link("four").id: "no questions"}
     assert [await text("shout", "hi", source="one"), await text("shout", "hi", source="two")] == ["HI!", "HI."]
     await text.child.put_link(link("one", suffix="!!"))
     assert await text("shout", "hi", source="one") == "HI!!"
