@@ -111,11 +111,8 @@ async def test_a_blob_store_keeps_files_under_its_root(world: World, tmp_path: P
     assert (tmp_path / "blobs" / "box" / "a.txt").read_bytes() == b"hello"
 
 
-@pytest.mark.parametrize("placement", ["host", "process"])
-async def test_a_blob_store_on_nats_keeps_objects_for_the_whole_lattice(
-    world: World, lattice_name: str, placement: str
-):
-    await world.start("ghcr.io/wasmcloud/blobstore-nats:0.2.0", placement=placement)
+async def test_a_blob_store_on_nats_takes_objects_in_a_process_of_its_own(world: World, lattice_name: str):
+    await world.start("ghcr.io/wasmcloud/blobstore-nats:0.2.0", placement="process")
     config = {"prefix": f"{lattice_name}-", "storage_type": "memory"}
     await world.link(ACTOR, PROVIDER, "wasi:blobstore/blobstore", "target_config", **config)
     await world.until(LinkSet)
@@ -127,17 +124,15 @@ async def test_a_blob_store_on_nats_keeps_objects_for_the_whole_lattice(
     await world.call("wasi:blobstore/blobstore#delete-container", "box")
 
 
-@pytest.mark.parametrize("placement", ["host", "process"])
-async def test_sql_on_a_file_of_the_host(world: World, tmp_path: Path, placement: str):
-    await world.start("builtin:sqldb-sqlite", placement=placement)
+async def test_sql_on_a_file_of_the_host(world: World, tmp_path: Path):
+    await world.start("builtin:sqldb-sqlite")
     await world.link(ACTOR, PROVIDER, "trellis:sql/query", "target_config", path=str(tmp_path / "app.db"))
     await world.until(LinkSet)
     answer = await world.call("trellis:sql/query#query", "SELECT ? AS x", [{"text": "hi"}])
     assert answer == {"columns": ["x"], "rows": [[{"text": "hi"}]], "changes": 0}
 
 
-@pytest.mark.parametrize("placement", ["host", "process"])
-async def test_schedules_call_actors_on_the_lattice(world: World, placement: str):
+async def test_schedules_call_actors_on_the_lattice_from_a_process_of_their_own(world: World):
     called: asyncio.Queue[Value] = asyncio.Queue()
 
     async def tick(invocation: Invocation) -> Value:
@@ -145,7 +140,7 @@ async def test_schedules_call_actors_on_the_lattice(world: World, placement: str
         called.put_nowait(invocation.args[0])
 
     await world.lattice.serve(ACTOR, tick)
-    await world.start("builtin:cron", placement=placement)
+    await world.start("builtin:cron", placement="process")
     schedules = {"cronjobs": "often=* * * * * *:tick"}
     await world.link(PROVIDER, ACTOR, "wasmcloud:cron/scheduler", "source_config", **schedules)
     async with asyncio.timeout(10):
