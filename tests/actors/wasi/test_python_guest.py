@@ -27,7 +27,7 @@ from lattice import (
     WitError,
 )
 from lattice.http import HANDLE
-from lattice.streams import read_body
+from lattice.streams import StreamClosed, read_body
 
 pytestmark = pytest.mark.toolchain
 
@@ -222,6 +222,27 @@ async def test_what_a_guest_prints_is_passed_on_line_by_line(guest):
     actor = await guest(on_line=lambda _, stream, line: lines.append((stream, line)))
     await ask(actor, "/print")
     assert sorted(lines) == [("stderr", "to stderr"), ("stdout", "to stdout")]
+
+
+@pytest.mark.parametrize(("limit", "most", "path"), [("output", 5, "/print"), ("handles", 3, "/environment")])
+async def test_a_breach_of_a_limit_on_the_hosts_side_names_it_and_ends_that_call_alone(guest, limit, most, path):
+    actor = await guest(limits=Limits(**{limit: most}))
+    for _ in range(2):
+        with pytest.raises(LimitExceeded) as caught:
+            await actor.handle(request(path))
+        assert (caught.value.details["limit"], caught.value.details["amount"]) == (limit, most)
+    actor.limit(Limits())
+    assert (await actor.handle(request(path)))["status"] == 200
+
+
+async def test_more_than_may_be_buffered_breaks_the_body_off_and_is_logged_with_its_limit(guest):
+    actor = await guest(limits=Limits(buffered=5))
+    with structlog.testing.capture_logs() as logs:
+        answer = await actor.handle(request("/environment"))
+        with pytest.raises(StreamClosed):
+            await read_body(answer["body"])
+        await actor.drain()
+    assert any("wrote more than 5 bytes into streams that nobody read" in str(log) for log in logs)
 
 
 async def test_a_guest_that_sleeps_costs_no_thread_and_no_others_time(guest):
