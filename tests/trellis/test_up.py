@@ -1,4 +1,4 @@
-"""`trellis up` without an app: what it does when one of its processes ends."""
+"""`trellis up` without an app, and what it stands on: what they do when one of their processes ends."""
 
 import asyncio
 import os
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from trellis.stack import HostSpec, Stack
 
 pytestmark = pytest.mark.nats
 
@@ -56,3 +58,12 @@ async def test_a_manager_that_dies_is_started_again_and_answers(tmp_path: Path) 
         async with asyncio.timeout(30):
             await up.communicate()
     assert up.returncode == 0
+
+
+async def test_a_stack_tells_which_of_its_hosts_ended(lattice_name: str):
+    async with Stack([HostSpec("one"), HostSpec("two")], lattice=lattice_name) as stack:
+        stack.hosts["two"].send(signal.SIGKILL)
+        async with asyncio.timeout(10):
+            ended = await stack.ended.get()
+        assert ended is stack.hosts["two"]
+        assert "two was ended by SIGKILL" in str(ended.ended_badly())

@@ -1,0 +1,148 @@
+"""docs/quickstart.md, followed word for word.
+
+Its first section is left out: what it installs is what runs the tests. The port is another one, since others may run.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from trellis.broker import free_port
+from trellis.scaffolding import scaffold
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "quickstart.md").read_text()
+BLOCK = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+STAYS = "trellis up"
+BUILT = ("build", ".trellis")
+"""What a build leaves in the actor's folder: the next run puts it back, so that what has not changed is not built."""
+
+pytestmark = [pytest.mark.nats, pytest.mark.toolchain]
+
+
+class Reader:
+    """Somebody who does what the page says."""
+
+    def __init__(self, folder: Path, port: int) -> None:
+        self.folder = folder
+        self.port = str(port)
+        beside = str(Path(sys.executable).parent)
+        named = ("TRELLIS_NATS", "TRELLIS_LATTICE", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER")
+        self.environment = {key: value for key, value in os.environ.items() if key not in named}
+        self.environment["PATH"] = f"{beside}:{self.environment['PATH']}"
+        self.environment["PYTHONWARNINGS"] = "ignore"
+        self.up: subprocess.Popen[str] | None = None
+
+    def enter(self, command: str, expected: list[str]) -> None:
+        if command.startswith("cd "):
+            self.folder /= command.removeprefix("cd ")
+        elif command == STAYS:
+            self.stay(expected)
+        else:
+            done = subprocess.run(
+                command.replace("8000", self.port),
+                shell=True,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 0, f"$ {command}\n{done.stdout}"
+            matches(done.stdout, expected)
+
+    def stay(self, expected: list[str]) -> None:
+        self.up = subprocess.Popen(
+            STAYS, shell=True, cwd=self.folder, env=self.environment, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        assert self.up.stdout is not None
+        said = ""
+        for line in self.up.stdout:
+            said += line
+            if line.strip() == expected[-1]:
+                break
+        matches(said, expected)
+
+    def edit(self, block: str) -> None:
+        """Put the block's definition in the place of the one of that name."""
+        (new,) = ast.parse(block).body
+        assert isinstance(new, ast.ClassDef | ast.FunctionDef)
+        for file in sorted(self.folder.rglob("*.py")):
+            text = file.read_text()
+            for old in ast.parse(text).body:
+                if isinstance(old, ast.ClassDef | ast.FunctionDef) and old.name == new.name:
+                    lines = text.splitlines(keepends=True)
+                    file.write_text("".join([*lines[: old.lineno - 1], block, *lines[old.end_lineno :]]))
+                    return
+        pytest.fail(f"no file of the app has a {new.name}")
+
+
+def matches(said: str, expected: list[str]) -> None:
+    """`...` is any text, in a line and as a line."""
+    pattern = "\n".join(re.escape(line).replace(re.escape("..."), "(?s:.*)") for line in expected)
+    assert not expected or re.fullmatch(pattern, said.strip()), f"expected:\n{pattern}\nsaid:\n{said}"
+
+
+def dialogue(block: str) -> Iterator[tuple[str, list[str]]]:
+    """Each command with the lines that should follow it."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, *expected = part.rstrip("\n").split("\n")
+        yield command, expected
+
+
+@pytest.fixture
+def folder(pytestconfig: pytest.Config) -> Path:
+    """A folder of its own, at the same place each time."""
+    base = pytestconfig.cache.mkdir("quickstart")
+    shutil.rmtree(base / "hello", ignore_errors=True)
+    (base / "pytest.ini").write_text("[pytest]\n")  # else the settings of this repository would count
+    return base
+
+
+def test_the_quickstart_works_word_for_word(folder: Path):
+    reader, kept = Reader(folder, free_port()), folder / "kept"
+    begun = time.monotonic()
+    try:
+        for kind, block in BLOCK.findall(PAGE.partition("## Begin")[2]):
+            if kind == "python":
+                reader.edit(block)
+                continue
+            for command, expected in dialogue(block):
+                reader.enter(command, expected)
+                if command.startswith("trellis new"):
+                    manifest = folder / "hello" / "app.yaml"
+                    manifest.write_text(manifest.read_text().replace("8000", reader.port))
+                    if kept.exists():
+                        shutil.copytree(kept, folder / "hello" / "actor", dirs_exist_ok=True)
+                elif command.startswith("curl"):
+                    sys.stdout.write(f"from `trellis new` to the first answer: {time.monotonic() - begun:.1f} s\n")
+        assert reader.up is not None and reader.up.poll() is None
+        for name in BUILT:
+            shutil.copytree(reader.folder / "actor" / name, kept / name, dirs_exist_ok=True)
+    finally:
+        if reader.up is not None:
+            os.killpg(reader.up.pid, signal.SIGINT)
+            reader.up.communicate(timeout=30)
+
+
+def test_the_first_app_of_the_readme_is_that_of_the_quickstart():
+    section = (ROOT / "README.md").read_text().partition("## A first app\n")[2].partition("\n## ")[0]
+    shown = {kind: text for kind, text in re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)}
+    commands = {command.partition("#")[0].strip() for command, _ in dialogue(shown["console"])}
+    assert commands and commands <= {command for _, block in BLOCK.findall(PAGE) for command, _ in dialogue(block)}
+    manifest = scaffold("app", "hello", "python", None)[PurePosixPath("hello/app.yaml")]
+    assert manifest.partition("\n")[2] == shown["yaml"]
