@@ -97,7 +97,7 @@ def place(
             here = {} if overlap else {h: n for h, n in current.items() if h in eligible}
             given = level(share, eligible, here, avoid, rank)
             if given == here and not stay:
-                given = even(here, [h for h in hosts.settled if h in eligible and h not in avoid], rank)
+                given = even(here, (h for h in hosts.settled if h in eligible and h not in avoid), rank)
             given = {h: n for h, n in given.items() if n > 0}
             missing = 0
         else:

@@ -407,7 +407,7 @@ class _Round:
                 on_their_way=self.on_their_way(wanted, {*placed.counts, *running}),
             )
             paused = self.advance(wanted, placed, running, scene, held is not None)
-        return self.component_status(wanted, placed, running, held, paused)
+        return self.component_status(wanted, placed, running, old, held, paused)
 
     def with_values(self, wanted: Wanted) -> Wanted:
         """With what the configurations say that somebody else put, and that it uses."""
@@ -517,6 +517,7 @@ class _Round:
         wanted: Wanted,
         placed: Placed,
         running: Mapping[HostId, Running],
+        outdated: frozenset[HostId],
         held: _Standing | None,
         paused: float | None,
     ) -> ComponentStatus:
@@ -533,7 +534,7 @@ class _Round:
             for h in self.in_order({*running, *(h for h, number in target.items() if number > 0)})
         )
         count = sum(r.count for r in running.values())
-        standing = self.standing(wanted, placed, running, held, paused)
+        standing = self.standing(wanted, placed, running, outdated, held, paused)
         return ComponentStatus(
             wanted.app,
             wanted.name,
@@ -552,13 +553,14 @@ class _Round:
         wanted: Wanted,
         placed: Placed,
         running: Mapping[HostId, Running],
+        outdated: frozenset[HostId],
         held: _Standing | None,
         paused: float | None,
     ) -> _Standing:
         target = placed.counts
         serving = bool(running)
         short = self.in_order(h for h, n in target.items() if h not in running or running[h].count < n)
-        old = self.in_order(h for h in self.old(wanted, running) if h in target)
+        old = self.in_order(h for h in outdated if h in target)
         extra = [h for h, r in running.items() if r.count > target.get(h, 0)]
         failed = [(h, f) for h, f in self.failures.get(wanted.id, ()) if f.about(wanted.image, wanted.settings)]
         if held is not None and (short or old):
