@@ -42,6 +42,11 @@ def state(word: str) -> str:
     return click.style(word, fg=STATE_COLOURS.get(word))
 
 
+def indented(text: str, indent: str) -> str:
+    """`text` with each line but its first behind `indent`: what was printed last comes in several."""
+    return f"\n{indent}".join(text.splitlines())
+
+
 def megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size / 1e3:.1f} KB"
 

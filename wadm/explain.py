@@ -14,7 +14,7 @@ from lattice.control import DRAINED
 from wadm.desired import Desired, Kind, Leftovers, Rule, Spread, Wanted, together
 from wadm.observed import Failure, Host, Observed
 from wadm.places import Part
-from wadm.reasons import CODE_PREFIX, IN_THE_WAY, NO_CONFIG, NO_FIT, NO_HOST, OWNED, TOO_FEW, Reason, State
+from wadm.reasons import IN_THE_WAY, NO_CONFIG, NO_FIT, NO_HOST, OWNED, TOO_FEW, Reason, State, told
 from wadm.reconcile import AppStatus, ComponentStatus, LinkStatus, reconcile
 
 MOST = 5
@@ -341,5 +341,5 @@ def _tries(failure: Failure, now: float) -> str:
 
 def _lines(failure: Failure) -> tuple[Cause, ...]:
     """The host's sentence, and below it what was printed last, where it says that."""
-    first, *rest = CODE_PREFIX.sub("", failure.error.strip()).splitlines() or [""]
+    first, *rest = told(failure.error).message.splitlines()
     return (Cause(first, tuple(Cause(line) for line in rest)),)

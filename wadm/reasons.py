@@ -92,3 +92,13 @@ def terminal(error: str) -> str | None:
     if coded is not None:
         return None if coded[1] in _PASSING else coded[1]
     return next((code for code, pattern in _TERMINAL if pattern.search(error)), None)
+
+
+_FIX = re.compile(r"; fix: (.*?)(?=; TRL-[A-Z]+-\d{3}: |\Z)", re.DOTALL)
+
+
+def told(error: str, before: str = "", after: str = "") -> Reason:
+    """What a host or a provider says, as a reason: its code, its words as a sentence without that, its way out."""
+    text = CODE_PREFIX.sub("", _FIX.sub("", error).strip())
+    sentence = text if text.endswith((".", "!", "?")) else f"{text}."
+    return Reason(terminal(error) or RETRYING, f"{before}{sentence}{after}", "; ".join(_FIX.findall(error)))

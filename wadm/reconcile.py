@@ -35,19 +35,18 @@ from wadm.manifest import ROLLOUT
 from wadm.observed import NOWHERE, Failure, Host, Observed, Running
 from wadm.placement import Eligible, Placed, place
 from wadm.reasons import (
-    CODE_PREFIX,
     IN_THE_WAY,
     NO_CONFIG,
     NO_FIT,
     NO_HOST,
     PAUSED,
-    RETRYING,
     TOO_FEW,
     UNDER_WAY,
     UNWELL,
     Reason,
     State,
     terminal,
+    told,
 )
 from wadm.rollout import Move, Scene, Verb, step
 
@@ -250,9 +249,7 @@ class _Round:
         found = []
         for (host, id), failure in sorted(self.observed.failures.items()):
             if host == NOWHERE:
-                code = terminal(failure.error)
-                state = State.BLOCKED if code else State.PROGRESSING
-                found.append((id, _Standing(state, Reason(code or RETRYING, _sentence(failure.error)))))
+                found.append((id, _refused(failure.error)))
         return found
 
     def link(self, wanted: WantedLink, configs: Mapping[str, _Standing]) -> _Standing:
@@ -285,9 +282,7 @@ class _Round:
             self.send(PutLink(link))
         known = self.observed.failures.get((NOWHERE, str(link_key(link))))
         if known is not None:
-            code = terminal(known.error)
-            state = State.BLOCKED if code else State.PROGRESSING
-            return _Standing(state, Reason(code or RETRYING, _sentence(known.error)))
+            return _refused(known.error)
         return _Standing(State.PROGRESSING, Reason(UNDER_WAY, f"The link to {wanted.target} is being made."))
 
     def link_status(
@@ -316,9 +311,7 @@ class _Round:
     def refused_by_provider(self, wanted: WantedLink) -> _Standing | None:
         """What a provider says against a link that is on the lattice. It holds nothing back: others may use it."""
         for host, error in self.refused_links.get(link_key(wanted.link), ()):
-            code = terminal(error)
-            state = State.BLOCKED if code else State.PROGRESSING
-            return _Standing(state, Reason(code or RETRYING, f"On {host.called}: {_sentence(error)}"))
+            return _refused(error, f"On {host.called}: ")
         return None
 
     # -- what is not wanted any more
@@ -587,8 +580,9 @@ class _Round:
         unwell = [h for h in self.in_order(running) if running[h.id].ailment is not None]
         if unwell:
             where, ailment = ", ".join(h.called for h in unwell), running[unwell[0].id].ailment
-            said = f": {_sentence(ailment)}" if ailment else "."
-            return _Standing(State.DEGRADED, Reason(UNWELL, f"Provider {wanted.name} is not well on {where}{said}"))
+            head = f"Provider {wanted.name} is not well on {where}"
+            said = told(ailment, f"{head}: ") if ailment else Reason(UNWELL, f"{head}.")
+            return _Standing(State.DEGRADED, replace(said, code=UNWELL))
         return _READY
 
     def no_place(self, wanted: Wanted, placed: Placed) -> Reason:
@@ -613,10 +607,9 @@ def _claim(link: LinkDefinition) -> tuple[str, ...]:
     return (link.source_id, link.wit_namespace, link.wit_package, link.name)
 
 
-def _sentence(text: str) -> str:
-    """A host's error as a sentence, without the code: that stands beside it."""
-    text = CODE_PREFIX.sub("", text.strip())
-    return text if text.endswith((".", "!", "?")) else text + "."
+def _refused(error: str, before: str = "") -> _Standing:
+    """What was turned down: it is blocked, unless that may pass."""
+    return _Standing(State.BLOCKED if terminal(error) else State.PROGRESSING, told(error, before))
 
 
 def _hosts(number: int) -> str:
@@ -646,10 +639,8 @@ def _failed(wanted: Wanted, hosts: Sequence[Host], failures: Sequence[Failure], 
     """The host's own sentence, once, and where it came from."""
     latest = max(failures, key=lambda f: f.at)
     where = ", ".join(h.called for h in hosts[:4]) + (f" and {len(hosts) - 4} more" if len(hosts) > 4 else "")
-    code = terminal(latest.error)
     times = f" ({latest.count} times)" if latest.count > 1 else ""
-    message = f"{where} could not start {wanted.name}{times}: {_sentence(latest.error)}{stopped}"
-    return Reason(code or RETRYING, message)
+    return told(latest.error, f"{where} could not start {wanted.name}{times}: ", stopped)
 
 
 def _stopped(wanted: Wanted, placed: Placed, old: Sequence[Host]) -> str:

@@ -129,6 +129,23 @@ def test_a_hosts_own_sentence_is_the_cause(two: SimLattice):
     assert "no such file: /x.wasm" in "\n".join(told(one.cause))
 
 
+def test_a_hosts_way_out_is_a_remedy_and_what_was_printed_last_is_below(two: SimLattice):
+    error = "TRL-IMG-001: cannot read /x.wasm: gone; fix: build it, or correct the path"
+    shop = app("shop", component("api"))
+    two.broken["img:1"] = error
+    for _ in range(4):
+        two.round(shop)
+    (one,) = ask(two, "api", shop)
+    assert list(told(one.cause))[2] == "cannot read /x.wasm: gone."
+    assert [remedy.text for remedy in one.remedies] == ["build it, or correct the path"]
+    two.broken["img:1"] = "the process exited with 3\nlast words"
+    two.round(shop)
+    for _ in range(40):
+        two.round(shop)
+    (one,) = ask(two, "api", shop)
+    assert list(told(one.cause))[2:4] == ["the process exited with 3", "last words."]
+
+
 def test_what_is_ready_says_why_it_is_where_it_is(two: SimLattice):
     desired = app("shop", component("api", instances=2, spread="{name: eu, requirements: {zone: eu}}"))
     two.settle(desired)

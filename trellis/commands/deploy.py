@@ -92,7 +92,7 @@ class Progress:
         click.echo(f"{line}{elapsed:>{room}}" if room > len(elapsed) else f"{line}  {elapsed}")
 
     def line(self, line: Line) -> None:
-        self.say(line.kind, line.name, line.text)
+        self.say(line.kind, line.name, "; ".join(line.text.splitlines()))
 
 
 async def deploy(
@@ -271,6 +271,7 @@ def _place(document: Document | None, outcome: Outcome) -> Place | None:
 def unready(app: str, outcome: Outcome, timeout: float, place: Place | None = None) -> Failure:
     """Why it is not ready, in the manager's words, and the next step. `place` is that of what is worst."""
     from lattice import Finding
+    from trellis.show import indented
     from trellis.waiting import reasons
 
     word = outcome.app["state"] if outcome.app is not None else "unknown to the manager"
@@ -287,7 +288,7 @@ def unready(app: str, outcome: Outcome, timeout: float, place: Place | None = No
             code,
             head,
             place,
-            why="\n       ".join(reason["message"] for reason in known),
+            why=indented("\n".join(reason["message"] for reason in known), "       "),
             fix="; ".join(dict.fromkeys(fixes)) or "to see more:  trellis status",
         ),
     )

@@ -13,7 +13,7 @@ import click
 from trellis.failures import DETACHED
 from trellis.options import Where, lattice_options, output_option, where
 from trellis.running import run
-from trellis.show import state
+from trellis.show import indented, state
 
 PAUSE = 1.0
 """Seconds between two looks of `-w`."""
@@ -114,7 +114,7 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
     for one in app.get("kept", ()):
         yield f"  {one['name']} goes on: {', '.join(one['used_by'])} {'use' if len(one['used_by']) > 1 else 'uses'} it"
     for reason in reasons(app):
-        yield f"  {reason['code']}  {reason['message']}"
+        yield f"  {reason['code']}  {indented(reason['message'], '      ')}"
         if reason["fix"]:
             yield f"    fix: {reason['fix']}"
 
