@@ -227,7 +227,7 @@ class Host:
 
     async def _keep_events(self) -> None:
         try:
-            await keep_events(JetStream(self.lattice.transport, self.config.nats.domain), self.lattice.name)
+            await keep_events(JetStream(self.lattice.transport), self.lattice.name)
         except LatticeError as error:
             log.warning("events.not_kept", reason=error.message)
 

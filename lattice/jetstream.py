@@ -61,11 +61,12 @@ def status(message: Message) -> tuple[int, str] | None:
 
 
 class JetStream:
-    """JetStream as one connection reaches it. `timeout` is in seconds, for each request."""
+    """JetStream in the connection's domain, or in another. `timeout` is in seconds, for each request."""
 
     def __init__(self, transport: Transport, domain: str | None = None, *, timeout: float = 5.0) -> None:
         self.transport = transport
         self.timeout = timeout
+        domain = domain or transport.domain
         self._api = f"$JS.{domain}.API" if domain else "$JS.API"
 
     async def ask(self, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -112,6 +112,10 @@ class MemoryTransport:
     def url(self) -> str:
         return "memory://"
 
+    @property
+    def domain(self) -> None:
+        return None
+
     def _check(self, data: bytes = b"") -> None:
         if self._closed:
             raise Unreachable("the connection to the broker is closed")

@@ -298,6 +298,10 @@ class NatsTransport:
         return self._client.max_payload
 
     @property
+    def domain(self) -> str | None:
+        return self._options.domain or None
+
+    @property
     def url(self) -> str:
         connected = self._client.connected_url
         return plain(self._options.url) if connected is None else f"nats://{connected.netloc.rpartition('@')[2]}"
@@ -369,7 +373,7 @@ class NatsTransport:
         known = self._buckets.get(name)
         if known is not None:
             return known
-        context = Context(self._client, domain=self._options.domain or None, timeout=ANSWERING)
+        context = Context(self._client, domain=self.domain, timeout=ANSWERING)
         settings = KeyValueConfig(bucket=name, history=history) if create else None
         try:
             store = await _key_value(context, name, settings)
@@ -377,7 +381,7 @@ class NatsTransport:
             raise
         except (nats.errors.Error, OSError) as error:
             raise translated(error, f"bucket {name}") from error
-        jetstream = JetStream(self, self._options.domain)
+        jetstream = JetStream(self)
         opened = NatsBucket(name, store, context, self._client, settings, jetstream)
         self._buckets[name] = opened
         return opened

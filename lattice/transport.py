@@ -100,6 +100,10 @@ class Transport(Protocol):
     def url(self) -> str:
         """Where it is connected, without credentials."""
 
+    @property
+    def domain(self) -> str | None:
+        """The JetStream domain that buckets and streams are in; None: the server's own."""
+
     async def publish(
         self, subject: str, data: bytes, *, reply: str | None = None, headers: Mapping[str, str] | None = None
     ) -> None: ...

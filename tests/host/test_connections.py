@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,14 @@ from servers import Broker, free_port
 
 from host import Host, HostConfig
 from lattice import EntityId, Function, Invocation, events
+from lattice.history import past_events
+from lattice.jetstream import JetStream
 from lattice.lattice import Lattice
+from lattice.login import Server, Settings
 from lattice.nats_transport import NatsOptions, connect
 from lattice.transport import Message
+from trellis.commands.call import Asked, call_actor
+from trellis.options import Where
 
 pytestmark = pytest.mark.nats
 
@@ -120,6 +126,8 @@ async def test_calls_travel_over_a_connection_of_their_own(served: Serve, lattic
             one.lattice, events.ProviderStarted, lambda: one.lattice.control("provider", "start", one.id, body=body)
         )
         assert await one.lattice.invoke(call("calc", 2, 4)) == 6, "a provider's process has both connections, too"
+        place = Where(control, lattice_name, "", Settings(data=Server(data)))
+        assert await call_actor(place, "adder", Asked("add", ("2", "3")), 10) == 0
         reply = await one.lattice.control("host", "ping")
         assert (reply.response["ctl_host"], reply.response["rpc_host"]) == (control, data)
     calls = [subject for subject in seen[data] if subject.startswith("trellis.rpc.")]
@@ -161,6 +169,9 @@ async def test_hosts_behind_a_leaf_node_share_the_state_of_the_hubs_domain(
                 await asyncio.sleep(0.01)
         await scale(inside, tmp_path)
         assert await outside.router.route(call("adder", 2, 3)) == 5
+        told = past_events(JetStream(outside.lattice.transport), lattice_name, datetime.now(UTC) - timedelta(minutes=1))
+        kinds = [type(event) async for raw in told if (decoded := events.decode(raw)) for event in decoded[1:]]
+        assert kinds.count(events.HostStarted) == 2 and events.ComponentScaled in kinds
         alone = await connect(leaf)
         assert await (await alone.bucket(f"CONFIGDATA_{lattice_name}")).keys() == [], "the edge has a domain of its own"
         await alone.close()

@@ -144,7 +144,7 @@ async def _events(
         if not ndjson:
             chosen.names.update((host.id, host.friendly_name) for host in await every(lattice, 0.3))
         if since is not None:
-            async for raw in _past(place, lattice, since):
+            async for raw in _past(lattice, since):
                 if enough(raw):
                     return
         if follow and not ndjson:
@@ -164,13 +164,12 @@ async def _ids(lattice: Lattice, app: str) -> set[str]:
     return {component["id"] for component in found["components"]} if found is not None else set()
 
 
-async def _past(place: Where, lattice: Lattice, since: datetime) -> AsyncIterator[bytes]:
+async def _past(lattice: Lattice, since: datetime) -> AsyncIterator[bytes]:
     from lattice.history import past_events
     from lattice.jetstream import JetStream, NotFound
 
-    domain = place.settings.nats.login.domain if place.settings else None
     try:
-        async for raw in past_events(JetStream(lattice.transport, domain), lattice.name, since):
+        async for raw in past_events(JetStream(lattice.transport), lattice.name, since):
             yield raw
     except NotFound as error:
         raise failure(
