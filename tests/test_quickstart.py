@@ -141,7 +141,7 @@ def test_the_quickstart_works_word_for_word(folder: Path):
 
 def test_the_first_app_of_the_readme_is_that_of_the_quickstart():
     section = (ROOT / "README.md").read_text().partition("## A first app\n")[2].partition("\n## ")[0]
-    shown = {kind: text for kind, text in re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)}
+    shown = dict(re.findall(r"^```(\w+)\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
     commands = {command.partition("#")[0].strip() for command, _ in dialogue(shown["console"])}
     assert commands and commands <= {command for _, block in BLOCK.findall(PAGE) for command, _ in dialogue(block)}
     manifest = scaffold("app", "hello", "python", None)[PurePosixPath("hello/app.yaml")]

@@ -47,6 +47,7 @@ VERBS: Mapping[str, str] = {
     "wadm": "Run the deployment manager.",
     "doctor": "Look for what can be wrong here, and say what helps.",
     "explain": "Say what an error code means, and what helps.",
+    "completion": "Print what makes a shell complete commands.",
     "version": "Show the version.",
 }
 
