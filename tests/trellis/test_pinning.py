@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from registries import SmallRegistry, digest, http_server
 from wasmtime import wat2wasm
 
@@ -16,6 +17,7 @@ from host.images import ImageSettings
 from lattice import EntityId, Function, Invocation, Unreachable
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, NatsTransport, connect
+from trellis.cli import cli
 from trellis.commands.check import examined_manifest
 from trellis.commands.deploy import deploy
 from trellis.commands.plan import _plan as plan
@@ -125,6 +127,18 @@ async def test_an_image_that_is_not_there_is_an_error_and_a_registry_that_is_awa
     (warning,) = away.checked.warnings
     assert warning.code == "TRL-IMG-008" and "hosts will fetch it themselves" in warning.why
     assert away.checked.manifest is not None and away.images == {}
+
+
+async def test_a_registry_without_tls_is_named_by_a_flag(
+    registry: tuple[SmallRegistry, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _, name = registry
+    monkeypatch.delenv("TRELLIS_INSECURE_REGISTRIES")
+    check = ["check", str(manifest(tmp_path, f"{name}/acme/adder:1"))]
+    refused = await asyncio.to_thread(CliRunner().invoke, cli, check)
+    assert refused.exit_code == 0 and "warning[TRL-IMG-008]" in refused.stderr
+    taken = await asyncio.to_thread(CliRunner().invoke, cli, [*check, "--insecure-registry", name])
+    assert (taken.exit_code, taken.stdout, taken.stderr) == (0, "no findings\n", "")
 
 
 async def test_a_file_on_the_web_is_pinned_to_its_content(registry: tuple[SmallRegistry, str], tmp_path: Path):
