@@ -98,7 +98,8 @@ class Settings:
 
     def environment(self) -> dict[str, str]:
         """The variables that say this to a child process, and nothing else."""
-        said = {"lattice": self.lattice, "nats": self.nats.url, "data_nats": self.data.url, "nats_config": None}
+        said = {"lattice": self.lattice, "nats": self.nats.url, "data_nats": self.data.url}
+        said |= {"nats_config": None, "context": None}  # what the files say is in the other variables
         for prefix, server in (("nats", self.nats), ("data_nats", self.data)):
             said |= {f"{prefix}_{one.name}": getattr(server.login, one.name) for one in fields(Login)}
         return {f"TRELLIS_{name.upper()}": value or "" for name, value in said.items()}

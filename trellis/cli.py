@@ -44,6 +44,7 @@ VERBS: Mapping[str, str] = {
     "secret": "Keep secrets on the lattice, sealed.",
     "provider": "Work on a capability provider.",
     "host": "Run a host; list, label, empty and stop those of the lattice.",
+    "context": "Show the lattices that --context reaches.",
     "wadm": "Run the deployment manager.",
     "doctor": "Look for what can be wrong here, and say what helps.",
     "explain": "Say what an error code means, and what helps.",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from trellis import contexts
+
 if TYPE_CHECKING:
     from lattice.login import Settings
 
@@ -59,13 +61,25 @@ def login_options(*, hidden: bool = False, prefix: str = "nats") -> Callable[[F]
 
 
 def config_option(function: F) -> F:
-    """`--nats-config`"""
-    return _kept(
+    """`--nats-config`, and `--context`, which is such a file by its name."""
+    function = _kept(
         "--nats-config",
         metavar="FILE",
         help="A file (TOML) that says how to reach and log in to NATS.  [env var: TRELLIS_NATS_CONFIG]",
         type=click.Path(exists=True, dir_okay=False, resolve_path=True),
     )(function)
+    return _kept(
+        "--context",
+        metavar="NAME",
+        help="The same, of the file NAME.toml that `trellis context ls` lists.  [env var: TRELLIS_CONTEXT]",
+        envvar="TRELLIS_CONTEXT",
+        type=_file_of_context,
+        shell_complete=lambda *asked: [name for name in contexts.names() if name.startswith(asked[-1])],
+    )(function)
+
+
+def _file_of_context(name: str) -> str:
+    return str(contexts.file_of(name))
 
 
 def data_options(function: F) -> F:
@@ -115,7 +129,9 @@ def given() -> dict[str, Any]:
     """The values of options that the running command did not get as arguments, by name."""
     context = click.get_current_context(silent=True)
     kept = {} if context is None else context.meta
-    return {key.removeprefix(KEPT): value for key, value in kept.items() if key.startswith(KEPT)}
+    said = {key.removeprefix(KEPT): value for key, value in kept.items() if key.startswith(KEPT)}
+    named = said.pop("context", None)
+    return {**said, "nats_config": said.get("nats_config") or named}
 
 
 def lattice_options(function: F) -> F:
