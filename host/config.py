@@ -31,6 +31,8 @@ class HostConfig:
     """Between two health checks of a provider."""
     grace: float = 10.0
     """For work in hand when the host stops."""
+    stack: int = 512 * 1024
+    """Bytes of a guest's stack that Wasm may use: the same for all components."""
     limits: Limits = field(default_factory=Limits)
     """Of each component; its manifest can lower them. With one of fuel, guests' instructions are counted."""
     allowed: Allowed = field(default_factory=Allowed)

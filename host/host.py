@@ -85,7 +85,7 @@ class Host:
         return self
 
     async def _join(self) -> None:
-        self.engine = Engine(EngineConfig(fuel=self.config.limits.fuel is not None))
+        self.engine = Engine(EngineConfig(fuel=self.config.limits.fuel is not None, stack=self.config.stack))
         self.configs = Configs(await self.lattice.config_data())
         self.links = Links(await self.lattice.lattice_data(), self.configs)
         self.directory = Directory(self.id, self.config.dead_after)

@@ -1,13 +1,16 @@
 """A component has the limits of its host, lowered by those of its manifest."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from actors import Limits
+from host import Host, HostConfig
 from host.limits import limited
-from lattice import BadInput, EntityId
-from lattice.control import LIMIT_KEYS
+from lattice import BadInput, EntityId, Function, Invocation, LimitExceeded
+from lattice.control import LIMIT_KEYS, ScaleComponent
+from lattice.memory import MemoryBroker
 from wadm.manifest import Limits as Written
 
 CEILINGS = Limits(fuel=10**9)
@@ -49,3 +52,16 @@ def test_fuel_is_refused_where_nobody_counts_it_with_the_flag_that_would():
     with pytest.raises(BadInput, match='"shop" has a limit of fuel, which this host does not count') as caught:
         limited(SHOP, {"max_fuel": "1000"}, Limits())
     assert "--limit fuel=1000" in caught.value.findings[0].fix
+
+
+async def test_the_stack_is_the_hosts_own_and_a_guest_that_needs_more_is_told_its_size(tmp_path: Path):
+    deep = tmp_path / "deep.wat"
+    deep.write_text("""(component
+      (core module $m (func $f (export "run") (call $f)))
+      (core instance $i (instantiate $m))
+      (func (export "run") (canon lift (core func $i "run"))))""")
+    async with Host(HostConfig(stack=128 * 1024), MemoryBroker().connect()) as host:
+        await host.components.scale(ScaleComponent(component_id=SHOP, component_ref=deep.as_uri(), count=1))
+        with pytest.raises(LimitExceeded, match="it ran out of its 128 KiB of stack in run") as caught:
+            await host.router.route(Invocation(SHOP, Function("", "run")))
+        assert (caught.value.details["limit"], caught.value.details["amount"]) == ("stack", 128 * 1024)

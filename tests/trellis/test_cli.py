@@ -179,6 +179,7 @@ def test_what_a_host_may_grant_is_checked_before_it_starts(tmp_path):
         ("--allow-dir", str(tmp_path / "nowhere"), "is not a folder"),
         ("--allow-net", "example.com", "names no port"),
         ("--allow-http", "exa mple.com", "HOST:PORT"),
+        ("--stack", "1Ki", "a stack of 1024 bytes cannot be"),
     ):
         result = subprocess.run(
             [sys.executable, "-m", "trellis", "host", "start", option, value], capture_output=True, text=True

@@ -25,6 +25,7 @@ from trellis.options import (
     where,
 )
 from trellis.running import run, run_for_long, told_to_stop
+from trellis.size import size
 
 if TYPE_CHECKING:
     from actors import Limits
@@ -89,6 +90,14 @@ def command() -> None:
     metavar="NAME=VALUE",
     help="The most that a component's limits (x-limits in a manifest) may be, such as memory=1Gi or time=5s.",
 )
+@click.option(
+    "--stack",
+    type=size,
+    default="512Ki",
+    show_default=True,
+    metavar="SIZE",
+    help="What Wasm may use of a guest's stack, 64Ki to 64Mi; the same for all components.",
+)
 @liveness_option
 @log_options
 def start(
@@ -103,16 +112,20 @@ def start(
     secrets_dir: Path | None,
     secrets_key: Path | None,
     limits: tuple[str, ...],
+    stack: int,
     dead_after: float,
     log_format: Format,
     log_level: str,
 ) -> None:
     """Join a lattice, until SIGTERM or Ctrl-C."""
+    if not 64 * 1024 <= stack <= 64 * 1024**2:
+        raise failure("TRL-CLI-001", f"a stack of {stack} bytes cannot be", fix="--stack 64Ki, and up to 64Mi")
     settings = {
         "name": name,
         "labels": parse_labels(labels),
         "allowed": parse_allowed(directories, network, http),
         "limits": parse_limits(limits),
+        "stack": stack,
         "secrets_folder": secrets_dir,
         "secrets_key": secrets_key,
         "dead_after": dead_after,
