@@ -2,7 +2,7 @@
 
     python benchmarks/size.py [--components 1000] [--links 5] [--hosts 2]
 
-Needs a nats-server beside this Python or on PATH; everything runs in this process, on the loopback address.
+Needs a nats-server beside this Python or on PATH; hosts run in processes of their own, on the loopback address.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def timed(what: str) -> Iterator[None]:
     begun, cpu = time.perf_counter(), time.process_time()
     yield
     spent = time.process_time() - cpu
-    print(f"{what:<58} {time.perf_counter() - begun:>7.2f} s  ({spent:.2f} s of CPU, all parts together)", flush=True)
+    print(f"{what:<58} {time.perf_counter() - begun:>7.2f} s  ({spent:.2f} s of CPU in this process)", flush=True)
 
 
 async def main(components: int, links: int, hosts: int) -> None:
@@ -94,7 +94,9 @@ async def main(components: int, links: int, hosts: int) -> None:
             return await stack.enter_async_context(Host(HostConfig(lattice=NAME, nats=NatsOptions(broker.url))))
 
         client = await member()
-        running = [await host() for _ in range(hosts)]
+        running = [await start(stack, broker.url, f"host-{n}") for n in range(hosts)]
+        while len(await client.control_all("host", "ping", seconds=0.5, most=hosts)) < hosts:
+            pass
         await stack.enter_async_context(Manager(await member(), discovery=0.3))
         planner = Planner(client)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -129,11 +131,29 @@ async def main(components: int, links: int, hosts: int) -> None:
         with timed("10 s of nothing"):
             await asyncio.sleep(10)
         with timed("a host leaves, until the others run its share"):
-            await running[0].stop()
-            while not await ready() or sum(len(h.components.running) for h in (*running[1:], late)) < components:
+            running[0].terminate()
+            await running[0].wait()
+            while not await ready():
                 await asyncio.sleep(0.5)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"memory of all parts together, at most: {peak:.0f} MB")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    hosts_peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    print(f"memory at most: {peak:.0f} MB here (manager, client, late host), {hosts_peak:.0f} MB a host")
+
+
+async def start(stack: contextlib.AsyncExitStack, url: str, name: str) -> asyncio.subprocess.Process:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-m", "trellis", "host", "start", "--name", name, "--lattice", NAME, "--nats", url),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    stack.push_async_callback(process.wait)
+    stack.callback(end, process)
+    return process
+
+
+def end(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
 
 
 if __name__ == "__main__":
