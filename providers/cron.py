@@ -15,7 +15,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Protocol, TypeVar
@@ -30,7 +30,7 @@ from lattice.nats_transport import NatsOptions
 from lattice.transport import Bucket, Entry, Transport, WrongRevision
 from providers.link import Link, LinkId
 from providers.nats import Connections, NatsLogin
-from providers.provider import Provider
+from providers.provider import Provider, Spawn
 
 log = structlog.get_logger("providers")
 
@@ -140,16 +140,16 @@ class WallClock:
 
 
 class Timetable:
-    """The jobs of one link. `owner` is what makes its jobs different from another link's."""
+    """The jobs of one link. `owner` is what makes its jobs different from another provider's."""
 
-    def __init__(self, link: Link[CronLink], bucket: Bucket, clock: Clock, owner: str) -> None:
+    def __init__(self, link: Link[CronLink], bucket: Bucket, clock: Clock, owner: str, spawn: Spawn) -> None:
         self._link = link
         self._bucket = bucket
         self._clock = clock
         self._owner = owner
         self._me = secrets.token_hex(8)
         self._zone = ZoneInfo(link.config.timezone)
-        self._waiting = [asyncio.create_task(self._keep(job), name=f"job {job.name}") for job in link.config.cronjobs]
+        self._waiting = [spawn(self._keep(job), name=f"job {job.name}") for job in link.config.cronjobs]
         self._running: set[asyncio.Task[None]] = set()
         self.trouble: str | None = None
         """Why no tick can be claimed at present."""
@@ -187,11 +187,19 @@ class Timetable:
                     log.warning("job.missed", job=job.name, actor=self._link.peer, tick=tick.isoformat())
                     after = now
                     continue
-            if await self._insist(lambda tick=tick: self._claim(job, tick)):  # type: ignore[misc]
-                task = asyncio.create_task(self._run(job, tick), name=f"run of {job.name}")
-                self._running.add(task)
-                task.add_done_callback(self._running.discard)
+            # leaving does not come between a claim and its call
+            await asyncio.shield(self._spawn(self._tick(job, tick)))
             after = max(tick, now)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _tick(self, job: Job, tick: datetime) -> None:
+        if await self._insist(lambda: self._claim(job, tick)):
+            self._spawn(self._run(job, tick))
 
     async def _insist(self, ask: Callable[[], Awaitable[Result]]) -> Result:
         """Ask the bucket until it answers."""
@@ -285,7 +293,7 @@ class Cron(Provider):
         transport = await self._connections.of(self, link.config.options())
         bucket = await transport.bucket(BUCKET)
         owner = f"{'' if self.lattice is None else self.lattice.name}.{self.id}"
-        self._timetables[link.id] = Timetable(link, bucket, self._clock, owner)
+        self._timetables[link.id] = Timetable(link, bucket, self._clock, owner, self.spawn)
 
     async def link_removed(self, link: Link[Any]) -> None:
         timetable = self._timetables.pop(link.id, None)

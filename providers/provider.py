@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import structlog
 from pydantic import BaseModel
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("providers")
 
-__all__ = ["Provider", "export"]
+__all__ = ["Provider", "Spawn", "export"]
+
+
+class Spawn(Protocol):
+    """`Provider.spawn`, for its parts."""
+
+    def __call__(self, work: Coroutine[Any, Any, None], *, name: str | None = None) -> asyncio.Task[None]: ...
 
 
 class Provider:
@@ -105,6 +111,17 @@ class Provider:
 
     async def stopped(self) -> None:
         """After the last call and the last link. Cancelled when the grace period ends."""
+
+    # -- what can be told before it runs
+
+    @classmethod
+    def place(cls, settings: Any, config: Any) -> str | None:
+        """What a link with this `config` has to itself, such as an address; None when links do not mind each other.
+
+        Both are parsed: the provider's own settings, and the link's configuration. Two links of one manifest with the
+        same place are found when that is checked; at run time it is `link_added` that refuses the second.
+        """
+        return None
 
     # -- what it can do
 

@@ -28,6 +28,7 @@ from lattice.jetstream import SECOND, Delivery, JetStream, NotFound, status
 from lattice.transport import Message, Subscription
 from providers.link import Link
 from providers.messaging.subjects import internal
+from providers.provider import Spawn
 from providers.runtime import sentence
 
 log = structlog.get_logger("providers")
@@ -84,11 +85,14 @@ Consumers = Annotated[tuple[ConsumerConfig, ...], BeforeValidator(_listed)]
 class Puller:
     """One consumer's messages for the actor of one link. Unless `private`, it is on the lattice's own connection."""
 
-    def __init__(self, link: Link[Any], jetstream: JetStream, config: ConsumerConfig, private: bool) -> None:
+    def __init__(
+        self, link: Link[Any], jetstream: JetStream, config: ConsumerConfig, private: bool, spawn: Spawn
+    ) -> None:
         self._link = link
         self._jetstream = jetstream
         self._config = config
         self._private = private
+        self._spawn = spawn
         self._inbox = jetstream.transport.inbox()
         self._ack_wait = config.ack_wait_ms / 1000
         self._subscription: Subscription | None = None
@@ -108,7 +112,7 @@ class Puller:
         """Raises BadInput when a stream is not there or the consumer of no use; LatticeError without JetStream."""
         await self._prepare()
         self._subscription = await self._jetstream.transport.subscribe(self._inbox, self._arrived)
-        self._pulling = asyncio.create_task(self._pull(), name=f"consumer {self._config.consumer}")
+        self._pulling = self._spawn(self._pull(), name=f"consumer {self._config.consumer}")
 
     async def _prepare(self) -> None:
         """Find the consumer, or make it."""

@@ -30,7 +30,7 @@ from providers.link import Link, LinkId, serving
 from providers.messaging.consumer import HANDLE_MESSAGE, Consumers, Puller
 from providers.messaging.subjects import RESERVED, internal, words
 from providers.nats import Connections, NatsLogin
-from providers.provider import Provider, export
+from providers.provider import Provider, Spawn, export
 
 log = structlog.get_logger("providers")
 
@@ -94,13 +94,13 @@ class Route(NamedTuple):
 class Listener:
     """One link's subscriptions, and its messages in hand."""
 
-    def __init__(self, link: Link[MessagingLink], route: Route) -> None:
+    def __init__(self, link: Link[MessagingLink], route: Route, spawn: Spawn) -> None:
         self._link = link
         self._route = route
         self._permits = asyncio.Semaphore(TOGETHER)
         self._subscriptions: list[Subscription] = []
         jetstream = JetStream(route.transport, link.config.js_domain)
-        self._pullers = [Puller(link, jetstream, config, route.private) for config in link.config.consumers]
+        self._pullers = [Puller(link, jetstream, config, route.private, spawn) for config in link.config.consumers]
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -192,7 +192,7 @@ class MessagingNats(Provider):
         options = link.config.options()
         route = Route(await self._connections.of(self, options), options is not None)
         if not link.incoming:
-            listener = Listener(link, route)
+            listener = Listener(link, route, self.spawn)
             await listener.start()
             self._listeners[link.id] = listener
         self._routes[link.id] = route

@@ -226,6 +226,30 @@ async def test_leaving_finishes_the_calls_in_hand_and_takes_no_more_ticks(transp
     assert done == [b"x"]
 
 
+async def test_leaving_does_not_lose_a_tick_that_was_just_claimed(clock, jobs, monkeypatch):
+    broker = MemoryBroker()
+    peer, claimed, gate = Peer(), asyncio.Event(), asyncio.Event()
+    async with running(Cron(broker.connect(), clock), [jobs()], peer=peer) as started:
+        await clock.asleep()
+        bucket = broker.buckets[cron.BUCKET]
+        create = bucket.create
+
+        async def slow(key: str, value: bytes) -> int:
+            revision = await create(key, value)
+            claimed.set()
+            await gate.wait()
+            return revision
+
+        monkeypatch.setattr(bucket, "create", slow)
+        clock.pass_to(at(1))
+        await claimed.wait()
+        leaving = asyncio.create_task(started.runtime.delete_link(jobs().id))
+        await asyncio.sleep(0)
+        gate.set()
+        await leaving
+        assert await peer.called() == b"x"
+
+
 async def test_without_a_bucket_a_tick_is_late_and_not_lost(clock, jobs, monkeypatch):
     broker = MemoryBroker()
     peer = Peer()
