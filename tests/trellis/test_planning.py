@@ -58,6 +58,16 @@ LINKED = SHOP.replace("version: v1", "version: v2").replace("img:1", "img:2").re
 )  # fmt: skip
 
 
+SUMS = """\
+from providers import Provider, export
+
+class Sums(Provider):
+    @export("demo:math/ops#add")
+    async def add(self, link, a: int, b: int) -> int:
+        return a + b
+"""
+
+
 class Shell:
     def __init__(self, folder: Path, url: str, lattice: str) -> None:
         self.folder = folder
@@ -200,9 +210,13 @@ def test_the_events_of_an_app_are_those_of_its_parts_and_its_own():
     assert [chosen.event(encode(event, host)) is not None for event in shown + others] == [True] * 4 + [False] * 2
 
 
-async def test_a_projects_schema_names_its_components(shell: Shell):
-    schema = json.loads(await shell.run("schema", "--project"))
-    assert schema["$defs"]["Link"]["properties"]["target"]["anyOf"][0] == {"enum": ["api", "kv"]}
+async def test_a_projects_schema_names_its_components_and_interfaces(shell: Shell):
+    (shell.folder / "sums.py").write_text(SUMS)
+    shell.write(SHOP + "    - {name: sums, type: capability, properties: {image: ./sums.py}}\n")
+    link = json.loads(await shell.run("schema", "--project"))["$defs"]["Link"]
+    assert link["properties"]["target"]["anyOf"][0] == {"enum": ["api", "kv", "sums"]}
+    offered = [one["then"] for one in link["allOf"] if one["if"]["properties"]["namespace"]["const"] == "demo"]
+    assert [one["properties"]["interfaces"]["items"]["anyOf"][0] for one in offered] == [{"enum": ["ops"]}]
     assert "wrote" in await shell.run("schema", "--write", ".trellis/schema.json")
     assert json.loads((shell.folder / ".trellis/schema.json").read_text())["$schema"]
 

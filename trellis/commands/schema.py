@@ -41,6 +41,7 @@ async def _of_project() -> dict[str, Any]:
     """With what the manifest here and its components have. Raises Failure without a manifest."""
     from lattice.names import Interface
     from trellis.commands.check import examined_manifest
+    from trellis.configuring import exported, provider_classes
     from wadm.schema import manifest_schema
 
     examined = await examined_manifest(Path())
@@ -54,12 +55,15 @@ async def _of_project() -> dict[str, Any]:
             for one in (listed if isinstance(listed, list) else ())
             if isinstance(one, dict) and "name" in one
         ]
+    used = {one.name for its in examined.components.values() for one in (*its.imports, *its.exports)}
+    if document is not None and examined.checked.manifest is not None:
+        kinds, _ = provider_classes(examined.checked.manifest, document)
+        used |= {name for kind in kinds.values() for name in exported(kind)}
     interfaces: dict[tuple[str, str], set[str]] = {}
-    for description in examined.components.values():
-        for one in (*description.imports, *description.exports):
-            try:
-                interface = Interface.parse(one.name)
-            except ValueError:
-                continue  # a function of the world itself has no interface
-            interfaces.setdefault((interface.namespace, interface.package), set()).add(interface.name)
+    for name in used:
+        try:
+            interface = Interface.parse(name)
+        except ValueError:
+            continue  # a function of the world itself has no interface
+        interfaces.setdefault((interface.namespace, interface.package), set()).add(interface.name)
     return manifest_schema(names, interfaces)
