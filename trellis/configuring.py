@@ -55,40 +55,70 @@ def misconfigured(
 
     `imports` are those of the components at hand, by name: their types are held against a WIT that a provider declares.
     """
-    for index, component in enumerate(manifest.spec.components):
-        kind = kinds.get(component.name)
-        if kind is not None:
-            at: Path = ("spec", "components", index, "properties")
-            properties = component.properties
-            own = _Values(document, properties.config, (*at, "config"), properties.secrets)
-            yield from own.against(kind.settings_model, f"provider `{component.name}`")
-    for index, component in enumerate(manifest.spec.components):
-        for trait, raw in enumerate(component.traits):
-            if raw.type == LINK:
-                link = Link.model_validate(raw.properties)
-                at = ("spec", "components", index, "traits", trait, "properties")
-                yield from _link(component.name, link, kinds, imports, document, at)
+    yield from _Checker(manifest, document, kinds, imports).findings()
 
 
-def _link(
-    name: str,
-    link: Link,
-    kinds: Mapping[str, type[Provider]],
-    imports: Mapping[str, Sequence[InterfaceType]],
-    document: Document,
-    at: Path,
-) -> Iterator[Finding]:
-    of = f"link of `{name}` to `{link.target.name}`"
-    if name in kinds:
-        configs = (*at, "source", "config") if link.source else (*at, "source_config")
-        secrets = link.source.secrets if link.source else []
-        yield from _Values(document, link.for_source(), configs, secrets).against(kinds[name].link_config, of)
-    elif link.target.name in kinds:
-        target = kinds[link.target.name]
-        configs = (*at, "target", "config") if link.target.config else (*at, "target_config")
-        values = _Values(document, link.for_target(), configs, link.target.secrets)
-        yield from values.against(target.link_config, of)
-        yield from _unanswered(name, link, target, imports, document, (*at, "interfaces"))
+class _Checker:
+    def __init__(
+        self,
+        manifest: Manifest,
+        document: Document,
+        kinds: Mapping[str, type[Provider]],
+        imports: Mapping[str, Sequence[InterfaceType]],
+    ) -> None:
+        self.manifest = manifest
+        self.document = document
+        self.kinds = kinds
+        self.imports = imports
+        self.settings: dict[str, BaseModel | None] = {}
+        """Of each provider, as far as the manifest has them and they can be used."""
+        self.taken: dict[tuple[str, str], str] = {}
+        """Whose link has which place of which provider."""
+
+    def findings(self) -> Iterator[Finding]:
+        for index, component in enumerate(self.manifest.spec.components):
+            if component.name in self.kinds:
+                at: Path = ("spec", "components", index, "properties")
+                properties = component.properties
+                own = _Values(self.document, properties.config, (*at, "config"), properties.secrets)
+                model = self.kinds[component.name].settings_model
+                self.settings[component.name], found = own.against(model, f"provider `{component.name}`")
+                yield from found
+        for index, component in enumerate(self.manifest.spec.components):
+            for trait, raw in enumerate(component.traits):
+                if raw.type == LINK:
+                    at = ("spec", "components", index, "traits", trait, "properties")
+                    yield from self._link(component.name, Link.model_validate(raw.properties), at)
+
+    def _link(self, name: str, link: Link, at: Path) -> Iterator[Finding]:
+        of = f"link of `{name}` to `{link.target.name}`"
+        if name in self.kinds:
+            configs = (*at, "source", "config") if link.source else (*at, "source_config")
+            values = _Values(self.document, link.for_source(), configs, link.source.secrets if link.source else [])
+            config, found = values.against(self.kinds[name].link_config, of)
+            yield from found
+            yield from self._clash(name, link.target.name, config, configs)
+        elif link.target.name in self.kinds:
+            target = self.kinds[link.target.name]
+            configs = (*at, "target", "config") if link.target.config else (*at, "target_config")
+            values = _Values(self.document, link.for_target(), configs, link.target.secrets)
+            yield from values.against(target.link_config, of)[1]
+            yield from _unanswered(name, link, target, self.imports, self.document, (*at, "interfaces"))
+
+    def _clash(self, name: str, target: str, config: BaseModel | None, at: Path) -> Iterator[Finding]:
+        """A link that wants the place of one before it."""
+        settings = self.settings[name]
+        place = None if settings is None or config is None else self.kinds[name].place(settings, config)
+        if place is None:
+            return
+        other = self.taken.setdefault((name, place), target)
+        if other != target:
+            yield Finding(
+                "TRL-PRV-006",
+                f"link of `{name}` to `{target}`: {place} belongs to `{other}` already",
+                self.document.place(at),
+                fix="give one of them another place",
+            )
 
 
 def _class_of(component: Component) -> type[Provider] | None:
@@ -118,14 +148,18 @@ class _Values:
                 self.values[key] = value
                 self.places[key] = (*at, index, "properties", key)
 
-    def against(self, model: type[BaseModel] | None, of: str) -> Iterator[Finding]:
+    def against(self, model: type[BaseModel] | None, of: str) -> tuple[BaseModel | None, list[Finding]]:
+        """The values as `model`, when nothing is wrong or missing; and all that is wrong for certain."""
         if model is None:
-            return
+            return None, []
         values = {key: value for key, value in self.values.items() if key != PLACEMENT}
-        for key, finding in read_config(model, values, of=of).findings:
+        read = read_config(model, values, of=of)
+        certain: list[Finding] = []
+        for key, finding in read.findings:
             from_elsewhere = not self.whole or key in self.secrets or (not key and self.secrets)
             if key in self.places or not from_elsewhere:
-                yield replace(finding, place=self.document.place(self.places.get(key, self.at)))
+                certain.append(replace(finding, place=self.document.place(self.places.get(key, self.at))))
+        return read.model if self.whole else None, certain
 
 
 def _unanswered(

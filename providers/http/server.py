@@ -217,10 +217,7 @@ class HttpServer(Provider):
 
     async def link_changed(self, old: Link[RouteSettings], new: Link[RouteSettings]) -> None:
         key = self._key(new)
-        same_tls = (old.config.tls_cert_file, old.config.tls_priv_key_file) == (
-            new.config.tls_cert_file,
-            new.config.tls_priv_key_file,
-        )
+        same_tls = old.config.tls() == new.config.tls()
         if key != self._key(old):
             try:
                 await self.link_added(new)  # the new place first, so that there is always one
@@ -236,20 +233,26 @@ class HttpServer(Provider):
 
     # -- places
 
+    @classmethod
+    def place(cls, settings: ServerSettings, config: RouteSettings) -> str | None:
+        """As in a sentence: "path /shop". A port that the system chooses is nobody's before it is chosen."""
+        key = _place(settings, config)
+        if key is None or (settings.routing_mode == "address" and key.endswith(":0")):
+            return None
+        return f"{settings.routing_mode} {key}"
+
     def _key(self, link: Link[RouteSettings]) -> str:
-        config, mode = link.config, self.settings.routing_mode
-        if mode == "address":
-            return config.address or self.settings.default_address
-        found = config.path if mode == "path" else config.host
-        if not found:
+        key = _place(self.settings, link.config)
+        if key is None:
+            mode = self.settings.routing_mode
             raise BadInput(
                 Finding("TRL-PRV-006", f'link {link.record}: "{mode}" is missing', why=f'routing_mode is "{mode}"')
             )
-        return found if mode == "path" else found.lower()
+        return key
 
     def _free(self, key: str, link: Link[RouteSettings]) -> None:
         taken = self.routes.get(key)
-        if taken is not None and not (key.endswith(":0") and self._shared is None):
+        if taken is not None and self.place(self.settings, link.config) is not None:
             mode = self.settings.routing_mode
             raise BadInput(
                 Finding(
@@ -277,6 +280,17 @@ class HttpServer(Provider):
         host = value.decode("latin-1").lower()
         route = self.routes.get(host) or self.routes.get(host.partition(":")[0])
         return plain(404, text="host not found") if route is None else await route(exchange)
+
+
+def _place(settings: ServerSettings, config: RouteSettings) -> str | None:
+    """The link's address, path or host; None when it has none."""
+    match settings.routing_mode:
+        case "address":
+            return config.address or settings.default_address
+        case "path":
+            return config.path or None
+        case "host":
+            return config.host.lower() if config.host else None
 
 
 def _incoming_trace(headers: Headers) -> Mapping[str, str]:

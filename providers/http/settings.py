@@ -65,6 +65,10 @@ class Tls(BaseModel):
             raise ValueError("http2 goes by TLS only: set tls_cert_file and tls_priv_key_file")
         return self
 
+    def tls(self) -> tuple[Path | None, Path | None, bool]:
+        """What a listener cannot change while it listens."""
+        return self.tls_cert_file, self.tls_priv_key_file, self.http2
+
     def certificate(self) -> Certificate | None:
         """None: plain HTTP. Raises BadInput when the files are not a certificate and its key."""
         if self.tls_cert_file is None or self.tls_priv_key_file is None:

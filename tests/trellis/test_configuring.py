@@ -160,6 +160,44 @@ def test_a_provider_that_cannot_be_loaded_here_is_a_warning(findings: Any):
     assert "No module named 'a_package_of_another_machine'" in finding["message"]
 
 
+def test_two_routes_that_clash_are_found(tmp_path: Path):
+    def linked(target: str, path: str) -> str:
+        return f"""
+        - type: link
+          properties:
+            name: {target}
+            target: {target}
+            namespace: wasi
+            package: http
+            interfaces: [incoming-handler]
+            source: {{config: [{{name: "{target}-path", properties: {{path: "{path}"}}}}]}}"""
+
+    def said(*paths: str) -> list[str]:
+        shops = "".join(
+            f"""
+    - name: {name}
+      type: component
+      properties: {{application: {{name: elsewhere, component: {name}}}}}"""
+            for name in ("shop", "blog")
+        )
+        (tmp_path / "app.yaml").write_text(
+            MANIFEST.partition("  components:")[0]
+            + f"""  components:{shops}
+    - name: http
+      type: capability
+      properties:
+        image: builtin:http-server
+        config: [{{name: by-path, properties: {{routing_mode: path}}}}]
+      traits:{linked("shop", paths[0])}{linked("blog", paths[1])}
+"""
+        )
+        done = CliRunner().invoke(cli, ["check", str(tmp_path), "-o", "json"])
+        return [f"{one['code']} {one['message']}" for one in json.loads(done.stdout)["findings"]]
+
+    assert said("/shop", "/blog") == []
+    assert said("/", "/") == ["TRL-PRV-006 link of `http` to `blog`: path / belongs to `shop` already"]
+
+
 def test_inspect_shows_what_a_provider_answers_and_the_schema_of_its_configuration(tmp_path: Path):
     file = tmp_path / "loud.py"
     file.write_text(PROVIDER)
