@@ -395,7 +395,8 @@ class _Round:
                 running={h: r.count for h, r in running.items()},
                 old=[h for h in old if h in placed.counts] if held is None else (),
                 changed={h: r.since for h, r in running.items() if h in placed.counts and h not in old},
-                failed={h for h in failed if not proven or (h in placed.counts and (h in old or h not in running))},
+                failed={h for h in failed if not proven or (h in placed.counts and (h in old or h not in running))}
+                | {h for h, r in running.items() if r.ailment is not None and h not in old},
                 waiting=waiting,
                 on_their_way=self.on_their_way(wanted, {*placed.counts, *running}),
             )
@@ -555,6 +556,7 @@ class _Round:
         short = self.in_order(h for h, n in target.items() if h not in running or running[h].count < n)
         old = self.in_order(h for h in outdated if h in target)
         extra = [h for h, r in running.items() if r.count > target.get(h, 0)]
+        stopped = _stopped(placed, old)
         failed = [(h, f) for h, f in self.failures.get(wanted.id, ()) if f.about(wanted.image, wanted.settings)]
         if held is not None and (short or old):
             return held
@@ -563,7 +565,7 @@ class _Round:
         if (short or old) and failed:
             final = [(h, f) for h, f in failed if f.final]
             hosts, failures = zip(*(final or failed), strict=True)
-            reason = _failed(wanted, hosts, failures, _stopped(wanted, placed, old))
+            reason = _failed(wanted, hosts, failures, stopped)
             untried = (h for h in short if h.id not in running and (h.id, wanted.id) not in self.observed.failures)
             if not final or any(untried):
                 return _Standing(State.DEGRADED if serving and not old else State.PROGRESSING, reason)
@@ -575,14 +577,11 @@ class _Round:
             return _Standing(State.BLOCKED, _paused(wanted, placed, old))
         if paused is not None:
             self.wake(paused)
+        ill = self.in_order(h for h, r in running.items() if r.ailment is not None)
+        if ill and (not (short or old or extra) or any(h.id not in outdated for h in ill)):
+            return _Standing(State.DEGRADED, _unwell(wanted, ill, running[ill[0].id].ailment, stopped))
         if short or old or extra:
             return _Standing(State.PROGRESSING, _under_way(wanted, placed, running, old))
-        unwell = [h for h in self.in_order(running) if running[h.id].ailment is not None]
-        if unwell:
-            where, ailment = ", ".join(h.called for h in unwell), running[unwell[0].id].ailment
-            head = f"Provider {wanted.name} is not well on {where}"
-            said = told(ailment, f"{head}: ") if ailment else Reason(UNWELL, f"{head}.")
-            return _Standing(State.DEGRADED, replace(said, code=UNWELL))
         return _READY
 
     def no_place(self, wanted: Wanted, placed: Placed) -> Reason:
@@ -643,7 +642,13 @@ def _failed(wanted: Wanted, hosts: Sequence[Host], failures: Sequence[Failure], 
     return told(latest.error, f"{where} could not start {wanted.name}{times}: ", stopped)
 
 
-def _stopped(wanted: Wanted, placed: Placed, old: Sequence[Host]) -> str:
+def _unwell(wanted: Wanted, hosts: Sequence[Host], ailment: str | None, stopped: str) -> Reason:
+    head = f"Provider {wanted.name} is not well on {', '.join(h.called for h in hosts)}"
+    said = told(ailment, f"{head}: ", stopped) if ailment else Reason(UNWELL, f"{head}.{stopped}")
+    return replace(said, code=UNWELL)
+
+
+def _stopped(placed: Placed, old: Sequence[Host]) -> str:
     if not old:
         return ""
     done = len(placed.counts) - len(old)

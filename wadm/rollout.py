@@ -43,7 +43,7 @@ class Scene:
     changed: Mapping[HostId, float] = field(default_factory=dict)
     """Run the wanted version, and since when (seconds)."""
     failed: Collection[HostId] = ()
-    """Were to run the wanted version, and could not."""
+    """Were to run the wanted version, and could not, or are not well with it."""
     waiting: Collection[HostId] = ()
     """Of those, where it is too early to try again."""
     on_their_way: Mapping[HostId, int] = field(default_factory=dict)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from simulated_lattice import SimLattice, component, manifest_text
 
-from lattice import HostId
-from lattice.events import HostStopped
+from lattice import EntityId, HostId
+from lattice.events import HealthCheckFailed, HealthCheckPassed, HostStopped
 from wadm.commands import DeleteLink, ScaleComponent, StartProvider
 from wadm.desired import SETTINGS, Desired, desired_from, together
 from wadm.observed import Seen
@@ -146,6 +146,24 @@ def test_a_provider_is_replaced_host_by_host(five: SimLattice) -> None:
     five.settle(shop(kv("img:2")))
     assert [(type(c), c.host) for c in five.sent] == [(StartProvider, host) for host in "ABCDE"]
     assert five.lowest["shop-kv"] == 5 and set(images(five).values()) == {"img:2"}
+
+
+def test_a_new_provider_that_is_not_well_is_not_followed(five: SimLattice) -> None:
+    def kv(image: str) -> str:
+        return component("kv", kind="capability", image=image, scaler="daemonscaler")
+
+    started(five, shop(kv("img:1")))
+    five.round(shop(kv("img:2")))
+    a = HostId("A")
+    five.fact(HealthCheckFailed(provider_id=EntityId("shop-kv"), host_id=a, error="no connection"), a)
+    for _ in range(10):
+        plan = five.round(shop(kv("img:2")))
+    assert images(five) == {"A": "img:2", "B": "img:1", "C": "img:1", "D": "img:1", "E": "img:1"}
+    part = status(plan).components[0]
+    assert part.state is State.DEGRADED and part.reason is not None and part.reason.code == "TRL-PRV-002"
+    assert "no connection. The change stopped with 1 of 5 hosts done" in part.reason.message
+    five.fact(HealthCheckPassed(provider_id=EntityId("shop-kv"), host_id=a), a)
+    assert status(five.settle(shop(kv("img:2")))).state is State.READY
 
 
 # -- configuration

@@ -72,6 +72,7 @@ def test_what_the_validator_accepts_fits_it(text: str):
         ("namespace: wasi", "namespaze: wasi"),
         ("image: img:1", "image: img:1\n        x-limits: {memory: 64MB}"),
         ("image: img:1", "image: img:1\n        x-limits: {handles: 0}"),
+        ("name: shop", "name: shop\n  annotations: {rollout.trellis.dev/max-surge: lots}"),
     ],
 )
 def test_what_the_validator_refuses_by_its_form_does_not_fit(old: str, new: str):

@@ -181,6 +181,33 @@ def test_a_mistake_is_found_at_its_place(old: str, new: str, expected: list[tupl
     assert found(check(BASE.replace(old, new, 1))) == expected
 
 
+ROLLOUTS = {
+    "max-surge: 0\n    rollout.trellis.dev/max-unavailable: 0%": [("023", "6:5", "error")],
+    "max-surge: -1": [("007", "6:36", "error")],
+    "max-surge: 1.5": [("007", "6:36", "error")],
+    "max-unavailable: 25 %": [("007", "6:42", "error")],
+    "pause: soon": [("007", "6:32", "error")],
+    "pause: false": [("007", "6:32", "error")],
+    "max-surg: 1": [("005", "6:5", "error")],
+}
+
+
+@pytest.mark.parametrize("annotation", ROLLOUTS)
+def test_a_rollout_that_cannot_be_is_found_at_its_place(annotation: str) -> None:
+    text = BASE.replace("name: shop", f"name: shop\n  annotations:\n    rollout.trellis.dev/{annotation}", 1)
+    assert found(check(text)) == ROLLOUTS[annotation]
+
+
+def test_a_rollout_says_how_many_and_how_long() -> None:
+    said = "\n    ".join(
+        f"rollout.trellis.dev/{each}" for each in ("max-surge: 50%", "max-unavailable: 2", "pause: 90s")
+    )
+    manifest = check(BASE.replace("name: shop", f"name: shop\n  annotations:\n    {said}", 1)).manifest
+    assert manifest is not None
+    rollout = manifest.rollout
+    assert (rollout.max_surge.of(5, up=True), rollout.max_unavailable.of(5, up=False), rollout.pause) == (3, 2, 90)
+
+
 @pytest.mark.parametrize(
     ("text", "code", "place", "word"),
     [
