@@ -33,7 +33,7 @@ from wadm.commands import (
     settled,
 )
 from wadm.desired import Desired, Leftovers
-from wadm.observed import Alive, ConfigSeen, Fact, LinksSeen, Observed, Seen, fold
+from wadm.observed import SETTLED_AFTER, Alive, ConfigSeen, Fact, LinksSeen, Observed, Seen, fold
 from wadm.reconcile import Plan, reconcile
 
 
@@ -80,12 +80,12 @@ class SimLattice:
     `broken` images cannot be started, each because of its error; those of a host only not there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settled_after: float = SETTLED_AFTER) -> None:
         self.hosts: dict[HostId, SimHost] = {}
         self.links: dict[str, list[LinkDefinition]] = {}
         self.configs: dict[str, dict[str, str]] = {}
         self.broken: dict[str, str] = {}
-        self.observed = Observed()
+        self.observed = Observed(settled_after=settled_after)
         self.pending: Pending = {}
         self.ledger: dict[str, Leftovers] = {}
         self.now = 1000.0

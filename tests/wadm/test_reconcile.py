@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -435,7 +433,7 @@ def apps(draw: st.DrawFn, name: str) -> Desired:
 @st.composite
 def lattices(draw: st.DrawFn) -> SimLattice:
     """Any start: hosts with labels that already run all sorts of things."""
-    lattice = SimLattice()
+    lattice = SimLattice(settled_after=2.0)
     for index in range(draw(st.integers(0, 4))):
         host = lattice.add(f"H{index}", zone=draw(st.sampled_from(ZONES)))
         for id in ("shop-c0", "shop-c7", "blog-c0", "old-c0"):
@@ -479,7 +477,7 @@ def as_wanted(lattice: SimLattice, desired: Desired) -> None:
 
 
 @settings(
-    max_examples=100,
+    max_examples=60,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow],
@@ -504,23 +502,9 @@ def test_any_lattice_converges_and_then_rests(
 
 
 @settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
-@given(lattices(), apps("shop"), apps("blog"), st.randoms(use_true_random=False))
-def test_a_plan_does_not_depend_on_the_order_of_anything(
-    lattice: SimLattice, shop: Desired, blog: Desired, shuffle: random.Random
-) -> None:
-    plan = reconcile(wanted(shop, blog), lattice.observed, {}, lattice.now)
-    keys = list(lattice.observed.hosts)
-    shuffle.shuffle(keys)
-    from dataclasses import replace
-
-    mixed = replace(lattice.observed, hosts={k: lattice.observed.hosts[k] for k in keys})
-    assert reconcile(wanted(blog, shop), mixed, {}, lattice.now) == plan
-
-
-@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.integers(0, 12), st.integers(0, 12), st.integers(1, 4))
 def test_scaling_never_goes_beyond_or_below_what_is_asked(before: int, after: int, hosts: int) -> None:
-    lattice = SimLattice()
+    lattice = SimLattice(settled_after=2.0)
     for index in range(hosts):
         lattice.add(f"H{index}")
     lattice.beat()
