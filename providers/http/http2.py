@@ -35,6 +35,8 @@ log = structlog.get_logger("providers.http")
 
 RESETS = 500
 """Requests that one connection may begin and take back."""
+UNREAD = 4 * 1024 * 1024
+"""Bytes of answers to a client that asks and asks, and reads nothing."""
 NEWLINES = (b"\r", b"\n", b"\0")
 
 
@@ -91,6 +93,8 @@ class Http2Connection(asyncio.Protocol):
         self.windows.set()
         self.windows = asyncio.Event()
         self.flush()
+        if self.transport.get_write_buffer_size() > UNREAD:
+            self.transport.abort()
         self._leave_when_done()
 
     def flush(self) -> None:

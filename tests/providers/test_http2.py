@@ -21,6 +21,9 @@ from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, Stre
 from lattice import BadInput, Invocation, Value
 from lattice.http import Request, Response
 from lattice.streams import ByteStream, StreamClosed, read_body
+from providers.http import http2
+from providers.http.http2 import Http2Connection
+from providers.http.listener import Listener
 from providers.http.server import HttpServer
 from providers.link import link_between
 from providers.testing import Running, running
@@ -273,6 +276,38 @@ async def test_a_client_that_takes_back_too_much_is_sent_away(tls: dict[str, str
             client.send()
         ended = await client.until(ConnectionTerminated)
         assert ended.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+
+
+async def test_a_client_that_asks_and_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http2, "UNREAD", 100_000)
+
+    class Full(asyncio.Transport):
+        """A socket whose other side reads nothing."""
+
+        written = 0
+        aborted = False
+
+        def write(self, data: Any) -> None:
+            self.written += len(data)
+
+        def get_write_buffer_size(self) -> int:
+            return self.written
+
+        def is_closing(self) -> bool:
+            return self.aborted
+
+        def abort(self) -> None:
+            self.aborted = True
+
+    connection, transport = Http2Connection(Listener("127.0.0.1:0", echo, None, 75)), Full()
+    connection.connection_made(transport)
+    client = H2Connection(H2Configuration(client_side=True))
+    client.initiate_connection()
+    while not transport.aborted and transport.written < 200_000:
+        for _ in range(2000):
+            client.ping(b"12345678")
+        connection.data_received(client.data_to_send())
+    assert transport.aborted
 
 
 async def test_what_the_actor_cannot_say_is_502_and_a_body_that_breaks_off_is_reset(tls: dict[str, str]):
