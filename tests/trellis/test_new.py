@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,13 @@ def test_a_dry_run_shows_the_files_and_writes_none(here: Path):
     shown = new("app", "shop", "--dry-run").stdout.splitlines()
     assert shown[0] == "would create shop/" and "  shop/actor/app.py" in shown
     assert files_in(here) == []
+
+
+def test_the_page_of_commands_lists_the_templates_that_there_are():
+    page = (TEMPLATES.parents[1] / "docs" / "commands.md").read_text()
+    rows = re.findall(r"^\| (?:app, actor)? ?\| (\w+) \| ([a-z, ]+) \|$", page, re.MULTILINE)
+    listed = {(language, template) for language, templates in rows for template in templates.split(", ")}
+    assert listed == set(ACTORS)
 
 
 @pytest.mark.parametrize("kind", ["app", "actor", "provider"])
