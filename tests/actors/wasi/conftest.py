@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -177,18 +177,21 @@ def _digest(*sources: Path) -> str:
 def build_python(source: Path, world: str, directory: Path) -> Path:
     """The component of the Python actor in `source`; built again only when it or the WIT changed."""
     wit = source / "wit"
-    output = directory / f"{source.name}-{_digest(source / 'app.py', *wit.glob('*.wit'), *WIT.rglob('*.wit'))}.wasm"
-    if output.exists():
+    digest = _digest(*source.glob("*.py"), *wit.glob("*.wit"), *WIT.rglob("*.wit"))
+    output = directory / f"{source.name}-{digest}.wasm"
+    with (directory / f"{source.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one test process builds, the others wait
+        if output.exists():
+            return output
+        partial = output.with_suffix(".partial")
+        tool = Path(sys.executable).parent / "componentize-py"
+        command = [str(tool), "-q", "-d", str(WIT), "-d", str(wit), "-w", world]
+        command += ["componentize", "-p", str(source), "app", "-o", str(partial)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            pytest.fail(f"componentize-py failed:\n{done.stdout}{done.stderr}")
+        partial.replace(output)
         return output
-    partial = output.with_suffix(f".{os.getpid()}")
-    tool = Path(sys.executable).parent / "componentize-py"
-    command = [str(tool), "-q", "-d", str(WIT), "-d", str(wit), "-w", world]
-    command += ["componentize", "-p", str(source), "app", "-o", str(partial)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.fail(f"componentize-py failed:\n{done.stdout}{done.stderr}")
-    partial.replace(output)
-    return output
 
 
 @pytest.fixture(scope="session")

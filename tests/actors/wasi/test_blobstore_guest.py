@@ -24,7 +24,7 @@ pytestmark = pytest.mark.toolchain
 
 ACTOR = EntityId("archive")
 MEGABYTE = 1024 * 1024
-GUEST = Path(__file__).parent / "blobstore_guest"
+GUEST = Path(__file__).parent / "services_guest"
 Attempt = Callable[..., Awaitable[Any]]
 
 
@@ -52,11 +52,11 @@ async def store(tmp_path) -> AsyncIterator[Handler]:
 
 @pytest.fixture
 async def attempt(engine, deployed, python_component) -> Attempt:
-    component = await engine.load(python_component(GUEST, "tests:blobs/blobs"))
+    component = await engine.load(python_component(GUEST, "tests:services/services"))
 
     async def run(name: str, **options: Any) -> Any:
         actor: Actor = deployed(ACTOR, component, limits=Limits(execution=120.0), **options)
-        return json.loads(await actor.handle(Invocation(actor.id, Function("", "attempt"), (name,))))
+        return json.loads(await actor.handle(Invocation(actor.id, Function("", "attempt"), (f"blobs.{name}",))))
 
     return run
 

@@ -19,7 +19,7 @@ from lattice import EntityId, Function, Invocation, Trap
 
 pytestmark = pytest.mark.toolchain
 
-GUEST = Path(__file__).parent / "filesystem_guest"
+GUEST = Path(__file__).parent / "services_guest"
 Attempt = Callable[..., Awaitable[Any]]
 
 
@@ -36,12 +36,12 @@ def data(tmp_path) -> Path:
 @pytest.fixture
 async def attempt(engine, deployed, python_component, data) -> Attempt:
     grants = Grants(directories=(writable(data), Preopen(data.parent / "in", "/in")))
-    component = await engine.load(python_component(GUEST, "tests:files/files"))
+    component = await engine.load(python_component(GUEST, "tests:services/services"))
 
     async def run(name: str, grants: Grants = grants) -> Any:
         actor: Actor = deployed(EntityId("files"), component, grants=grants, limits=Limits(execution=60.0))
         before = len(held_open())
-        answer = json.loads(await actor.handle(Invocation(actor.id, Function("", "attempt"), (name,))))
+        answer = json.loads(await actor.handle(Invocation(actor.id, Function("", "attempt"), (f"files.{name}",))))
         assert len(held_open()) == before
         return answer
 

@@ -20,12 +20,12 @@ pytestmark = pytest.mark.toolchain
 
 ECHO = EntityId("echo")
 HANDLE = Function("wasmcloud:messaging/handler", "handle-message")
-GUEST = Path(__file__).parent / "messaging_guest"
+GUEST = Path(__file__).parent / "services_guest"
 
 
 @pytest.fixture
 async def component(engine, python_component):
-    return await engine.load(python_component(GUEST, "tests:messages/messages"))
+    return await engine.load(python_component(GUEST, "tests:services/services"))
 
 
 @pytest.fixture

@@ -17,14 +17,14 @@ from lattice import DeadlineExceeded, EntityId, Function, Invocation
 
 pytestmark = pytest.mark.toolchain
 
-SOURCE = Path(__file__).parent / "network_guest"
-RUN = Function("tests:network/sockets", "run")
+SOURCE = Path(__file__).parent / "services_guest"
+RUN = Function("tests:services/sockets", "run")
 
 
 @pytest.fixture
 def network(engine, deployed, python_component) -> Callable[..., object]:
     async def load(*grants: str, **options: object) -> Actor:
-        component = await engine.load(python_component(SOURCE, "tests:network/network"))
+        component = await engine.load(python_component(SOURCE, "tests:services/services"))
         return deployed(EntityId("networker"), component, grants=Grants(network=grants), **options)
 
     return load

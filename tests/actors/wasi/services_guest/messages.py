@@ -3,7 +3,7 @@
 from componentize_py_types import Err
 from wit_world import exports
 from wit_world.imports import consumer
-from wit_world.imports.types import BrokerMessage
+from wit_world.imports.wasmcloud_messaging_types import BrokerMessage
 
 
 class Handler(exports.Handler):

@@ -1,21 +1,14 @@
-"""A guest that keeps objects in a blob store. `attempt` runs one function and answers JSON."""
+"""A guest that keeps objects in a blob store."""
 
 import hashlib
-import json
 
-import wit_world
 from componentize_py_types import Err
 from wit_world.imports import blobstore
 from wit_world.imports.container import Container
-from wit_world.imports.types import IncomingValue, ObjectId, OutgoingValue
+from wit_world.imports.wasi_blobstore_types import IncomingValue, ObjectId, OutgoingValue
 
 EVERYTHING = 2**64 - 1
 PIECE = bytes(range(256)) * 16
-
-
-class WitWorld(wit_world.WitWorld):
-    def attempt(self, name: str) -> str:
-        return json.dumps(globals()[f"try_{name}"]())
 
 
 def refused(action, *args) -> str | None:

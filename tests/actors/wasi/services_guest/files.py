@@ -1,25 +1,19 @@
-"""A guest that uses files as any Python program does. `attempt` runs one function and answers JSON."""
+"""A guest that uses files as any Python program does."""
 
 # The functions of `os` are what is tried here.
 # ruff: noqa: PTH102, PTH104, PTH106, PTH107, PTH108, PTH110, PTH115, PTH116, PTH121, PTH123, PTH208, PTH211, SIM115
 
-import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-import wit_world
 from componentize_py_types import Err
-from wit_world.imports import preopens, types
+from wit_world.imports import preopens
+from wit_world.imports import wasi_filesystem_types as types
 
 DATA = Path("/data")
 READ_ONLY = Path("/in")
-
-
-class WitWorld(wit_world.WitWorld):
-    def attempt(self, name: str) -> str:
-        return json.dumps(globals()[f"try_{name}"]())
 
 
 def refused(action) -> str:
