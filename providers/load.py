@@ -118,6 +118,9 @@ def _unknown(ref: str, name: str) -> BadInput:
             "TRL-PRV-003",
             f'no provider is known as "{ref}"',
             hint=f'did you mean "builtin:{meant}"?' if meant else "",
+            why="a provider in a registry is an archive of native code, which hosts here do not run"
+            if "/" in ref
+            else "",
             fix="use one of "
             + ", ".join(f"builtin:{n}" for n in sorted(BUILTINS))
             + ", or file://PATH.py for your own",

@@ -3,7 +3,7 @@
 import pytest
 
 from lattice import BadInput
-from providers.load import ALIASES, BUILTINS, builtin_name
+from providers.load import ALIASES, BUILTINS, builtin_name, resolve
 from wadm import images
 
 
@@ -29,3 +29,13 @@ def test_the_manager_says_of_an_image_what_a_host_will_do_with_it(image: str):
     except BadInput:
         name = None
     assert images.answered_by(image) == (None if name is None else f"builtin:{name}")
+
+
+@pytest.mark.parametrize(
+    "image", ["ghcr.io/acme/sensors:1", "oci://ghcr.io/acme/sensors:1", "ghcr.io/wasmcloud/other:2"]
+)
+def test_another_providers_archive_is_refused_with_a_sentence_that_says_what_it_is(image: str):
+    with pytest.raises(BadInput) as refused:
+        resolve(image)
+    (finding,) = refused.value.findings
+    assert image in finding.message and "an archive of native code, which hosts here do not run" in finding.why
