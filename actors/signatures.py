@@ -11,7 +11,7 @@ from lattice.wit import read_wit
 
 WIT = Path(__file__).parent / "wit"
 
-SHAPELESS = ("wasi:config/",)
+SHAPELESS = ("wasi:config/", "wasmcloud:bus/")
 """Packages that had several shapes, all of which are served."""
 
 

@@ -127,9 +127,22 @@ async def test_a_served_function_with_other_types_is_refused_before_it_is_called
     assert finding.why == f"this host has {ours}"
 
 
-async def test_every_way_to_ask_for_configuration_is_served(engine):
-    wat = """(component (import "wasi:config/store@0.2.0-rc.9" (instance
-        (export "get" (func (param "key" string) (result (option string)))))))"""
+SHAPES = {
+    "config": ("wasi:config/store@0.2.0-rc.9", "get", '(param "key" string) (result (option string))'),
+    "bus 1": ("wasmcloud:bus/lattice@1.0.0", "set-link-name", '(param "name" string) (param "interfaces" $targets)'),
+    "bus 2": (
+        "wasmcloud:bus/lattice@2.0.1",
+        "set-link-name",
+        '(param "link-name" string) (param "interfaces" $targets) (result (result (error string)))',
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+async def test_what_had_several_shapes_is_served_in_all_of_them(engine, kind):
+    interface, name, types = SHAPES[kind]
+    target = '(export "call-target-interface" (type $target (sub resource))) (type $targets (list (own $target)))'
+    wat = f"""(component (import "{interface}" (instance {target} (export "{name}" (func {types})))))"""
     Actor(EntityId("subject"), await engine.load(wat.encode()))
 
 
