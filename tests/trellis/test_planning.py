@@ -26,6 +26,7 @@ from lattice.memory import MemoryBroker
 from lattice.nats_transport import connect
 from trellis.commands.events import Chosen
 from trellis.commands.rollback import rebuilt
+from trellis.commands.undeploy import no_longer_used, of_others
 from wadm import Manager
 
 pytestmark = pytest.mark.nats
@@ -194,6 +195,18 @@ async def test_rollback_says_which_files_were_rebuilt_since_and_what_the_lattice
         first, second = await rebuilt(lattice, {"spec": {"components": components}})
     assert "for kept, has been rebuilt since" in first and "the one that the lattice keeps" in first
     assert "for lost, has been rebuilt since" in second and "does not keep its image either" in second
+
+
+def test_undeploy_says_what_others_run_and_what_nobody_uses_any_more():
+    link = {"source": "api", "source_id": "user-api", "target": "kv", "target_id": "base-kv"}
+    user = {"name": "user", "components": [{"id": "user-api"}], "links": [link], "kept": []}
+    base = {"name": "base", "components": [{"id": "base-kv"}], "links": [], "kept": []}
+    assert of_others(user, [user, base]) == ["kv (base runs it)"]
+    gone = {**base, "components": [], "kept": [{"name": "kv", "used_by": ["user"]}]}
+    assert of_others(user, [user, gone]) == []
+    assert no_longer_used("user", [user, gone]) == [("shared", "kv of base", "nobody else uses it")]
+    shared = {**gone, "kept": [{"name": "kv", "used_by": ["other", "user"]}]}
+    assert no_longer_used("user", [user, shared]) == []
 
 
 def test_the_events_of_an_app_are_those_of_its_parts_and_its_own():

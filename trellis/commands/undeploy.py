@@ -60,8 +60,8 @@ async def _undeploy(place: Where, asked: str | None, delete: bool, timeout: floa
         except (Unreachable, DeadlineExceeded) as error:
             raise unmanaged(lattice, error) from error
     used = {str(one["name"]): one["used_by"] for one in answer.get("kept", ())}
-    removed = [one for one in _removed(before) if one[1] not in used] + _no_longer_used(app, apps.values())
-    kept = [f"{name} (used by {', '.join(by)})" for name, by in used.items()] + _of_others(before, apps.values())
+    removed = [one for one in _removed(before) if one[1] not in used] + no_longer_used(app, apps.values())
+    kept = [f"{name} (used by {', '.join(by)})" for name, by in used.items()] + of_others(before, apps.values())
     if not delete:
         kept += [f"version {one['version']}" for one in versions.get("versions", ())]
     elapsed = time.monotonic() - begun
@@ -92,7 +92,7 @@ def _removed(app: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return found
 
 
-def _no_longer_used(app: str, apps: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+def no_longer_used(app: str, apps: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """What went on of undeployed applications for the sake of this one alone."""
     return [
         ("shared", f"{one['name']} of {other['name']}", "nobody else uses it")
@@ -102,7 +102,7 @@ def _no_longer_used(app: str, apps: Iterable[Mapping[str, Any]]) -> list[tuple[s
     ]
 
 
-def _of_others(app: Mapping[str, Any], apps: Iterable[Mapping[str, Any]]) -> list[str]:
+def of_others(app: Mapping[str, Any], apps: Iterable[Mapping[str, Any]]) -> list[str]:
     """Components of other, deployed applications that this one is linked to."""
     owners = {c["id"]: other["name"] for other in apps if other["name"] != app["name"] for c in other["components"]}
     ends = {link[end]: link[f"{end}_id"] for link in app["links"] for end in ("source", "target")}
