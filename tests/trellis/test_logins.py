@@ -4,14 +4,13 @@ import asyncio
 import base64
 import json
 import os
-import shutil
-import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import nkeys
 import pytest
+import trustme
 from servers import Broker
 
 from host import Host, HostConfig
@@ -44,28 +43,18 @@ def jwt(issuer: tuple[str, str], subject: str, **claims) -> str:
     return text + "." + part(nkeys.from_seed(bytearray(issuer[0].encode())).sign(text.encode()))
 
 
-def openssl(*arguments: str) -> None:
-    subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-
-
 class Certificates:
     """A CA, and a certificate by it for the server and for a client."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.ca = folder / "ca.pem"
-        days = ("-days", "2", "-nodes", "-newkey", "rsa:2048")
-        openssl(
-            "req", "-x509", *days, "-keyout", str(folder / "ca.key"), "-out", str(self.ca), "-subj", "/CN=a test CA"
-        )
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(self.ca))
         for name in ("server", "client"):
-            key, ask = str(folder / f"{name}.key"), str(folder / f"{name}.csr")
-            more = folder / f"{name}.ext"
-            more.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-            openssl("req", "-new", "-nodes", "-newkey", "rsa:2048", "-keyout", key, "-out", ask, "-subj", f"/CN={name}")
-            signing = ("-CA", str(self.ca), "-CAkey", str(folder / "ca.key"), "-CAcreateserial", "-days", "2")
-            out = str(folder / f"{name}.pem")
-            openssl("x509", "-req", "-in", ask, *signing, "-out", out, "-extfile", str(more))
+            issued = authority.issue_cert("127.0.0.1", "localhost")
+            issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
+            issued.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
 
     def config(self, *, verify: bool) -> str:
         files = {"cert_file": "server.pem", "key_file": "server.key", "ca_file": "ca.pem"}
@@ -92,8 +81,6 @@ def served(tmp_path):
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory):
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make certificates with")
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
