@@ -151,6 +151,7 @@ class Capabilities:
         self._secrets = secrets
         self._emit = emit
         self.running: dict[EntityId, Provided] = {}
+        self._turns: dict[EntityId, asyncio.Lock] = {}
         links.on_change.append(self._links_changed)
         configs.on_change.append(self._config_changed)
 
@@ -158,11 +159,18 @@ class Capabilities:
 
     async def start(self, request: StartProvider) -> None:
         """Start it and tell the lattice how it went. Never raises for what the request asks."""
+        async with self._turns.setdefault(request.provider_id, asyncio.Lock()):
+            await self._start(request)
+
+    async def _start(self, request: StartProvider) -> None:
         id = request.provider_id
+        provided = Provided(id, request.provider_ref, dict(request.annotations or {}), list(request.config))
         old = self.running.get(id)
+        if old is not None and (old.reference, old.annotations) == (provided.reference, provided.annotations):
+            await self._announce(old)  # asked again, perhaps because the first time took long
+            return
         if old is not None and not request.replace:
             return
-        provided = Provided(id, request.provider_ref, dict(request.annotations or {}), list(request.config))
         try:
             async with provided.turn:
                 if old is None:
