@@ -8,6 +8,7 @@ from typing import Any
 
 from lattice import subjects
 from lattice.errors import DeadlineExceeded, ProtocolError, Unreachable
+from lattice.large import opened
 from lattice.lattice import Lattice
 from trellis.failures import UNREACHABLE, Failure, failure
 
@@ -101,7 +102,7 @@ class Planner:
         data = b"" if body is None else json.dumps(body).encode()
         answer = await self.lattice.transport.request(subject, data, timeout=TIMEOUT)
         try:
-            return json.loads(answer.data)
+            return json.loads(opened(answer.data))
         except ValueError as error:
             raise ProtocolError(f"not JSON on {subject}: {answer.data[:200]!r}") from error
 

@@ -26,6 +26,7 @@ from lattice import EntityId, HostId, LatticeError, Unreachable, read_json, subj
 from lattice import control as ctl
 from lattice.control import HostInfo, Inventory, Reply
 from lattice.events import AppChanged, Event
+from lattice.large import fit
 from lattice.lattice import Lattice
 from lattice.links import ComponentRecord, LinkKey
 from lattice.transport import Bucket, Entry, Message, Subscription, WrongRevision
@@ -233,13 +234,15 @@ class Manager:
         self._subscriptions.append(await self.lattice.transport.subscribe(subject, on_message))
 
     async def _serve(self, subject: str, answer: Callable[[Message], Awaitable[bytes]], queue: str) -> None:
+        ours = not subject.startswith(subjects.WADM_PREFIX)
+
         async def arrived(message: Message) -> None:
             await self._caught_up()
             reply = await answer(message)
             if message.reply is None:
                 return
             try:
-                await self.lattice.transport.publish(message.reply, reply)
+                await transport.publish(message.reply, fit(reply, transport.max_payload, ours=ours))
             except LatticeError as error:
                 log.warning("answer.unsent", subject=message.subject, error=error.message)
 
@@ -690,7 +693,7 @@ class Manager:
             self._told[name] = status
             if self.acting:
                 subject = f"wadm.status.{self.lattice.name}.{name}"
-                await self.lattice.transport.publish(subject, json.dumps(status).encode())
+                await self._publish(subject, status)
 
     def _changed_to(self, name: str, stored: Stored | None, word: str) -> AppChanged:
         status = self.plan.apps.get(name)
