@@ -241,6 +241,7 @@ class Manager:
             reply = await answer(message)
             if message.reply is None:
                 return
+            transport = self.lattice.transport
             try:
                 await transport.publish(message.reply, fit(reply, transport.max_payload, ours=ours))
             except LatticeError as error:
