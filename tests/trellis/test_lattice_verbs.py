@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import sys
 from datetime import UTC, datetime
 
 import pytest
+from click.testing import CliRunner
 
 from host import Host, HostConfig
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, connect
+from trellis.cli import cli
 from trellis.commands.events import moment
 from trellis.commands.host import _drain, _stop
 from trellis.failures import Failure
+from trellis.logs import configure
 from trellis.options import Where
 from trellis.planner import Planner
 from wadm import Manager
@@ -33,7 +37,7 @@ STORE = {
 
 
 class Terminal:
-    """Runs `trellis`, where the environment names the lattice."""
+    """Runs `trellis`, where the environment names the lattice: as a process, or, which costs less, in a thread."""
 
     def __init__(self, url: str, lattice: str) -> None:
         self.environment = {**os.environ, "TRELLIS_NATS": url, "TRELLIS_LATTICE": lattice}
@@ -47,10 +51,9 @@ class Terminal:
         )
 
     async def run(self, *arguments: str) -> tuple[int, str, str]:
-        process = await self.start(*arguments)
-        out, err = await asyncio.wait_for(process.communicate(), 30)
-        assert process.returncode is not None
-        return process.returncode, out.decode(), err.decode()
+        invoke = functools.partial(CliRunner().invoke, cli, arguments, env=self.environment)
+        result = await asyncio.wait_for(asyncio.to_thread(invoke), 30)
+        return result.exit_code, result.stdout, result.stderr
 
     async def json(self, *arguments: str):
         code, out, err = await self.run(*arguments, "-o", "json")
@@ -60,6 +63,7 @@ class Terminal:
 
 @pytest.fixture
 async def host(nats_url, lattice_name):
+    configure("text", "error")  # what the host logs in this process is not what a verb prints
     config = HostConfig(lattice=lattice_name, nats=NatsOptions(nats_url), name="calm-oak-1", labels={"zone": "a"})
     async with Host(config) as started:
         yield started
