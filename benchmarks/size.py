@@ -88,7 +88,8 @@ async def main(components: int, links: int, hosts: int) -> None:
         broker = await stack.enter_async_context(Broker())
 
         async def member() -> Lattice:
-            return await stack.enter_async_context(Lattice(NAME, await connect(broker.url)))
+            patient = NatsOptions(broker.url, connect_timeout=20.0)  # the manager's rounds are in this process, too
+            return await stack.enter_async_context(Lattice(NAME, await connect(patient)))
 
         async def host() -> Host:
             return await stack.enter_async_context(Host(HostConfig(lattice=NAME, nats=NatsOptions(broker.url))))
