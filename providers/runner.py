@@ -20,7 +20,7 @@ VERB)`, JSON in, JSON out; every answer is `{"ok": true, ...}` or `{"ok": false,
     link.del   a LinkKey       ok once its last call is done
     config     {name: value}   the whole merged configuration
     health     (nothing)       adds "healthy": bool and "message": str
-    stop       {"grace": 5}    answered at once; then the process drains and exits with 0
+    stop       {"grace": 5}    answered at once; then the process hears no more verbs, drains and exits with 0
 
 At last it publishes `ready` on the same subjects: `{"ok": true, "refused": [{"link": LinkRecord, "error": "..."}]}`, or
 `{"ok": false, "error": "..."}` and exits with 1. Without a NATS connection there is only the exit code and the log.

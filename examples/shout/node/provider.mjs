@@ -68,7 +68,7 @@ class Running {
     const shared = `trellis.rpc.${lattice}.${id}`;
     const calls = [
       this.listen(shared, (message) => this.arrived(message), { queue: shared }),
-      this.listen(`${shared}.${host}`, (message) => this.arrived(message)),
+      this.listen(`${shared}.${host}`, (message) => this.arrived(message), { queue: `${shared}.${host}` }),
     ];
     this.listen(`trellis.cancel.${lattice}.${id}`, (message) => this.calls.get(message.string())?.abort());
     const verbs = {
@@ -78,16 +78,17 @@ class Running {
       health: async () => this.health(),
       stop: ({ grace } = {}) => void this.stop(Math.min(grace ?? Infinity, this.start.grace ?? 10)),
     };
-    for (const [verb, act] of Object.entries(verbs)) {
+    const asked = Object.entries(verbs).map(([verb, act]) =>
       this.listen(own(verb), async (message) => {
         const body = message.data.length ? message.json() : undefined;
         message.respond(JSON.stringify(await this.answered(() => act(body))));
-      });
-    }
+      }),
+    );
     await this.nats.flush();
     this.nats.publish(own("ready"), JSON.stringify({ ok: true, refused }));
     for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => this.stop(this.start.grace ?? 10));
     const grace = await this.stopped;
+    for (const subscription of asked) subscription.unsubscribe(); // another process may have taken our place
     await Promise.all(calls.map((subscription) => subscription.drain()));
     await Promise.race([this.idle(), new Promise((resolve) => setTimeout(resolve, grace * 1000))]);
     for (const call of this.calls.values()) call.abort(new Failure("unreachable", "the provider has stopped"));
