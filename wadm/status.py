@@ -106,6 +106,7 @@ def _component(status: ComponentStatus, wanted: Wanted | None, observed: Observe
                 "id": h.host,
                 "name": h.friendly_name,
                 "labels": dict(h.labels),
+                "state": str(State.READY if h.running == h.wanted and h.image == status.image else status.state),
                 "running": h.running,
                 "wanted": h.wanted,
                 "image": h.image,

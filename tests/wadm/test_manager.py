@@ -111,7 +111,7 @@ async def test_a_manifest_becomes_running_instances(world: World) -> None:
     assert world.count("shop-api") == {"A": 2, "B": 2}
     by_name = {c["name"]: c for c in status["components"]}
     assert (by_name["api"]["wanted"], by_name["api"]["running"]) == (4, 4)
-    assert [h["running"] for h in by_name["api"]["hosts"]] == [2, 2]
+    assert [(h["state"], h["running"], h["wanted"]) for h in by_name["api"]["hosts"]] == [("ready", 2, 2)] * 2
     assert by_name["kv"]["kind"] == "provider"
     link = status["links"][0]
     assert link["interfaces"] == ["wasi:keyvalue/store"] and link["state"] == "ready"
