@@ -17,6 +17,7 @@ from trellis.running import run
 
 if TYPE_CHECKING:
     from lattice import Place
+    from lattice.lattice import Lattice
     from trellis.planner import Planner
     from trellis.preflight import Examined
     from trellis.waiting import Line, Outcome
@@ -106,10 +107,8 @@ async def deploy(
     message: str = "",
 ) -> dict[str, Any]:
     """Check, put, deploy, wait: what became of it. Raises Failure for whatever keeps it from being ready."""
-    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.carrying import carry
     from trellis.commands.check import examined_manifest
-    from trellis.planner import Planner, unmanaged
     from trellis.project import urls
     from trellis.session import joined
     from trellis.show import seconds
@@ -124,19 +123,17 @@ async def deploy(
     manifest = checked.manifest
     async with joined(place) as lattice:
         await carry(lattice, examined, progress.say)
-        planner = Planner(lattice)
-        try:
-            data = pinned(checked.data, examined)
-            version, how = await _put(planner, manifest.name, manifest.version, data, replace)
-            await _deploy(planner, manifest.name, version, message)
-            progress.say("accepted", manifest.name, f"{version} {how}".strip())
-            if not wait:
-                return {"app": manifest.name, "version": version, "state": "progressing"}
-            outcome = await _wait(planner, manifest.name, version, data, timeout, progress.line)
-        except (Unreachable, DeadlineExceeded) as error:
-            raise unmanaged(lattice, error) from error
-    if outcome.end != "ready" or outcome.app is None:
-        raise unready(manifest.name, outcome, timeout, _place(checked.document, outcome))
+        version, outcome = await put_and_await(
+            lattice,
+            examined,
+            timeout=timeout,
+            wait=wait,
+            replace=replace,
+            message=message,
+            progress=progress,
+        )
+    if outcome is None:
+        return {"app": manifest.name, "version": version, "state": "progressing"}
     progress.say("ready", manifest.name, "")
     if not quiet:
         found = urls(manifest)
@@ -150,6 +147,41 @@ async def deploy(
         "first_instance": {name: round(s, 4) for name, s in outcome.first.items()},
         "urls": urls(manifest),
     }
+
+
+async def put_and_await(
+    lattice: Lattice,
+    examined: Examined,
+    *,
+    timeout: float,
+    wait: bool = True,
+    replace: bool = False,
+    message: str = "",
+    progress: Progress,
+) -> tuple[str, Outcome | None]:
+    """Hand a manifest without errors to the manager, and wait for it: its version, and how waiting ended.
+
+    Raises Failure when there is no manager, when it refuses, or when the app is not ready within `timeout` seconds.
+    """
+    from lattice.errors import DeadlineExceeded, Unreachable
+    from trellis.planner import Planner, unmanaged
+
+    checked = examined.checked
+    assert checked.manifest is not None and checked.data is not None
+    manifest, planner = checked.manifest, Planner(lattice)
+    try:
+        data = pinned(checked.data, examined)
+        version, how = await _put(planner, manifest.name, manifest.version, data, replace)
+        await _deploy(planner, manifest.name, version, message)
+        progress.say("accepted", manifest.name, f"{version} {how}".strip())
+        if not wait:
+            return version, None
+        outcome = await _wait(planner, manifest.name, version, data, timeout, progress.line)
+    except (Unreachable, DeadlineExceeded) as error:
+        raise unmanaged(lattice, error) from error
+    if outcome.end != "ready" or outcome.app is None:
+        raise unready(manifest.name, outcome, timeout, _place(checked.document, outcome))
+    return version, outcome
 
 
 def pinned(data: Mapping[str, Any], examined: Examined) -> dict[str, Any]:
