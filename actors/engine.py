@@ -101,7 +101,7 @@ class Ticker:
                 continue
             self._awake.clear()
             self.asleep = True
-            if self.busy:  # it came in between, and may not have seen that we sleep
+            if self.busy or self._stopped:  # it came in between, and may not have seen that we sleep
                 self.asleep = False
                 continue
             _ffi.give_back_buffers()

@@ -81,6 +81,23 @@ async def test_the_clock_sleeps_while_no_guest_runs(wat_engine: Engine) -> None:
     assert not any(thread.name == "epoch" and thread is ticker._thread for thread in threading.enumerate())
 
 
+def test_an_engine_that_closes_while_its_ticker_falls_asleep_does_not_wait_for_ever() -> None:
+    ticker = Ticker(0.0001)
+
+    class Awake(threading.Event):
+        def clear(self) -> None:
+            ticker._stopped = True  # the first half of `stop`, at the worst moment
+            self.set()
+            super().clear()
+
+    ticker._awake = Awake()
+    ticker.wake()
+    thread = ticker._thread
+    assert thread is not None
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc")
 async def test_stores_do_not_leak_however_calls_end(wat_engine: Engine) -> None:
     actor = Actor(EntityId("subject"), await wat_engine.load(COMPUTE.encode()))

@@ -134,7 +134,9 @@ async def test_many_keys_are_listed_by_cursors_that_redis_keeps(own):
         cursor, pages = None, 0
         while True:
             page = await kv.call(LIST, "default", cursor)
-            assert page["keys"]
+            assert (
+                page["keys"] or page["cursor"] is None
+            )  # the last may be empty: what it went through is the other bucket's
             found |= set(page["keys"])
             cursor, pages = page["cursor"], pages + 1
             if cursor is None:
