@@ -37,9 +37,10 @@ demo: $(VENV)/user.stamp
 up: $(VENV)/user.stamp
 	@$(BIN)/trellis up examples/counter --host zone=a --host zone=b
 
+# Tests wait more than they compute: four at a time keep two cores busy.
 test: $(VENV)/developer.stamp
 	@$(BIN)/trellis build examples
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 fuzz: $(VENV)/developer.stamp
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),300) $(BIN)/python -m pytest tests/actors/test_fuzz.py

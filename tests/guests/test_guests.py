@@ -59,7 +59,7 @@ async def deployed(engine: Engine, component: Callable[[str], Path]) -> AsyncIte
         await actor.drain()
 
 
-@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SPOKEN])
+@pytest.fixture(params=SPOKEN)
 def language(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
