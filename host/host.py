@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import ClassVar
 
 import structlog
 
@@ -39,6 +40,9 @@ REPLAY = 10.0
 
 class Host:
     """Use as `async with Host(config) as host: await host.run()`; leaving the block stops it in order."""
+
+    routing: ClassVar[type[Router]] = Router
+    """What is made of its router: tests have one that loses calls."""
 
     def __init__(self, config: HostConfig, transport: Transport | None = None) -> None:
         self.config = config
@@ -89,7 +93,7 @@ class Host:
         self.configs = Configs(await self.lattice.config_data())
         self.links = Links(await self.lattice.lattice_data(), self.configs)
         self.directory = Directory(self.id, self.config.dead_after)
-        self.router = Router(self.lattice, self.links, self.directory)
+        self.router = self.routing(self.lattice, self.links, self.directory)
         self.images = Images(
             self.config.images, ImageStore(self.lattice.transport, self.lattice.name), lambda: self.registries
         )

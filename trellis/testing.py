@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -38,16 +38,21 @@ class Running:
 
     async def get(self, path: str) -> tuple[int, str]:
         """The status and the text that it answers `GET path` with."""
-        request = {
-            "method": "GET",
-            "path-with-query": path,
-            "scheme": "http",
-            "authority": "localhost",
-            "headers": [],
-            "body": b"",
-        }
-        response = await self.call(str(HANDLE), request)
-        return response["status"], (await read_body(response["body"])).decode()
+        return await get(self.call, path)
+
+
+async def get(call: Callable[..., Awaitable[Value]], path: str) -> tuple[int, str]:
+    """The status and the text that wasi:http answers `GET path` with, where `call` calls a function by its name."""
+    request = {
+        "method": "GET",
+        "path-with-query": path,
+        "scheme": "http",
+        "authority": "localhost",
+        "headers": [],
+        "body": b"",
+    }
+    response = await call(str(HANDLE), request)
+    return response["status"], (await read_body(response["body"])).decode()
 
 
 @asynccontextmanager

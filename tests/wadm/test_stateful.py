@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import structlog
-from cable import Cable
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -31,6 +30,7 @@ from simulated_lattice import component, manifest_text
 from simulated_time import SimulatedTime
 
 from lattice import LatticeError, subjects
+from lattice.cable import Cable
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from wadm import Manager

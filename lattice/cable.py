@@ -1,4 +1,4 @@
-"""A connection to a broker in memory that can be cut, and made again."""
+"""A connection to a broker in memory that can be cut, and made again: for tests of what happens then."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from lattice.transport import Entry
 
 
 class Cable(MemoryTransport):
+    """While it is cut, who uses it is told Unreachable and hears nothing, and who waits for its answer gets none."""
+
     def __init__(self, broker: MemoryBroker) -> None:
         super().__init__(broker)
         self.broker = broker
@@ -67,8 +69,14 @@ class CableBucket(MemoryBucket):
     async def delete(self, key: str) -> None:
         await self._bucket().delete(key)
 
+    async def purge(self, key: str) -> None:
+        await self._bucket().purge(key)
+
     async def keys(self) -> list[str]:
         return await self._bucket().keys()
+
+    async def page(self, after: int, most: int) -> list[Entry]:
+        return await self._bucket().page(after, most)
 
     async def incarnation(self) -> str:
         return await self._bucket().incarnation()
