@@ -27,7 +27,7 @@ class Cable(MemoryTransport):
 
     def mend(self) -> None:
         self.is_cut = False
-        self.broker.subscriptions += self._listening
+        self.broker.subscriptions += [s for s in self._listening if s in self._mine]
         for callback in self._made_again:
             callback()
 

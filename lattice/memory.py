@@ -148,7 +148,7 @@ class MemoryTransport:
         except TimeoutError:
             raise DeadlineExceeded(f"no answer on {subject} within {timeout:.3g} s") from None
         finally:
-            await subscription.unsubscribe()
+            await self._forget(subscription)
 
     async def gather(self, subject: str, data: bytes, *, seconds: float, most: int | None = None) -> list[Message]:
         self._check(data)
@@ -169,7 +169,7 @@ class MemoryTransport:
         except TimeoutError:
             pass
         finally:
-            await subscription.unsubscribe()
+            await self._forget(subscription)
         return found[:most]
 
     async def subscribe(self, subject: str, on_message: OnMessage, *, queue: str | None = None) -> MemorySubscription:
@@ -178,6 +178,10 @@ class MemoryTransport:
         self._broker.subscriptions.append(subscription)
         self._mine.append(subscription)
         return subscription
+
+    async def _forget(self, subscription: MemorySubscription) -> None:
+        await subscription.unsubscribe()
+        self._mine.remove(subscription)
 
     async def bucket(self, name: str, *, history: int = 1, create: bool = True) -> MemoryBucket:
         self._check()
