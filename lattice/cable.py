@@ -19,13 +19,17 @@ class Cable(MemoryTransport):
         self._made_again: list[Callable[[], None]] = []
 
     def cut(self) -> None:
-        """Nothing passes any more, in either direction."""
+        """Nothing passes any more, in either direction. A second call does nothing, nor a second `mend`."""
+        if self.is_cut:
+            return
         self.is_cut = True
         self._listening = [s for s in self.broker.subscriptions if s in self._mine]
         for subscription in self._listening:
             self.broker.subscriptions.remove(subscription)
 
     def mend(self) -> None:
+        if not self.is_cut:
+            return
         self.is_cut = False
         self.broker.subscriptions += [s for s in self._listening if s in self._mine]
         for callback in self._made_again:

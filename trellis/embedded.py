@@ -187,15 +187,18 @@ class EmbeddedHost(Host):
 
     routing = FaultyRouter
     router: FaultyRouter
-    there = True
-    """Nobody has ended it or cut it off."""
+
+    @property
+    def there(self) -> bool:
+        """Nobody has ended it or cut it off."""
+        transport = self.lattice.transport
+        return not self._stopped and not (isinstance(transport, Cable) and transport.is_cut)
 
     async def kill(self) -> None:
         """End it without a word, as a power cut would: who waits for an answer gets none. A second call does nothing.
 
         The others notice after `DEAD_AFTER` seconds.
         """
-        self.there = False
         self.stop_soon(grace=0.0)
         await self.lattice.transport.close()
         await self.stop()
@@ -203,12 +206,10 @@ class EmbeddedHost(Host):
     def partition(self) -> None:
         """Cut it off from everybody; it goes on by itself. Raises LatticeError on a real NATS server."""
         self._cable().cut()
-        self.there = False
 
     def heal(self) -> None:
         """Let it return after `partition`."""
         self._cable().mend()
-        self.there = True
 
     def _cable(self) -> Cable:
         transport = self.lattice.transport

@@ -98,14 +98,25 @@ async def test_what_a_killed_host_ran_runs_elsewhere(lattice, app):
 async def test_a_host_that_is_cut_off_is_replaced_and_returns(lattice, app):
     counting = await lattice.deploy(app)
     (holder,) = running(lattice, counting.store)
-    lattice.hosts[holder].partition()
+    for _ in range(2):  # the second time does nothing
+        lattice.hosts[holder].partition()
     await lattice.settled()
     assert running(lattice, counting.store) == [0, 1], "who is cut off does not know"
     assert await counting.counter.call(NEXT) == 1
-    lattice.hosts[holder].heal()
+    for _ in range(2):
+        lattice.hosts[holder].heal()
     await lattice.settled()
     assert len(running(lattice, counting.store)) == 1
     assert await counting.counter.call(NEXT) >= 1
+
+
+@pytest.mark.lattice(hosts=2)
+async def test_a_host_that_leaves_hands_over(lattice, app):
+    counting = await lattice.deploy(app)
+    (holder,) = running(lattice, counting.store)
+    await lattice.hosts[holder].stop()
+    await lattice.settled()
+    assert running(lattice, counting.store) == [1 - holder]
 
 
 async def test_calls_through_a_cut_link_fail_until_it_is_healed(lattice, app):
