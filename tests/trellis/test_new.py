@@ -21,7 +21,7 @@ from wadm.validate import check
 TEMPLATES = Path(__file__).parents[2] / "trellis" / "templates"
 ACTORS = sorted(tuple(folder.parts[-2:]) for folder in (TEMPLATES / "actor").glob("*/*") if folder.is_dir())
 FAST = {("c", "http")}
-"""Built in every run, as the quickstart's `python http` is. The others take long: TRELLIS_EVERY_TEMPLATE=1 builds them."""
+"""Built in every run, beside the quickstart's (python, http). TRELLIS_EVERY_TEMPLATE=1 builds the others, too."""
 
 
 @pytest.fixture(autouse=True)
