@@ -26,8 +26,9 @@ async def said(process: asyncio.subprocess.Process, pattern: str) -> str:
     return text
 
 
-async def test_a_manager_that_dies_is_started_again_and_answers(tmp_path: Path) -> None:
+async def test_a_manager_that_dies_is_started_again_and_answers(tmp_path: Path, lattice_name: str) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TRELLIS_NATS")}
+    environment["TRELLIS_LATTICE"] = lattice_name  # which `up` and `status` both go by
     up = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "trellis", "up"),
         cwd=tmp_path,

@@ -30,7 +30,7 @@ RESTARTS, RESTARTS_WITHIN = 3, 60.0
 @click.option(
     "--host", "labelled", multiple=True, metavar="KEY=VALUE,...", help="One host with these labels; give it repeatedly."
 )
-@click.option("--lattice", metavar="NAME", default=DEFAULT_LATTICE, show_default=True)
+@click.option("--lattice", metavar="NAME", envvar="TRELLIS_LATTICE", default=DEFAULT_LATTICE, show_default=True)
 @click.option("--nats", metavar="URL", help="Use this NATS server instead of starting one.")
 @config_option
 @login_options()
