@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from servers import Broker
+from worlds import Heard
 
 from host import Host, HostConfig
 from lattice import events
@@ -74,28 +75,11 @@ class Client:
         return reply.get("response")
 
 
-class Site:
+class Site(Heard):
     host: Host
     lattice: Lattice
     client: Client
     image: str
-
-    def __init__(self) -> None:
-        self.events: list[events.Event] = []
-        self._happened = asyncio.Condition()
-
-    async def heard(self, source, event) -> None:
-        async with self._happened:
-            self.events.append(event)
-            self._happened.notify_all()
-
-    async def until(self, kind, **fields):
-        def found():
-            return [e for e in self.events if type(e) is kind and all(getattr(e, k) == v for k, v in fields.items())]
-
-        async with asyncio.timeout(20), self._happened:
-            await self._happened.wait_for(lambda: bool(found()))
-            return found()[-1]
 
     async def hosts(self, wanted) -> list:
         """The client's list of hosts once it is as `wanted`: the manager writes down what it heard a moment later.
@@ -124,7 +108,7 @@ async def site(package, tmp_path, lattice_name):
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(broker.stop)
         made.lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(broker.url)))
-        await made.lattice.on_events(made.heard)
+        await made.lattice.on_events(made.collect)
         await made.lattice.transport.flush()
         await stack.enter_async_context(Manager(Lattice(lattice_name, await connect(broker.url))))
         config = HostConfig(lattice=lattice_name, nats=NatsOptions(broker.url), name="calm-oak-1", grace=1.0)

@@ -1,14 +1,12 @@
 """A host whose clock is more than a year ahead: signs of life, deadlines and placement do not look at it."""
 
 import asyncio
-import contextlib
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from processes import held, start_host
-from test_faults import HELLO, MANIFEST, in_time
-from test_host import ADD, ADDER, ASK, ASKER, World, link
+from worlds import ADD, ADDER, ASK, ASKER, HELLO, MANIFEST, in_time, link
 
 from lattice import EntityId, Function, Invocation, subjects
 from lattice.errors import DeadlineExceeded
@@ -34,13 +32,6 @@ time.time = lambda: real() + shift.total_seconds()
 sys.argv[0] = "trellis"
 runpy.run_module("trellis", run_name="__main__")
 """
-
-
-@pytest.fixture
-async def world(nats_url, lattice_name, tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
-        yield World(lattice, nats_url, tmp_path, stack)
 
 
 async def test_a_host_in_the_future_is_alive_while_it_speaks_and_gone_when_it_is_silent(world):

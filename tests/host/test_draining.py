@@ -1,30 +1,18 @@
 """Hosts that leave, and components that are scaled away, with calls in hand and in line."""
 
 import asyncio
-import contextlib
 
 import pytest
-from test_host import ADD, ADDER, World
+from worlds import ADD, ADDER
 
 from host import Host, HostConfig
 from lattice import Function
 from lattice.errors import LatticeError
-from lattice.lattice import Lattice
-from lattice.nats_transport import NatsOptions, connect
+from lattice.nats_transport import NatsOptions
 
 pytestmark = pytest.mark.nats
 
 SPIN = Function.parse("demo:math/ops#spin")
-
-
-@pytest.fixture
-async def world(nats_url, lattice_name, tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
-        made = World(lattice, nats_url, tmp_path, stack)
-        await lattice.on_events(made.collect)
-        await lattice.transport.flush()
-        yield made
 
 
 async def test_calls_in_line_go_elsewhere_when_their_host_leaves_and_the_one_in_hand_is_told(world):

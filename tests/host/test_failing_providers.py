@@ -1,31 +1,17 @@
 """Provider processes that hang, that die at their start, and that never come to one."""
 
-import contextlib
 import os
 import signal
 import time
 
 import pytest
-from test_faults import SUM, in_time
-from test_host import ADD, World, link
+from worlds import ADD, SUM, in_time, link
 
 from host import process
 from lattice import EntityId, Invocation, events
 from lattice.errors import LatticeError
-from lattice.lattice import Lattice
-from lattice.nats_transport import connect
 
 pytestmark = pytest.mark.nats
-
-
-@pytest.fixture
-async def world(nats_url, lattice_name, tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
-        made = World(lattice, nats_url, tmp_path, stack)
-        await lattice.on_events(made.collect)
-        await lattice.transport.flush()
-        yield made
 
 
 async def test_a_provider_that_hangs_is_killed_and_comes_back_with_its_links(world, monkeypatch):

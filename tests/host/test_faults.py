@@ -9,34 +9,16 @@ import time
 import aiohttp
 import pytest
 from processes import held, start_host
-from servers import Broker
-from test_host import ADD, ADDER, ASK, ASKER, World, free_port, link, start_http
+from servers import Broker, free_port
+from worlds import ADD, ADDER, ASK, ASKER, HELLO, MANIFEST, SUM, in_time, link, start_http, world_on
 
 from lattice import EntityId, Invocation, events, subjects
-from lattice.errors import LatticeError
 from lattice.lattice import Lattice
 from lattice.nats_transport import connect
 from trellis.planner import Planner
 from wadm import Manager
 
 pytestmark = pytest.mark.nats
-
-HELLO = """(component
-  (core module $m (func (export "one") (result i32) (i32.const 1)))
-  (core instance $i (instantiate $m))
-  (func $one (result u32) (canon lift (core func $i "one")))
-  (instance $numbers (export "one" (func $one)))
-  (export "demo:math/numbers@0.1.0" (instance $numbers)))"""
-
-SUM = """
-from providers import Link, Provider, export
-
-
-class Sum(Provider):
-    @export("demo:math/ops#add")
-    async def add(self, link: Link, a: int, b: int) -> int:
-        return a + b + int(link.config.get("extra", "0"))
-"""
 
 
 @pytest.fixture
@@ -53,23 +35,8 @@ def own_broker(tmp_path):
 
 @pytest.fixture
 async def world(own_broker, lattice_name, tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(own_broker.url)))
-        made = World(lattice, own_broker.url, tmp_path, stack)
-        await lattice.on_events(made.collect)
-        await lattice.transport.flush()
+    async with world_on(own_broker.url, lattice_name, tmp_path) as made:
         yield made
-
-
-async def in_time(question, seconds: float = 20.0):
-    """Ask until the answer is true; errors of the lattice count as "not yet"."""
-    async with asyncio.timeout(seconds):
-        while True:
-            with contextlib.suppress(LatticeError, aiohttp.ClientError, AssertionError):
-                answer = await question()
-                if answer:
-                    return answer
-            await asyncio.sleep(0.05)
 
 
 async def test_everything_converges_when_the_broker_is_killed_and_comes_back_with_its_data(world, own_broker):
@@ -154,13 +121,6 @@ async def test_a_provider_that_is_killed_again_and_again_is_started_after_longer
         pauses.append(time.monotonic() - begun)
     assert provided.restarts == 3
     assert pauses[0] >= 0.5 and pauses[1] >= 1.0 and pauses[2] >= 2.0, pauses
-
-
-MANIFEST = {
-    "apiVersion": "core.oam.dev/v1beta1",
-    "kind": "Application",
-    "metadata": {"name": "sums", "annotations": {"version": "1"}},
-}
 
 
 async def test_a_host_that_stood_still_loses_its_work_and_doubles_nothing_when_it_returns(world):

@@ -1,118 +1,18 @@
 """Hosts on a real lattice, driven over the control interface as any v1 client would."""
 
 import asyncio
-import contextlib
 import json
 import socket
 from pathlib import Path
 
 import aiohttp
 import pytest
+from servers import free_port
+from worlds import ADD, ADDER, ASK, ASKER, link, start_http
 
 from actors import Limits
-from host import Host, HostConfig
 from lattice import EntityId, Function, Invocation, WitError, events
 from lattice.errors import DeadlineExceeded, LimitExceeded, NotLinked, Trap, Unreachable
-from lattice.lattice import Lattice
-from lattice.nats_transport import NatsOptions, connect
-
-ADDER = """(component
-  (core module $m
-    (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
-    (func (export "spin") (loop $l (br $l)))
-    (func (export "crash") unreachable))
-  (core instance $i (instantiate $m))
-  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
-  (func $spin (canon lift (core func $i "spin")))
-  (func $crash (canon lift (core func $i "crash")))
-  (instance $math (export "add" (func $add)) (export "spin" (func $spin)) (export "crash" (func $crash)))
-  (export "demo:math/ops@0.1.0" (instance $math)))"""
-
-ASKER = """(component
-  (import "demo:math/ops@0.1.0" (instance $ops
-    (export "add" (func (param "a" u32) (param "b" u32) (result u32)))))
-  (core func $add (canon lower (func $ops "add")))
-  (core module $m
-    (import "ops" "add" (func $add (param i32 i32) (result i32)))
-    (func (export "ask") (param i32) (result i32) (call $add (local.get 0) (i32.const 1))))
-  (core instance $i (instantiate $m (with "ops" (instance (export "add" (func $add))))))
-  (func $ask (param "n" u32) (result u32) (canon lift (core func $i "ask")))
-  (instance $asks (export "ask" (func $ask)))
-  (export "demo:math/asks@0.1.0" (instance $asks)))"""
-
-ADD = Function.parse("demo:math/ops#add")
-ASK = Function.parse("demo:math/asks#ask")
-
-
-class World:
-    """A lattice with a client, whose events are all collected."""
-
-    def __init__(self, lattice: Lattice, url: str, folder: Path, stack: contextlib.AsyncExitStack) -> None:
-        self.lattice = lattice
-        self.url = url
-        self.folder = folder
-        self.events: list[events.Event] = []
-        self._stack = stack
-        self._happened = asyncio.Condition()
-
-    async def host(self, **more) -> Host:
-        config = HostConfig(lattice=self.lattice.name, nats=NatsOptions(self.url), grace=3.0, **more)
-        return await self._stack.enter_async_context(Host(config))
-
-    def wasm(self, name: str, text: str) -> str:
-        path = self.folder / f"{name}.wat"
-        path.write_text(text)
-        return path.as_uri()
-
-    async def collect(self, host, event) -> None:
-        async with self._happened:
-            self.events.append(event)
-            self._happened.notify_all()
-
-    async def until(self, kind, **fields):
-        def found():
-            return [e for e in self.events if type(e) is kind and all(getattr(e, k) == v for k, v in fields.items())]
-
-        async with asyncio.timeout(20), self._happened:
-            await self._happened.wait_for(lambda: bool(found()))
-            return found()[-1]
-
-    async def ask(self, *tokens, **body):
-        return await self.lattice.control(*tokens, body=body or None)
-
-    async def scale(self, host: Host, id: str, reference: str, count: int = 4, **more):
-        self.events.clear()
-        reply = await self.ask(
-            "component", "scale", host.id, component_id=id, component_ref=reference, count=count, **more
-        )
-        assert reply.success, reply
-        return await self.until(events.ComponentScaled, component_id=id, host_id=host.id, max_instances=count)
-
-    async def call(self, target: str, function: Function, *args, timeout: float = 5.0):
-        return await self.lattice.invoke(Invocation(EntityId(target), function, args).within(timeout))
-
-
-@pytest.fixture
-async def world(nats_url, lattice_name, tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
-        made = World(lattice, nats_url, tmp_path, stack)
-        await lattice.on_events(made.collect)
-        await lattice.transport.flush()
-        yield made
-
-
-def link(source: str, target: str, package: str, *interfaces: str, **more):
-    namespace, _, name = package.partition(":")
-    return {
-        "source_id": source,
-        "target": target,
-        "name": "default",
-        "wit_namespace": namespace,
-        "wit_package": name,
-        "interfaces": list(interfaces),
-        **more,
-    }
 
 
 async def test_a_host_says_who_it_is_and_says_goodbye(world):
@@ -272,24 +172,6 @@ async def test_what_the_manager_settled_changes_when_the_manager_says_so(world):
     assert (described["max_instances"], described["limits"]) == (3, short)
     await world.scale(host, "adder", adder, 3, annotations={"trellis.dev/settings": "two"})
     assert (await world.ask("host", "get", host.id)).response["components"][0]["limits"] is None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-async def start_http(world, host, port: int, target: str = "web") -> None:
-    config = {"address": f"127.0.0.1:{port}"}
-    reply = await world.lattice.control("config", "put", f"http-{port}", body=config)
-    assert reply.success
-    reply = await world.ask(
-        "link", "put", **link("http", target, "wasi:http", "incoming-handler", source_config=[f"http-{port}"])
-    )
-    assert reply.success, reply
-    body = {"provider_id": "http", "provider_ref": "builtin:http-server"}
-    assert (await world.ask("provider", "start", host.id, **body)).success
 
 
 async def test_http_reaches_a_component_and_says_so_when_there_is_none(world):

@@ -10,7 +10,7 @@ import struct
 import msgpack
 import pytest
 from structlog.testing import capture_logs
-from test_host import ADD, ADDER, World, link
+from worlds import ADD, ADDER, link
 
 from lattice import EntityId, Invocation, events, subjects
 from lattice import control as ctl
@@ -121,16 +121,6 @@ FIELDS = [
     *("source_id", "target", "name", "wit_namespace", "wit_package", "interfaces", "constraints", "key", "value"),
     *("labels", "components", "providers", "app", "component", "instances", "version", "metadata", "spec", "kind"),
 ]
-
-
-@pytest.fixture
-async def world(nats_url, lattice_name, tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
-        made = World(lattice, nats_url, tmp_path, stack)
-        await lattice.on_events(made.collect)
-        await lattice.transport.flush()
-        yield made
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -1,14 +1,12 @@
 """A nats-server that is killed and comes back with nothing: what hosts and managers know is put back."""
 
 import asyncio
-import contextlib
 import json
 import shutil
 
 import pytest
 from servers import Broker
-from test_faults import HELLO, SUM, in_time
-from test_host import ADD, ASK, ASKER, World, link
+from worlds import ADD, ASK, ASKER, HELLO, SUM, in_time, link, world_on
 
 from host.images import component_digest
 from lattice import EntityId, Invocation, events
@@ -28,12 +26,8 @@ async def world(tmp_path, lattice_name):
     broker = Broker(tmp_path / "broker")
     broker.start()
     try:
-        async with contextlib.AsyncExitStack() as stack:
-            lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(broker.url)))
-            made = World(lattice, broker.url, tmp_path, stack)
+        async with world_on(broker.url, lattice_name, tmp_path) as made:
             made.broker = broker
-            await lattice.on_events(made.collect)
-            await lattice.transport.flush()
             yield made
     finally:
         broker.stop()

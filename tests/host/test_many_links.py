@@ -1,26 +1,16 @@
 """Thousands of links, and hosts that write them at the same time."""
 
 import asyncio
-import contextlib
 
 import pytest
-from test_host import World, link
+from worlds import link
 
 from lattice import EntityId
-from lattice.lattice import Lattice
 from lattice.links import ComponentRecord, LinkDefinition
-from lattice.nats_transport import connect
 
 pytestmark = pytest.mark.nats
 
 COMPONENTS, LINKS = 1000, 5
-
-
-@pytest.fixture
-async def world(nats_url, lattice_name, tmp_path):
-    async with contextlib.AsyncExitStack() as stack:
-        lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
-        yield World(lattice, nats_url, tmp_path, stack)
 
 
 async def test_a_host_that_joins_a_lattice_of_five_thousand_links_knows_them_all(world):

@@ -1,14 +1,12 @@
 """A host that is cut off from the broker without either of them being told, and comes back."""
 
 import asyncio
-import contextlib
 
 import pytest
 from lines import Line
 from processes import held, start_host
 from servers import Broker
-from test_faults import HELLO, MANIFEST, in_time
-from test_host import ADDER, World
+from worlds import ADDER, HELLO, MANIFEST, in_time, world_on
 
 from lattice import EntityId, Function, Invocation
 from lattice.errors import DeadlineExceeded, Unreachable
@@ -30,9 +28,8 @@ async def world(tmp_path, lattice_name):
     broker = Broker(tmp_path / "broker", config='ping_interval: "1s"\nping_max: 2\n')
     broker.start()
     try:
-        async with contextlib.AsyncExitStack() as stack:
-            lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(broker.url)))
-            yield World(lattice, broker.url, tmp_path, stack)
+        async with world_on(broker.url, lattice_name, tmp_path) as made:
+            yield made
     finally:
         broker.stop()
 

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
-from test_faults import in_time
-from test_host import ASK, ASKER, World
+from worlds import ASK, ASKER, World, in_time
 
 from lattice.lattice import Lattice
 from lattice.nats_transport import connect
