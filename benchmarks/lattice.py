@@ -16,11 +16,9 @@ import contextlib
 import logging
 import os
 import resource
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +26,7 @@ sys.path.append(sys.path.pop(0))  # `lattice` is the package, not this file
 
 import nats
 import structlog
+from measuring import latency, throughput
 
 from host import Host, HostConfig
 from host.configs import Configs
@@ -45,9 +44,6 @@ from wadm import Manager
 SIZES = (64, 1024, 16 * 1024, 256 * 1024)
 TARGET, NODE = EntityId("echo"), HostId("NBENCH")
 ECHO, PULL = Function.parse("bench:echo/echo#echo"), Function.parse("bench:echo/echo#pull")
-IN_FLIGHT = 64
-
-Call = Callable[[], Awaitable[object]]
 
 
 async def serve(url: str) -> None:
@@ -82,31 +78,6 @@ async def fill(body: ByteStream, size: int) -> None:
         await body.write(chunk[: min(size, len(chunk))])
         size -= len(chunk)
     body.finish()
-
-
-async def latency(call: Call, seconds: float) -> tuple[float, float]:
-    """p50 and p99 of one call at a time, in microseconds."""
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    while (begun := time.perf_counter()) < until:
-        await call()
-        times.append((time.perf_counter() - begun) * 1e6)
-    return statistics.median(times), statistics.quantiles(times, n=100)[98]
-
-
-async def throughput(call: Call, seconds: float) -> float:
-    """Calls a second with IN_FLIGHT of them at a time."""
-    done = 0
-    until = time.perf_counter() + seconds
-
-    async def worker() -> None:
-        nonlocal done
-        while time.perf_counter() < until:
-            await call()
-            done += 1
-
-    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
-    return done / seconds
 
 
 async def measure(url: str, seconds: float, megabytes: int) -> None:

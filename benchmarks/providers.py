@@ -25,8 +25,7 @@ import socket
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -35,6 +34,7 @@ sys.path.append(sys.path.pop(0))  # `providers` is the package, not this file
 import nats
 import serving
 import structlog
+from measuring import IN_FLIGHT, Call, latency, throughput
 from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
@@ -49,34 +49,6 @@ from trellis.broker import Broker
 CALLER = EntityId("bench")
 GET, SET = Function.parse("wasi:keyvalue/store#get"), Function.parse("wasi:keyvalue/store#set")
 VALUE = os.urandom(64)
-IN_FLIGHT = 64
-
-Call = Callable[[], Awaitable[object]]
-
-
-async def latency(call: Call, seconds: float) -> tuple[float, float]:
-    """p50 and p99 of one call at a time, in microseconds."""
-    times: list[float] = []
-    until = time.perf_counter() + seconds
-    while (begun := time.perf_counter()) < until:
-        await call()
-        times.append((time.perf_counter() - begun) * 1e6)
-    return statistics.median(times), statistics.quantiles(times, n=100)[98]
-
-
-async def throughput(call: Call, seconds: float) -> float:
-    """Calls a second with IN_FLIGHT of them at a time."""
-    done = 0
-    until = time.perf_counter() + seconds
-
-    async def worker() -> None:
-        nonlocal done
-        while time.perf_counter() < until:
-            await call()
-            done += 1
-
-    await asyncio.gather(*(worker() for _ in range(IN_FLIGHT)))
-    return done / seconds
 
 
 # -- the bare clients
