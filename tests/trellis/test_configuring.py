@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from worlds import ASKER
 
 from trellis.cli import cli
 
@@ -27,18 +28,6 @@ class Loud(Provider):
     async def add(self, link: Link[Volume], a: int, b: int) -> int:
         return a + b
 """
-
-ASKER = """(component
-  (import "demo:math/ops@0.1.0" (instance $ops
-    (export "add" (func (param "a" u32) (param "b" u32) (result u32)))))
-  (core func $add (canon lower (func $ops "add")))
-  (core module $m
-    (import "ops" "add" (func $add (param i32 i32) (result i32)))
-    (func (export "ask") (param i32) (result i32) (call $add (local.get 0) (i32.const 1))))
-  (core instance $i (instantiate $m (with "ops" (instance (export "add" (func $add))))))
-  (func $ask (param "n" u32) (result u32) (canon lift (core func $i "ask")))
-  (instance $asks (export "ask" (func $ask)))
-  (export "demo:math/asks@0.1.0" (instance $asks)))"""
 
 MANIFEST = """\
 apiVersion: core.oam.dev/v1beta1
