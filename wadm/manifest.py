@@ -45,7 +45,7 @@ TRAITS = (SPREADSCALER, DAEMONSCALER, LINK)
 
 
 def _text(value: Any) -> Any:
-    """Maps of text to text take numbers and truth values as they were written."""
+    """Text; a number or a truth value as it is written."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -58,9 +58,12 @@ TextMap = dict[str, Text]
 
 
 class Part(BaseModel):
-    """A part of a manifest that upstream reads leniently: unknown fields are warned about, not refused."""
+    """A part of a manifest that upstream reads leniently: unknown fields are warned about, not refused.
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=False)
+    The text below a field is its description in the JSON Schema, and in docs/manifest.md.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=False, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -74,33 +77,47 @@ class Part(BaseModel):
 class Strict(Part):
     """A part whose fields are all known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=False)
+    model_config = ConfigDict(extra="forbid")
 
 
 class Config(Strict):
     """Named configuration: ours when it has `properties`, somebody else's (by its plain name) when it has none."""
 
     name: str
+    """Its name; on the lattice `{app}-{name}` where it has `properties`, and as it is where it has none."""
     properties: TextMap | None = None
+    """The keys and their values. Left out: a configuration that was put on the lattice by `trellis config put`."""
 
 
 class SecretProperties(Part):
+    """Where a secret is kept. The manifest only refers to it: its value never passes through the manager."""
+
     policy: str
+    """The name of one of the application's `policies`, which says which back end keeps the secret."""
     key: str
+    """The secret's name in that back end."""
     field: str | None = None
+    """A member of a secret that is a JSON object."""
     version: Text | None = None
+    """A version of the secret, in a back end that has versions."""
 
 
 class Secret(Part):
+    """A secret that a component, a provider or one side of a link is given."""
+
     name: str
+    """What the component asks for it by; for a provider and a link, the configuration key that it becomes."""
     properties: SecretProperties
+    """Where it is kept."""
 
 
 class Shared(Strict):
-    """A component of another, shared application."""
+    """A component of another application, which that application shares."""
 
     name: str
+    """The application. It has to be deployed, and to be annotated as shared."""
     component: str
+    """The component's name there."""
 
 
 _SIZE = re.compile(r"([1-9]\d*)(Ki|Mi|Gi|)")
@@ -154,19 +171,30 @@ Count = Annotated[
 
 
 class Limits(Strict):
-    """Of each invocation of a component; one that is missing is the host's. Sizes in bytes, `time` in milliseconds."""
+    """What one invocation of a component may use. One that is missing is the host's, which is the ceiling, too."""
 
     memory: Size | None = None
+    """Bytes of each linear memory."""
     time: Span | None = None
+    """How long a call may take, waiting included."""
     fuel: Count | None = None
+    """Wasm instructions, roughly; only on hosts that were started with a limit of fuel."""
     handles: Count | None = None
+    """Streams, files, requests and other resources of the host that the guest holds at a time."""
     buffered: Size | None = None
+    """Bytes that the guest has written into streams and nobody has read."""
     output: Size | None = None
+    """Bytes printed to stdout, and to stderr."""
     queue: Count | None = None
+    """Calls that wait for an instance; more are refused as busy."""
     memories: Count | None = None
+    """Linear memories of the component."""
     tables: Count | None = None
+    """Tables of the component."""
     table_elements: Count | None = None
+    """Elements of each table."""
     core_instances: Count | None = None
+    """Core modules that the component instantiates."""
 
     def on_the_wire(self) -> dict[str, str]:
         """`component_limits` of the control interface."""
@@ -231,54 +259,86 @@ class Rollout(Strict):
 
 
 class Properties(Strict):
+    """What a component is. Either `image` or `application` is there."""
+
     image: str | None = None
+    """The component's file or image; of a capability, `builtin:NAME` or a Python file."""
     application: Shared | None = None
+    """In place of an image: a component of another application."""
     id: str | None = None
+    """Its id on the lattice. Left out: `{app}-{name}`, in lower case, with `_` for what is no letter or digit."""
     config: list[Config] = []
+    """What it may read as configuration. Of several that say the same key, the last counts."""
     secrets: list[Secret] = []
+    """What it is trusted with."""
     limits: Limits | None = Field(None, validation_alias="x-limits")
+    """What one invocation may use. An extension of Trellis; components only."""
 
 
 class Trait(Strict):
-    """`properties` is read by the trait's type, see `parse_trait`."""
+    """How a component is scaled, or what it is linked to."""
 
     type: str
+    """`spreadscaler`, `daemonscaler` or `link`; a trait of another type is kept and does nothing."""
     properties: dict[str, Any]
+    """Those of a scaler or of a link, by the type."""
 
 
 class Spread(Strict):
+    """A share of the instances, for hosts with certain labels."""
+
     name: str
+    """Its name, for messages and annotations."""
     requirements: TextMap = {}
+    """The labels that a host must have. None: every host fits."""
     weight: StrictInt | None = None
+    """Its share beside the other spreads' weights; 100 if not given. A daemonscaler does not use it."""
 
 
 class Scaler(Strict):
-    """Of a spreadscaler: `instances` in all. Of a daemonscaler: on every eligible host."""
+    """Of a spreadscaler: `instances` in all. Of a daemonscaler: on every host that fits."""
 
     instances: StrictInt = Field(validation_alias=AliasChoices("instances", "replicas"))
+    """How many calls it may answer at a time; of a capability, on how many hosts it runs."""
     spread: list[Spread] = []
+    """Where they go. None: any host."""
 
 
 class LinkSource(Strict):
+    """The side of a link that calls."""
+
     config: list[Config] = []
+    """Configuration for this side; a provider reads it, a component does not."""
     secrets: list[Secret] = []
+    """Secrets for this side, which become configuration under their own names."""
 
 
 class LinkTarget(LinkSource):
+    """The side of a link that is called."""
+
     name: str
+    """The component of this manifest that answers."""
 
 
 class Link(Strict):
     """The component that carries this trait imports the interfaces; `target` exports them."""
 
     namespace: str
+    """Of the WIT package: `wasi` in `wasi:keyvalue/store`."""
     package: str
+    """The WIT package: `keyvalue` in `wasi:keyvalue/store`."""
     interfaces: list[str]
+    """The interfaces of that package: `store` in `wasi:keyvalue/store`."""
     target: LinkTarget
+    """Who answers; its name alone is enough where it needs no configuration."""
     source: LinkSource | None = None
+    """What this component's side of the link is given."""
     name: str = "default"
+    """Keeps two links of one interface apart."""
     target_config: list[Config] = []
+    """The older form of `config` below `target`."""
     source_config: list[Config] = []
+    """The older form of `config` below `source`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -295,10 +355,16 @@ class Link(Strict):
 
 
 class Component(Part):
+    """One part of the application: a Wasm component, or a capability provider."""
+
     name: str
+    """Its name in this application."""
     type: Literal["component", "actor", "capability"]
+    """`component` for Wasm (`actor` is an older word for it), `capability` for a provider."""
     properties: Properties
+    """What it is."""
     traits: list[Trait] = []
+    """How it is scaled, and its links."""
 
     @property
     def capability(self) -> bool:
@@ -325,29 +391,47 @@ class Component(Part):
 
 
 class Policy(Part):
+    """Where secrets are kept."""
+
     name: str
+    """What secrets name it by."""
     type: str
+    """`policy.secret.wasmcloud.dev/v1alpha1`; a policy of another type is kept and does nothing."""
     properties: TextMap = {}
+    """`backend`: `env`, `files` or `nats-kv`."""
 
 
 class Metadata(Part):
+    """What the application is called, and what is said of it."""
+
     name: str
+    """Its name, of letters, digits, `-` and `_`; there is one application of that name on a lattice."""
     annotations: TextMap = {}
+    """`version`, `description`, whether it is shared, and how a new version takes over."""
     labels: TextMap = {}
+    """Anything, for whoever reads the manifest."""
 
 
 class Spec(Part):
+    """What it consists of."""
+
     components: list[Component]
+    """Its components and capabilities."""
     policies: list[Policy] = []
+    """Where its secrets are kept."""
 
 
 class Manifest(Strict):
     """One application."""
 
     apiVersion: str
+    """`core.oam.dev/v1beta1`."""
     kind: str
+    """`Application`."""
     metadata: Metadata
+    """Its name and annotations."""
     spec: Spec
+    """Its parts."""
 
     @property
     def name(self) -> str:

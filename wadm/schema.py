@@ -76,17 +76,19 @@ def _accept_old_spellings(definitions: dict[str, Any]) -> None:
     scaler["required"] = [name for name in scaler["required"] if name != "instances"]
     scaler["oneOf"] = [{"required": ["instances"]}, {"required": ["replicas"]}]
     link = definitions["Link"]["properties"]
-    link["target"] = {"anyOf": [{"type": "string"}, {"$ref": f"#/$defs/{LinkTarget.__name__}"}]}
+    target = link["target"]["description"]
+    link["target"] = {"anyOf": [{"type": "string"}, {"$ref": f"#/$defs/{LinkTarget.__name__}"}], "description": target}
     for old, new in (("target_config", "target"), ("source_config", "source")):
         link[old] |= {"deprecated": True, "description": f"write `config` below `{new}`"}
     traits = definitions["Component"]["properties"]["traits"]
-    definitions["Component"]["properties"]["traits"] = {"anyOf": [traits, {"type": "null"}]}
+    said = traits.pop("description")
+    definitions["Component"]["properties"]["traits"] = {"anyOf": [traits, {"type": "null"}], "description": said}
 
 
 def _read_traits(definitions: dict[str, Any]) -> None:
     """A trait's properties depend on its type; one of a type that nobody knows is kept and does nothing."""
     trait = definitions["Trait"]
-    trait["properties"]["type"] = {"anyOf": [{"enum": list(TRAITS)}, {"type": "string"}]}
+    trait["properties"]["type"] |= {"anyOf": [{"enum": list(TRAITS)}, {"type": "string"}]}
     homes: dict[str, type[BaseModel]] = {SPREADSCALER: Scaler, DAEMONSCALER: Scaler, LINK: Link}
     trait["allOf"] = [
         {
@@ -110,8 +112,8 @@ def _suggest(definitions: dict[str, Any], more: Mapping[tuple[str, str], Iterabl
     def offer(names: Iterable[str]) -> dict[str, Any]:
         return {"anyOf": [{"enum": sorted(set(names))}, {"type": "string"}]}
 
-    link["properties"]["namespace"] = offer(namespace for namespace, _ in known)
-    link["properties"]["package"] = offer(package for _, package in known)
+    link["properties"]["namespace"] |= offer(namespace for namespace, _ in known)
+    link["properties"]["package"] |= offer(package for _, package in known)
     link["allOf"] = [
         {
             "if": {"properties": {"namespace": {"const": namespace}, "package": {"const": package}}},

@@ -89,3 +89,11 @@ def test_a_projects_schema_knows_its_components_and_interfaces():
         c["then"] for c in schema["$defs"]["Link"]["allOf"] if c["if"]["properties"]["package"]["const"] == "text"
     ]
     assert offered[0]["properties"]["interfaces"]["items"]["anyOf"][0] == {"enum": ["transform"]}
+
+
+def test_every_field_is_described():
+    definitions = manifest_schema()["$defs"]
+    parts = {name: dict(one["properties"]) for name, one in definitions.items()}
+    parts["Metadata"] |= definitions["Metadata"]["properties"]["annotations"]["properties"]
+    silent = [f"{name}.{field}" for name, its in parts.items() for field in its if not its[field].get("description")]
+    assert silent == []
