@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import fields, replace
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from lattice import LatticeError
-from lattice.nats_transport import NatsOptions, connect
+from lattice.nats_transport import NatsOptions, NatsTransport, connect
 from lattice.transport import Transport
 from providers.provider import Provider
 
@@ -32,12 +33,14 @@ class NatsLogin(BaseModel):
         return self
 
     def connection(self, name: str, url: str | None, *, domain: str | None = None) -> NatsOptions | None:
-        """The connection that a link wants for itself; None when it says nothing that the lattice's own has not."""
-        own = (self.client_seed, self.creds_file, self.tls_ca, self.tls_ca_file, self.custom_inbox_prefix)
-        if not any((url, domain, *own)):
+        """The connection that a link wants for itself; None when the lattice's own will do.
+
+        Its `url` is empty when it is to the lattice's own server.
+        """
+        if not any((url, domain, self.client_seed, self.creds_file)):
             return None
         return NatsOptions(
-            url=_with_scheme(url) if url else NatsOptions().url,
+            url=_with_scheme(url or ""),
             nkey_seed=self.client_seed,
             jwt=self.client_jwt,
             creds_file=self.creds_file,
@@ -55,6 +58,15 @@ def _with_scheme(urls: str) -> str:
     return ",".join(url if "://" in url else f"nats://{url}" for url in each)
 
 
+def at_own_server(own: NatsOptions, wanted: NatsOptions) -> NatsOptions:
+    """`wanted`, at the server of `own`, and with the login of that where it has none."""
+    base = own
+    if wanted.nkey_seed or wanted.creds_file:
+        base = replace(own, user=None, password=None, token=None, nkey_seed=None, jwt=None, creds_file=None)
+    said = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
+    return replace(base, **{name: value for name, value in said.items() if value})
+
+
 class Connections:
     """One connection for all links that want the same; the lattice's own for those that want none."""
 
@@ -68,12 +80,15 @@ class Connections:
 
     async def of(self, provider: Provider, options: NatsOptions | None) -> Transport:
         """Raises Unreachable when no server answers there, LatticeError when there is no lattice to use instead."""
-        if options is None:
-            if self._given is not None:
-                return self._given
-            if provider.lattice is None:
+        if options is None or not options.url:
+            own = self._given if provider.lattice is None or self._given else provider.lattice.transport
+            if own is None:
                 raise LatticeError("there is no lattice here; name a NATS server in the link's configuration")
-            return provider.lattice.transport
+            if options is None:
+                return own
+            if not isinstance(own, NatsTransport):
+                raise LatticeError("the lattice has no NATS server; name one in the link's configuration")
+            options = at_own_server(own.options, options)
         async with self._turn:
             if options not in self._open:
                 self._open[options] = await connect(options)

@@ -61,7 +61,7 @@ class NatsLink(NatsLogin):
 
     def options(self) -> NatsOptions | None:
         """The connection it wants for itself; None: the lattice's own will do."""
-        return self.connection("trellis blobstore-nats", self.cluster_uri, domain=self.js_domain)
+        return self.connection("trellis blobstore-nats", self.cluster_uri)
 
     def stream(self, bucket: str) -> dict[str, Any]:
         """The configuration of the stream behind a container."""

@@ -72,7 +72,7 @@ class MessagingLink(NatsLogin):
 
     def options(self) -> NatsOptions | None:
         """The connection it wants for itself; None: the lattice's own will do."""
-        return self.connection("trellis messaging-nats", self.cluster_uris, domain=self.js_domain)
+        return self.connection("trellis messaging-nats", self.cluster_uris)
 
 
 class Route(NamedTuple):

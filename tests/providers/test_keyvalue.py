@@ -14,7 +14,7 @@ from servers import Broker
 from lattice import BadInput, Invocation, NotLinked, Unreachable, Value, WitError, nats_transport
 from lattice.jetstream import JetStream
 from lattice.memory import MemoryBroker
-from lattice.nats_transport import NatsTransport, connect
+from lattice.nats_transport import NatsOptions, NatsTransport, connect
 from lattice.transport import Transport
 from providers.keyvalue import nats as keyvalue_nats
 from providers.keyvalue import store as keyvalue_store
@@ -23,6 +23,7 @@ from providers.keyvalue.nats import NatsKeyValue, escaped, unescaped
 from providers.keyvalue.store import KeyValue
 from providers.link import LinkRecord, link_between
 from providers.load import resolve
+from providers.nats import NatsLogin, at_own_server
 from providers.testing import PROVIDER, Running, running
 
 KEYVALUE = "wasi:keyvalue/store,atomics,batch"
@@ -288,6 +289,33 @@ async def test_another_cluster_is_connected_to_once(nats_url: str, bucket: str):
         await kv.call(SET, "default", "k", b"v", source="a")
         assert await kv.call(GET, "default", "k", source="b") == b"v"
         assert len(provider._connections) == 1
+
+
+async def test_a_link_that_names_only_a_domain_stays_at_the_lattices_server_and_with_its_login(
+    tmp_path: Path, bucket: str
+):
+    broker = Broker(tmp_path, config='jetstream { domain: edge }\nauthorization { user: "me", password: "right" }')
+    broker.start()
+    lattices = await connect(NatsOptions(broker.url, user="me", password="right"))
+    try:
+        config = {"bucket": bucket, "enable_bucket_auto_create": "true"}
+        async with running(NatsKeyValue(lattices), [link(js_domain="edge", **config)]) as kv:
+            await kv.call(SET, "default", "k", b"v")
+            assert await (await lattices.bucket(bucket)).get("k") is not None
+            with pytest.raises(Unreachable, match="JetStream"):
+                await kv.runtime.put_link(link("other", js_domain="nowhere", **config))
+    finally:
+        await lattices.close()
+        broker.stop()
+
+
+def test_a_login_without_a_server_is_to_the_lattices_own_and_takes_the_place_of_its_login():
+    lattices = NatsOptions("nats://far:4222", user="host", password="secret", ca_file="/ca.pem")
+    wanted = NatsLogin(creds_file="/me.creds").connection("mine", None)
+    assert wanted is not None
+    assert at_own_server(lattices, wanted) == NatsOptions(
+        "nats://far:4222", ca_file="/ca.pem", creds_file="/me.creds", name="mine"
+    )
 
 
 async def test_a_broker_that_is_not_there_refuses_the_link(bucket: str):
