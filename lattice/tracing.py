@@ -1,0 +1,116 @@
+"""W3C trace context: which request a call belongs to; and the span that each finished call leaves behind."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping
+from typing import Literal, NamedTuple, TypeAlias
+
+from lattice.invocation import EMPTY
+from lattice.names import EntityId, LinkName
+from lattice.values import Value
+
+_PARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?P<ids>(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
+)
+
+_LENGTH = 55
+"""Characters of a traceparent, `00-TRACE-SPAN-FLAGS`. It is checked as it arrives; after that, places are enough."""
+
+_TRACE, _SPAN = slice(3, 35), slice(36, 52)
+
+
+def received(traceparent: str | None, tracestate: str | None = None) -> Mapping[str, str]:
+    """Context as somebody else wrote it; empty when it is malformed, so that a new trace begins."""
+    match = _PARENT.fullmatch(traceparent) if traceparent is not None else None
+    if match is None or (match["more"] is not None and match[0].startswith("00")):
+        return EMPTY
+    context = {"traceparent": f"00-{match['ids']}-{match['flags']}"}
+    if tracestate:
+        context["tracestate"] = tracestate
+    return context
+
+
+def child_of(trace: Mapping[str, str]) -> dict[str, str]:
+    """Context of a call made on behalf of `trace`, or of the first one: the same trace id, a new span id."""
+    parent = trace.get("traceparent", "")
+    span = f"{random.getrandbits(64) | 1:016x}"  # an id is never 0
+    if len(parent) != _LENGTH:
+        return {"traceparent": f"00-{random.getrandbits(128) | 1:032x}-{span}-01"}
+    context = {"traceparent": f"{parent[:36]}{span}{parent[52:]}"}
+    if "tracestate" in trace:
+        context["tracestate"] = trace["tracestate"]
+    return context
+
+
+def trace_id(trace: Mapping[str, str]) -> str:
+    """The 32 hex digits that all calls of one request share, or ""."""
+    return trace.get("traceparent", "")[_TRACE]
+
+
+def span_id(trace: Mapping[str, str]) -> str:
+    """The 16 hex digits of one call, or ""."""
+    return trace.get("traceparent", "")[_SPAN]
+
+
+Kind: TypeAlias = Literal["request", "component", "provider", "away", "outgoing"]
+"""What was observed:
+
+    request     an HTTP request, at the server it came to
+    component   a call, where the component answered it
+    provider    a call, where the provider answered it
+    away        a call over the lattice, at the side that made it: the other side's span is its child, if there is one
+    outgoing    a component's HTTP request that the host itself sent
+"""
+
+
+class Http(NamedTuple):
+    """What a span of HTTP says besides. `path` has no query; `status` is 0 where no response came."""
+
+    method: str
+    path: str
+    status: int
+
+
+class Span(NamedTuple):
+    """One finished call.
+
+    `at` is when it began, in seconds since 1970 on its host's clock. `parent` is the id of the span it was made in, ""
+    for the first of a trace. `direct`: it came from the same process. `outcome` is "ok", "err" (the err side of a
+    `result`), "cancelled", or the code of the LatticeError whose sentence is `error`.
+    """
+
+    context: str
+    """Its own traceparent."""
+    parent: str
+    at: float
+    seconds: float
+    kind: Kind
+    direct: bool
+    source: EntityId
+    target: EntityId
+    function: str
+    link: LinkName
+    outcome: str
+    error: str = ""
+    http: Http | None = None
+
+    @property
+    def trace(self) -> str:
+        return self.context[_TRACE]
+
+    @property
+    def id(self) -> str:
+        return self.context[_SPAN]
+
+
+Observer: TypeAlias = Callable[[Span, tuple[Value, ...], Value], None]
+"""Told of each span as it ends, with the call's arguments and its answer, if there was one (of "err", too).
+
+Must be quick, and not raise.
+"""
+
+
+def nobody(span: Span, args: tuple[Value, ...], answer: Value) -> None:
+    """The observer where no one looks."""
