@@ -196,6 +196,22 @@ class Conformance:
             await site.runtime.delete_link(bad.id)
             assert not site.runtime.refused
 
+    async def test_a_link_whose_change_is_refused_goes_on_as_it_was(self) -> None:
+        bad = self.bad_link()
+        if bad is None:
+            return
+        links = self.links()
+        worse = {"source_config": bad.source_config, "target_config": bad.target_config}
+        async with self.site(*links) as site:
+            load = asyncio.create_task(self.works(site, *links))
+            try:
+                await site.runtime.put_link(links[-1].model_copy(update=worse))
+            except (BadInput, LatticeError):
+                await load
+                await self.works(site, *links)
+            else:
+                load.cancel()  # as it was refused for what another link has, this one may have it
+
     async def test_its_configuration_changes_under_load(self) -> None:
         links = self.links()
         async with self.site(*links) as site:

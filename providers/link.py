@@ -70,7 +70,7 @@ class Link(Generic[ConfigT]):
     (annotate the parameter `Link[MyModel]` then). A changed link is a new object with the same `id`.
     """
 
-    __slots__ = ("_call", "_idle", "_running", "config", "permits", "provider", "record")
+    __slots__ = ("_call", "_idle", "_running", "config", "held", "permits", "provider", "record")
 
     def __init__(
         self, record: LinkRecord, provider: EntityId, config: ConfigT, call: Handler, permits: Permits | None = None
@@ -82,6 +82,8 @@ class Link(Generic[ConfigT]):
         self._call = call
         self._running = 0
         self._idle: asyncio.Future[None] | None = None
+        self.held: asyncio.Event | None = None
+        """While it is being changed: set when calls may go on, through the link that is there then."""
 
     @property
     def id(self) -> LinkId:
@@ -151,6 +153,14 @@ class Link(Generic[ConfigT]):
         if self._running:
             self._idle = asyncio.get_running_loop().create_future()
             await self._idle
+
+    def hold(self) -> None:
+        self.held = asyncio.Event()
+
+    def release(self) -> None:
+        if self.held is not None:
+            self.held.set()
+            self.held = None
 
     def __repr__(self) -> str:
         return f"<Link {self.record}>"

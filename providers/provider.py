@@ -42,8 +42,9 @@ class Provider:
     the whole provider, `link_added` that link.
     """
 
-    wit: ClassVar[str | Path | None] = None
-    """Declare the WIT, as text or as its file or folder, and arguments and results are held against it."""
+    wit: ClassVar[str | Path | tuple[str | Path, ...] | None] = None
+    """Declare the WIT, as text or as its file or folder, and arguments and results are held against it. Of several, a
+    later one's interfaces take the place of those before."""
     link_config: ClassVar[type[BaseModel] | None] = None
     """Declare a model, and every link's `config` is one of these; one that does not fit refuses its link."""
     settings_model: ClassVar[type[BaseModel] | None] = None
@@ -86,18 +87,22 @@ class Provider:
         """Before any link and any call."""
 
     async def config_changed(self, config: Mapping[str, str]) -> None:
-        """`config` (and `settings`) are the new ones already."""
+        """`config` (and `settings`) are the new ones already. When it raises, it is called again with the old ones."""
 
     async def link_added(self, link: Link[Any]) -> None:
         """Before the first call through it."""
 
     async def link_changed(self, old: Link[Any], new: Link[Any]) -> None:
-        """The same link with other interfaces or configuration. Unless overridden: removed, then added.
+        """The same link with other interfaces or configuration. When it raises, `old` goes on: leave that as it was.
 
-        When it raises, the link is gone altogether: leave nothing of `old` behind.
+        Unless overridden: removed, then added, between two calls. Overridden, calls through `old` go on meanwhile.
         """
         await self.link_removed(old)
-        await self.link_added(new)
+        try:
+            await self.link_added(new)
+        except BaseException:
+            await self.link_added(old)
+            raise
 
     async def link_removed(self, link: Link[Any]) -> None:
         """After its last call. Not called for a link that was refused."""

@@ -49,6 +49,8 @@ log = structlog.get_logger("providers")
 
 HOOK_SECONDS = 30.0
 """How long `started`, `link_added` and their like may take before what they were called for is refused."""
+CHANGE_SECONDS = 10.0
+"""How long calls in hand may keep a link from changing."""
 HEALTH_SECONDS = 5.0
 LINE = 1024
 """Calls that wait for their turn, at most: of the provider, and of each link that has a limit of its own."""
@@ -150,52 +152,71 @@ class Runtime:
             self.provider.settings = parse_config(model, config, of=f'provider "{self.id}"')
 
     async def set_config(self, config: Mapping[str, str]) -> None:
-        """The provider's own configuration from now on. Raises BadInput, keeping the old one, when it does not fit."""
-        if dict(config) == dict(self.provider.config):
+        """The provider's own configuration from now on. Raises BadInput or LatticeError, keeping the old one."""
+        provider = self.provider
+        if dict(config) == dict(provider.config):
             return
+        before = provider.config, provider.settings
         self._parse_settings(config)
-        self.provider.config = dict(config)
-        await self._hook(self.provider.config_changed(self.provider.config), f'provider "{self.id}" refused its config')
+        provider.config = dict(config)
+        try:
+            await self._hook(provider.config_changed(provider.config), f'provider "{self.id}" refused its config')
+        except BaseException:
+            provider.config, provider.settings = before
+            await self._quietly(
+                provider.config_changed(provider.config), time.monotonic() + HOOK_SECONDS, "config.restore_failed"
+            )
+            raise
 
     # -- links
 
     async def put_link(self, record: LinkRecord) -> None:
         """Add the link, or change it; an identical one is left alone.
 
-        Raises BadInput or LatticeError when this link cannot be; the others live on, and `refused` remembers why. A
-        link that was refused can be put again.
+        Raises BadInput or LatticeError when this link cannot be: then it stays as it was, and `refused` remembers why.
+        A link that was refused can be put again.
         """
         async with self._turn(record.id):
             old = self._links.get(record.id)
             if old is not None and old.record == record:
+                self.refused.pop(record.id, None)
                 return
             if self._stopping:
                 raise Busy(f'provider "{self.id}" is stopping')
-            new = None
             try:
                 new = self._made(record)
-                hook = self.provider.link_added(new) if old is None else self.provider.link_changed(old, new)
+                hook = self.provider.link_added(new) if old is None else self._change(old, new)
                 await self._hook(hook, f"link {record} was refused")
-            except BaseException as error:
-                if isinstance(error, Exception):
-                    reason = sentence(error)
-                    if self.refused.get(record.id) != reason:  # it may be put again and again until it fits
-                        log.warning("link.refused", provider=self.id, link=str(record), error=reason)
-                    self.refused[record.id] = reason
-                if old is not None:
-                    self._forget(old)
-                    if new is None:  # the provider has not heard of it, and so still has the old one
-                        until = time.monotonic() + HOOK_SECONDS
-                        await self._quietly(self.provider.link_removed(old), until, "link.remove_failed")
+            except Exception as error:
+                reason = sentence(error)
+                if self.refused.get(record.id) != reason:  # it may be put again and again until it fits
+                    log.warning("link.refused", provider=self.id, link=str(record), error=reason)
+                self.refused[record.id] = reason
                 raise
-            self.refused.pop(record.id, None)
-            if old is not None:
-                self._forget(old)
-            self._links[record.id] = new
-            if new.incoming:
-                for interface in record.covers():
-                    self._incoming[new.source, interface, new.name] = new
+            else:
+                self.refused.pop(record.id, None)
+                self._replace(old, new)
+            finally:
+                if old is not None:
+                    old.release()
             log.info("link.changed" if old else "link.added", provider=self.id, link=str(record))
+
+    def _replace(self, old: Link[Any] | None, new: Link[Any]) -> None:
+        if old is not None:
+            self._forget(old)
+        self._links[new.id] = new
+        if new.incoming:
+            for interface in new.record.covers():
+                self._incoming[new.source, interface, new.name] = new
+
+    async def _change(self, old: Link[Any], new: Link[Any]) -> None:
+        """Where the provider removes and adds, calls wait for that, and it for those in hand."""
+        if type(self.provider).link_changed is not Provider.link_changed:
+            await self.provider.link_changed(old, new)
+            return
+        old.hold()
+        await self._quietly(old.idle(), time.monotonic() + CHANGE_SECONDS, "link.calls_left", link=str(old.record))
+        await self.provider.link_changed(old, new)
 
     def _made(self, record: LinkRecord) -> Link[Any]:
         if self.id not in (record.source_id, record.target):
@@ -310,7 +331,11 @@ class Runtime:
         found = self.provider.exports.get(function.key)
         if found is None:
             raise UnknownFunction(f'provider "{self.id}" does not export {function.key}')
-        link = self._incoming.get((invocation.source, function.interface, invocation.link))
+        key = (invocation.source, function.interface, invocation.link)
+        link = self._incoming.get(key)
+        while link is not None and link.held is not None:
+            await link.held.wait()
+            link = self._incoming.get(key)
         if link is None:
             raise NotLinked(
                 f'"{invocation.source}" is not linked to {function.interface} of provider "{self.id}" '

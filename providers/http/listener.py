@@ -7,6 +7,7 @@ import errno
 import os
 import socket
 from typing import TYPE_CHECKING, cast
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -24,6 +25,9 @@ KEEP_ALIVE_SECONDS = 75.0
 CHECK_SECONDS = 5.0
 BACKLOG = 2048
 
+_owned: WeakValueDictionary[tuple[str, str], Listener] = WeakValueDictionary()
+"""The listeners of this process that listen, by owner and address."""
+
 
 class Listener:
     """Made by `open`."""
@@ -37,6 +41,7 @@ class Listener:
         self.bound: tuple[str, int] = ("", 0)
         """Where it really listens: the port that the system chose when `address` says 0."""
         self.closing = False
+        self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._checks: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
@@ -45,16 +50,29 @@ class Listener:
 
     @classmethod
     async def open(
-        cls, address: str, app: App, *, certificate: Certificate | None = None, keep_alive: float = KEEP_ALIVE_SECONDS
+        cls,
+        address: str,
+        app: App,
+        *,
+        certificate: Certificate | None = None,
+        keep_alive: float = KEEP_ALIVE_SECONDS,
+        owner: str = "",
     ) -> Listener:
-        """Listen on `address` (`host:port`) now. Raises BadInput that names it and what to do when that cannot be."""
+        """Listen on `address` (`host:port`) now. Raises BadInput that names it and what to do when that cannot be.
+
+        The listener that `owner` has there already shares its socket: until it closes, both take connections.
+        """
         self = cls(address, app, certificate, keep_alive)
-        bound = await _bind(address)
+        before = _owned.get((owner, address))
+        shared = before._socket if before is not None and before.listening else None
+        self._socket = bound = await _bind(address) if shared is None else shared.dup()
         self.bound = bound.getsockname()[:2]
         loop = asyncio.get_running_loop()
         context = None if certificate is None else certificate.context
         self._server = await loop.create_server(self._connected, sock=bound, backlog=BACKLOG, ssl=context)
         self._checks = loop.call_later(CHECK_SECONDS, self._check)
+        if owner and host_and_port(address)[1]:
+            _owned[owner, address] = self
         return self
 
     @property

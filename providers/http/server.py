@@ -219,17 +219,17 @@ class HttpServer(Provider):
         key = self._key(new)
         same_tls = old.config.tls() == new.config.tls()
         if key != self._key(old):
-            try:
-                await self.link_added(new)  # the new place first, so that there is always one
-            finally:
-                await self.link_removed(old)
+            await self.link_added(new)  # the new place first, so that there is always one
+            await self.link_removed(old)
         elif self._shared is not None or same_tls:
             self.routes[key] = route = Route(new, self.settings)
             if self._shared is None:
                 self.listeners[key].app = route
         else:
-            await self.link_removed(old)
-            await self.link_added(new)
+            before, route = self.listeners[key], Route(new, self.settings)
+            await self._listen(key, route, new.config)
+            self.routes[key] = route
+            await before.close()
 
     # -- places
 
@@ -263,7 +263,8 @@ class HttpServer(Provider):
             )
 
     async def _listen(self, address: str, app: App, tls: Any) -> Listener:
-        listener = await Listener.open(address, app, certificate=tls.certificate())
+        owner = f"{self.host_id} {self.id}"  # the one whose place we take, when we do, is called the same
+        listener = await Listener.open(address, app, certificate=tls.certificate(), owner=owner)
         self.listeners[address] = listener
         log.info("http.listening", url=listener.url)
         return listener

@@ -165,7 +165,7 @@ class NatsKeyValue(KeyValue):
         try:
             await self.link_added(new)
         except BaseException:
-            self._stores.pop(old.id, None)
+            await self.link_added(old)
             raise
 
     async def link_removed(self, link: Link[NatsLink]) -> None:

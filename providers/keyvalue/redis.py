@@ -395,7 +395,7 @@ class RedisKeyValue(KeyValue):
         try:
             await self.link_added(new)
         except BaseException:
-            await self.link_removed(old)
+            await self.link_added(old)
             raise
 
     async def link_removed(self, link: Link[Any]) -> None:

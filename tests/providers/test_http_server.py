@@ -715,15 +715,33 @@ async def test_a_changed_link_takes_effect_without_closing_its_port():
         writer.close()
 
 
-async def test_a_link_whose_change_is_refused_leaves_nothing_behind():
+async def test_a_link_whose_change_is_refused_goes_on_as_it_was(tmp_path: Path):
     address = f"127.0.0.1:{free_port()}"
-    async with site(hello, address=address) as http:
-        bad = http.record.model_copy(update={"source_config": {"address": address, "timeout_ms": "x"}})
-        with pytest.raises(BadInput):
-            await http.runtime.put_link(bad)
-        assert http.server.listeners == {}
-        await http.runtime.put_link(http.record)
-        assert (await http.get())[0] == 200
+    nothing = {"tls_cert_file": str(tmp_path / "cert"), "tls_priv_key_file": str(tmp_path / "key")}
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        taken = {"address": f"127.0.0.1:{holder.getsockname()[1]}"}
+        async with site(hello, address=address) as http:
+            for change in ({"timeout_ms": "x"}, nothing, taken):
+                bad = http.record.model_copy(update={"source_config": {"address": address, **change}})
+                with pytest.raises(BadInput):
+                    await http.runtime.put_link(bad)
+                assert (await http.get())[0] == 200
+
+
+async def test_one_server_takes_over_anothers_port_without_turning_a_client_away():
+    address = f"127.0.0.1:{free_port()}"
+    async with site(hello, address=address) as old, site(echo, address=address) as new:
+        reader, writer = await old.socket()
+        waiting = [await old.socket() for _ in range(10)]  # nobody has looked at them yet
+        leaving = asyncio.create_task(old.runtime.stop())
+        for _, client in [(reader, writer), *waiting]:
+            client.write(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+        answers = [await one.read(-1) for one, _ in [(reader, writer), *waiting]]
+        assert all(a.startswith(b"HTTP/1.1 200 ") and a.endswith((b"hello", b"hi")) for a in answers)
+        await leaving
+        assert await new.get(method="POST", data=b"hi") == (200, b"hi")
+        for _, client in [(reader, writer), *waiting]:
+            client.close()
 
 
 @pytest.fixture

@@ -321,10 +321,51 @@ async def test_a_hook_that_fails_refuses_the_link_and_says_why():
     async with running(provider) as shout:
         with pytest.raises(LatticeError, match="OSError: no such suffix"):
             await shout.runtime.put_link(linked(provider, source="b", suffix="impossible")[0])
-        with pytest.raises(LatticeError):
-            await shout.runtime.put_link(linked(provider, suffix="impossible")[0])
         with pytest.raises(NotLinked):
-            await shout.call(f"{TEXT}#shout", "hi")
+            await shout.call(f"{TEXT}#shout", "hi", source="b")
+
+
+async def test_a_link_whose_change_is_refused_goes_on_as_it_was():
+    provider = Shout()
+    good, bad = linked(provider, suffix="?")[0], linked(provider, suffix="impossible")[0]
+    async with running(provider, [good]) as shout:
+        with pytest.raises(LatticeError, match="OSError: no such suffix"):
+            await shout.runtime.put_link(bad)
+        assert await shout.call(f"{TEXT}#shout", "hi") == "HI?"
+        assert shout.runtime.refused
+        await shout.runtime.put_link(good)
+        assert not shout.runtime.refused
+
+
+async def test_calls_wait_while_a_link_changes_and_it_waits_for_those_in_hand():
+    provider = Shout()
+    async with running(provider) as shout:
+        in_hand = asyncio.create_task(shout.call(f"{TEXT}#wait"))
+        await provider.begun.wait()
+        change = asyncio.create_task(shout.runtime.put_link(linked(provider, suffix="?")[0]))
+        await asyncio.sleep(0)
+        later = asyncio.create_task(shout.call(f"{TEXT}#shout", "hi"))
+        await asyncio.sleep(0)
+        assert provider.seen == ["started", "added actor"] and not later.done()
+        provider.gate.set()
+        assert (await in_hand, await later) == ("waited", "HI?")
+        await change
+        assert provider.seen[-2:] == ["removed actor", "added actor ?"]
+
+
+async def test_a_provider_that_refuses_its_configuration_is_told_the_old_one_again():
+    class Picky(Shout):
+        async def config_changed(self, config: object) -> None:
+            await super().config_changed(config)
+            if "loud" in self.config:
+                raise OSError("not here")
+
+    provider = Picky()
+    async with running(provider) as shout:
+        with pytest.raises(LatticeError, match="OSError: not here"):
+            await shout.runtime.set_config({"loud": "yes"})
+        assert provider.config == {}
+    assert provider.seen[2:4] == ["config {'loud': 'yes'}", "config {}"]
 
 
 async def test_a_link_about_somebody_else_is_refused():

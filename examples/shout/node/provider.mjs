@@ -126,7 +126,13 @@ class Running {
       this.links.delete(key);
       await this.provider.linkRemoved?.(old);
     }
-    await this.provider.linkAdded?.(link);
+    try {
+      await this.provider.linkAdded?.(link);
+    } catch (error) {
+      if (old) await this.provider.linkAdded?.(old);
+      if (old) this.links.set(key, old);
+      throw error;
+    }
     this.links.set(key, link);
   }
 
