@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHON
 
-.PHONY: help demo up test fuzz check format build clean
+.PHONY: help demo up test soak fuzz check format build clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    two hosts, an app, a dead host, and the app lives on (about a minute, the first time two)"
 	@echo "make up      the same start; stays until Ctrl-C"
 	@echo "make test    every test"
+	@echo "make soak    the tests that take minutes of real time"
 	@echo "make fuzz    random components and values against the engine, for FUZZ_SECONDS (300)"
 	@echo "make check   format, lint, types, import rules"
 	@echo "make format  mend what check says about format"
@@ -41,6 +42,9 @@ up: $(VENV)/user.stamp
 test: $(VENV)/developer.stamp
 	@$(BIN)/trellis build examples
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
+
+soak: $(VENV)/developer.stamp
+	@$(BIN)/python -m pytest -m slow
 
 fuzz: $(VENV)/developer.stamp
 	@FUZZ_SECONDS=$(or $(FUZZ_SECONDS),300) $(BIN)/python -m pytest tests/actors/test_fuzz.py

@@ -30,13 +30,14 @@ from measuring import latency, throughput
 
 from host import Host, HostConfig
 from host.configs import Configs
-from host.directory import Directory
 from host.links import Links
-from host.router import Local, Router
+from host.router import Router
 from lattice import ByteStream, EntityId, Function, HostId, Invocation, LatticeError, Value
 from lattice.control import Inventory
+from lattice.directory import Directory
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, connect
+from lattice.routes import Local
 from trellis.broker import Broker
 from trellis.planner import Planner
 from wadm import Manager

@@ -15,7 +15,7 @@ from host.config import HostConfig
 from host.configs import Configs
 from host.links import Links
 from host.process import ChildProvider
-from host.router import Local, Router
+from host.router import Router
 from host.secrets import SecretReferences
 from lattice import BadInput, EntityId, HostId, LatticeError, traced
 from lattice.control import ProviderDescription, StartProvider
@@ -31,6 +31,7 @@ from lattice.events import (
 )
 from lattice.lattice import Lattice, Serving
 from lattice.links import LinkDefinition
+from lattice.routes import Local
 from lattice.secrets import PREFIX
 from providers import LinkRecord
 from providers.load import builtin_name, resolve

@@ -20,7 +20,7 @@ from host.egress import Egress
 from host.grants import granted, without_grants
 from host.limits import limited
 from host.links import Links
-from host.router import Local, Router
+from host.router import Router
 from host.secrets import SecretReferences
 from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError, traced
 from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
@@ -28,6 +28,7 @@ from lattice.errors import DeadlineExceeded, LimitExceeded, Trap
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
 from lattice.invocation import trace_id
 from lattice.lattice import Lattice, Serving
+from lattice.routes import Local
 from lattice.secrets import PREFIX
 
 log = structlog.get_logger("host")

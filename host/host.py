@@ -14,7 +14,6 @@ from host.components import Components, failure
 from host.config import HostConfig
 from host.configs import Configs
 from host.control import Control
-from host.directory import Directory
 from host.identity import new_host_id, own_labels, own_version
 from host.images import Images
 from host.links import Links
@@ -22,14 +21,16 @@ from host.router import Router
 from host.secrets import SecretReferences
 from lattice import BadInput, LatticeError, events, subjects
 from lattice.control import DRAINED, HostInfo, Inventory, uptime_human
+from lattice.directory import Directory
 from lattice.events import Event
 from lattice.history import keep_events
 from lattice.images import ImageStore
 from lattice.jetstream import JetStream
 from lattice.lattice import Lattice
-from lattice.names import HostId, friendly_name
+from lattice.names import friendly_name
 from lattice.nats_transport import connect
-from lattice.transport import Message, Transport
+from lattice.presence import Presence
+from lattice.transport import Transport
 from providers.secrets.backends import backends
 
 log = structlog.get_logger("host")
@@ -93,6 +94,7 @@ class Host:
         self.configs = Configs(await self.lattice.config_data())
         self.links = Links(await self.lattice.lattice_data(), self.configs)
         self.directory = Directory(self.id, self.config.dead_after)
+        presence = Presence(self.lattice, self.directory)
         self.router = self.routing(self.lattice, self.links, self.directory)
         self.images = Images(
             self.config.images, ImageStore(self.lattice.transport, self.lattice.name), lambda: self.registries
@@ -121,14 +123,14 @@ class Host:
             ("configs", self.configs.follow()),
             ("heartbeat", self._beat()),
             ("alive", self._live()),
+            ("presence", presence.follow(self.config.alive)),
         ):
             self._tasks.append(asyncio.create_task(work, name=name))
         async with asyncio.timeout(REPLAY):
             await self.links.ready.wait()
             await self.configs.ready.wait()
         self.lattice.transport.on_reconnect(lambda: self.control.later(self._put_back()))
-        await self.lattice.on_events(self.directory.fold)
-        await self.lattice.transport.subscribe(subjects.alive(self.lattice.name), self._other_alive)
+        await presence.listen()
         await self.control.listen()
         await self.lattice.transport.flush()
         await self._keep_events()
@@ -244,12 +246,7 @@ class Host:
 
     async def _live(self) -> None:
         while True:
-            before = time.monotonic()
             await asyncio.sleep(self.config.alive)
-            if time.monotonic() - before > 2 * self.config.alive:
-                self.directory.forgive()  # this process stood still, and heard nobody
-            for gone in self.directory.sweep():
-                log.warning("host.lost", id=gone)
             try:
                 await self._say_alive()
             except LatticeError as error:
@@ -257,20 +254,3 @@ class Host:
 
     async def _say_alive(self) -> None:
         await self.lattice.transport.publish(subjects.alive(self.lattice.name), self.id.encode())
-
-    async def _other_alive(self, message: Message) -> None:
-        """Note it; ask a host that we had not heard of what it runs."""
-        if not message.data.isalnum() or len(message.data) > 64:
-            return  # no host id: somebody else's noise
-        other = HostId(message.data.decode())
-        if self.directory.alive(other):
-            self.control.later(self._get_to_know(other))
-
-    async def _get_to_know(self, other: HostId) -> None:
-        try:
-            reply = await self.lattice.control("host", "get", other)
-        except LatticeError:
-            return  # its heartbeat will tell
-        if reply.success and isinstance(reply.response, dict):
-            inventory = Inventory.model_validate(reply.response)
-            self.directory.fold(other, events.HostHeartbeat(inventory=inventory))

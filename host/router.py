@@ -1,109 +1,20 @@
-"""Where a call goes: directly to what runs in this process, else to the least busy host that runs it."""
+"""Every call that starts on a host: a guest's imports by its links, the others by their target."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from host.directory import Directory
 from host.links import Links
-from lattice import Busy, EntityId, Handler, HostId, Invocation, Unreachable, Value
+from lattice import Invocation, Value
+from lattice.directory import Directory
 from lattice.lattice import Lattice
+from lattice.routes import Routes
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
-    """Something that runs in this process. `load` is calls in hand and in line, per call it takes at a time."""
-
-    handler: Handler
-    load: Callable[[], float]
-
-
-class Router:
-    """Every call that starts on this host passes here."""
-
+class Router(Routes):
     def __init__(self, lattice: Lattice, links: Links, directory: Directory) -> None:
-        self._lattice = lattice
+        super().__init__(lattice, directory)
         self._links = links
-        self._directory = directory
-        self._sent: Counter[tuple[HostId, EntityId]] = Counter()
-        """Calls of ours that other hosts have in hand."""
-        self.local: dict[EntityId, Local] = {}
 
     async def imports(self, invocation: Invocation) -> Value:
         """A guest's imports: look up the link, then route. A Handler."""
         target = await self._links.target(invocation.source, invocation.function.interface, invocation.link)
         return await self.route(invocation.to(target))
-
-    async def route(self, invocation: Invocation) -> Value:
-        """Call the target. A Handler.
-
-        In this process while a call would start at once; when everything here is busy, wherever our calls in hand are
-        fewest for what the host takes at a time. A host that turns out to be gone or full costs one more try. A host
-        that dies with our call in hand makes it Unreachable: it may have been carried out, so nobody repeats it.
-        """
-        target = invocation.target
-        local = self.local.get(target)
-        if local is not None and (local.load() < 1.0 or not self.elsewhere(target)):
-            try:
-                return await local.handler(invocation)
-            except Busy:
-                if target in self.local or not self.elsewhere(target):
-                    raise
-                local = None  # stopped here while the call was in line
-        tried: set[HostId] = set()
-        while True:
-            host = self._least_busy(target, tried, local)
-            if host is None:
-                break
-            tried.add(host)
-            try:
-                return await self._at(host, invocation)
-            except Busy:
-                continue
-            except _NotThere:
-                self._directory.missing(target, host)
-        if local is not None:
-            return await local.handler(invocation)
-        return await self._lattice.invoke(invocation)
-
-    def elsewhere(self, target: EntityId) -> bool:
-        """Some other host runs it, too."""
-        return bool(self._directory.others(target))
-
-    def _least_busy(self, target: EntityId, tried: set[HostId], local: Local | None) -> HostId | None:
-        """The host to ask next; None for this one, or when there is none left."""
-        best: HostId | None = None
-        least = float("inf") if local is None else local.load()
-        for host, size in self._directory.others(target).items():
-            load = self._sent[host, target] / size
-            if host not in tried and load < least:
-                best, least = host, load
-        return best
-
-    async def _at(self, host: HostId, invocation: Invocation) -> Value:
-        """Call the target on one host, for as long as that host lives."""
-        key = (host, invocation.target)
-        self._sent[key] += 1
-        call = asyncio.ensure_future(self._lattice.invoke_at(host, invocation))
-        end = self._directory.end_of(host)
-        try:
-            await asyncio.wait((call, end), return_when=asyncio.FIRST_COMPLETED)
-            if not call.done():
-                raise Unreachable(f'the host that "{invocation.target}" was called on is gone', host=host)
-            return call.result()
-        except Unreachable as error:
-            if error.details.get("target") == invocation.target:
-                raise _NotThere from error
-            raise
-        finally:
-            call.cancel()
-            self._sent[key] -= 1
-            if not self._sent[key]:
-                del self._sent[key]
-
-
-class _NotThere(Exception):
-    """Nobody took the call: it can safely go elsewhere."""

@@ -53,6 +53,7 @@ from lattice.lattice import Lattice
 from lattice.links import LinkKey
 from lattice.names import entity_id
 from lattice.nats_transport import DEFAULT_URL, NatsOptions, connect
+from lattice.presence import routes
 from lattice.transport import Message, Subscription
 from providers.link import LinkRecord, link_between
 from providers.load import default_id, resolve
@@ -138,12 +139,12 @@ class Process:
         except LatticeError as error:
             log.error("provider.unconnected", provider=start.provider_id, error=error.message)
             return 1
-        async with Lattice(start.lattice, transport, data) as lattice:
+        async with Lattice(start.lattice, transport, data) as lattice, routes(lattice) as routed:
             try:
                 runtime = Runtime(
                     self.make(),
                     start.provider_id,
-                    lattice.invoke,
+                    routed.route,
                     start.config,
                     lattice=lattice,
                     host_id=start.host_id,

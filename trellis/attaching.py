@@ -16,12 +16,12 @@ from pathlib import Path
 from host import HostConfig
 from host.capabilities import Capabilities
 from host.configs import Configs
-from host.directory import Directory
 from host.links import Links
 from host.router import Router
 from host.secrets import SecretReferences
 from lattice import EntityId, HostId
 from lattice.control import StartProvider
+from lattice.directory import Directory
 from lattice.events import Event, LinkSet, LinkSetFailed, ProviderStarted, ProviderStartFailed, ProviderStopped
 from lattice.lattice import Lattice
 from providers.secrets.environment import EnvironmentSecrets

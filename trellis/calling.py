@@ -9,8 +9,9 @@ from actors.types import InterfaceType
 from lattice import DeadlineExceeded, EntityId, Invocation, LatticeError, UnknownFunction, Unreachable
 from lattice.lattice import Lattice
 from lattice.names import entity_id
+from lattice.routes import Routes
 from trellis.failures import NOT_CONVERGED, Failure, failure
-from trellis.hosts import every, inventories, none_there
+from trellis.hosts import LISTENING, every, inventories, none_there
 from wadm.desired import APPSPEC
 from wadm.manifest import derived
 
@@ -22,26 +23,34 @@ LINES = 15
 """Lines of what a guest printed that an error shows."""
 
 
-async def exports_of(lattice: Lattice, text: str, seconds: float) -> tuple[EntityId, list[InterfaceType]]:
+async def exports_of(
+    lattice: Lattice, routed: Routes, text: str, seconds: float
+) -> tuple[EntityId, list[InterfaceType]]:
     """The actor of that id, or the component of that name in an app, and what it exports. Raises Failure."""
     try:
         id = entity_id(text)
     except ValueError as error:
         raise failure("TRL-CLI-001", f"`{text}` is neither a file nor an id", why=str(error)) from error
     try:
-        return id, await _exports(lattice, id, seconds)
+        return id, await _exports(lattice, routed, id, seconds)
     except Unreachable:
         id = await _component_named(lattice, text)
     try:
-        return id, await _exports(lattice, id, seconds)
+        return id, await _exports(lattice, routed, id, seconds)
     except LatticeError as error:
         raise not_answered(error, id) from error
 
 
-async def _exports(lattice: Lattice, id: EntityId, seconds: float) -> list[InterfaceType]:
+async def _exports(lattice: Lattice, routed: Routes, id: EntityId, seconds: float) -> list[InterfaceType]:
     """Raises Unreachable when nothing serves `id`, and Failure for everything else."""
+    asked = Invocation(id, EXPORTS).within(seconds)
     try:
-        return decode(await lattice.invoke(Invocation(id, EXPORTS).within(seconds)))
+        try:
+            answer = await lattice.invoke(asked.within(LISTENING))
+        except DeadlineExceeded:
+            answer = await routed.route(asked)  # who took it may hang: now ask one who is known to live
+        await routed.known(id, LISTENING)
+        return decode(answer)
     except Unreachable:
         raise
     except UnknownFunction as error:

@@ -6,12 +6,13 @@ import pytest
 from lines import Line
 from processes import held, start_host
 from servers import Broker
-from worlds import ADDER, HELLO, MANIFEST, in_time, world_on
+from worlds import ADDER, HELLO, MANIFEST, in_time, link, world_on
 
-from lattice import EntityId, Function, Invocation
-from lattice.errors import DeadlineExceeded, Unreachable
+from lattice import EntityId, Function, Invocation, events
+from lattice.errors import Unreachable
 from lattice.lattice import Lattice
 from lattice.nats_transport import connect
+from lattice.presence import routes
 from trellis.planner import Planner
 from wadm import Manager
 
@@ -19,6 +20,20 @@ pytestmark = pytest.mark.nats
 
 ONE = Function.parse("demo:math/numbers#one")
 SPIN = Function.parse("demo:math/ops#spin")
+
+RELAY = """
+from pathlib import Path
+
+from providers import Link, Provider, export
+
+
+class Relay(Provider):
+    @export("demo:math/ops#spin")
+    async def spin(self, link: Link) -> None:
+        (onward,) = (link for link in self.links.values() if not link.incoming)
+        Path(self.config["file"]).touch()
+        await onward.call("demo:math/ops#spin")
+"""
 
 
 @pytest.fixture
@@ -74,20 +89,31 @@ async def test_a_host_that_is_cut_off_is_replaced_and_doubles_nothing_when_it_re
     there = next(h["id"] for h in (await planner.status())["hosts"] if h["name"] == "far")
     await world.ask("component", "scale", there, component_id="spinner", component_ref=world.wasm("s", ADDER), count=1)
 
-    async def spinner_known():
-        return bool(near.directory.others(EntityId("spinner")))
+    path, calling = world.folder / "relay.py", world.folder / "calling"
+    path.write_text(RELAY)
 
-    await in_time(spinner_known)
-    through_a_host = asyncio.create_task(near.router.route(call("spinner", SPIN, 30)))
-    by_a_client = asyncio.create_task(world.lattice.invoke(call("spinner", SPIN, 3)))
-    await asyncio.sleep(0)  # both tasks begin
+    async def begun():
+        return calling.exists()
+
+    await world.lattice.control("config", "put", "relay", body={"file": str(calling)})
+    assert (await world.ask("link", "put", **link("relay", "spinner", "demo:math", "ops"))).success
+    assert (await world.ask("link", "put", **link("tester", "relay", "demo:math", "ops"))).success
+    await world.ask("provider", "start", near.id, provider_id="relay", provider_ref=path.as_uri(), config=["relay"])
+    await world.until(events.ProviderStarted, provider_id="relay")
+    clients = await stack.enter_async_context(routes(world.lattice))
+    assert await clients.known(EntityId("spinner"), 10) and await near.router.known(EntityId("spinner"), 10)
+    through_a_host = asyncio.create_task(near.router.route(call("spinner", SPIN, 60)))
+    by_a_client = asyncio.create_task(clients.route(call("spinner", SPIN, 60)))
+    by_a_provider = asyncio.create_task(
+        world.lattice.invoke(call("relay", SPIN, 60)._replace(source=EntityId("tester")))
+    )
+    await in_time(begun)
     await near.lattice.transport.flush()
     await world.lattice.transport.flush()
     line.cut()
-    with pytest.raises(Unreachable, match="is gone"):  # at once when the silence is noticed, not at the deadline
-        await asyncio.wait_for(through_a_host, 15)
-    with pytest.raises(DeadlineExceeded):
-        await asyncio.wait_for(by_a_client, 5)
+    for waiting in (through_a_host, by_a_client, by_a_provider):  # when the silence is noticed, not at the deadline
+        with pytest.raises(Unreachable, match="is gone"):
+            await asyncio.wait_for(waiting, 15)
     await in_time(moved)
     # the broker drops the silent client: nobody's call is lost to it any more
     await in_time(lambda: all_answered(world.lattice, call))

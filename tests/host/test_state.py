@@ -7,10 +7,10 @@ import json
 import pytest
 
 from host.configs import Configs
-from host.directory import Directory
 from host.links import LinkRefused, Links
 from lattice import BadInput, EntityId, NotLinked, events
 from lattice.control import ComponentDescription, Inventory
+from lattice.directory import Directory
 from lattice.links import LinkDefinition, LinkKey
 from lattice.memory import MemoryBroker
 from lattice.names import HostId

@@ -142,11 +142,12 @@ async def call(file: Path, asked: Asked, granted: Granted) -> int:
 async def call_actor(place: Where, target: str, asked: Asked, seconds: float) -> int:
     """Call it where it runs; the exit code. Raises Failure."""
     from lattice import Invocation, LatticeError, Value
+    from lattice.presence import routes
     from trellis.calling import exports_of, not_answered
     from trellis.session import joined
 
-    async with joined(place, calling=True) as lattice:
-        id, exports = await exports_of(lattice, target, seconds)
+    async with joined(place, calling=True) as lattice, routes(lattice) as routed:
+        id, exports = await exports_of(lattice, routed, target, seconds)
         calls = chosen(asked, exports)
         if len(calls) > 1 or calls[0][0].signature.handles():
             raise failure(
@@ -157,7 +158,7 @@ async def call_actor(place: Where, target: str, asked: Asked, seconds: float) ->
             )
 
         async def handle(invocation: Invocation) -> Value:
-            return await lattice.invoke(invocation.within(seconds))
+            return await routed.route(invocation.within(seconds))
 
         try:
             return await answered(handle, id, calls, asked)

@@ -5,15 +5,15 @@ from collections import Counter
 
 import pytest
 
-from host.directory import Directory
-from host.router import Local, Router
 from lattice import EntityId, Function, Invocation
+from lattice.directory import Directory
 from lattice.errors import Trap, Unreachable
 from lattice.events import ComponentScaled
 from lattice.invocation import Permits, limited
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from lattice.names import HostId
+from lattice.routes import Local, Routes
 
 COUNTER = EntityId("counter")
 CALL = Invocation(COUNTER, Function.parse("demo:count/ops#next"))
@@ -62,14 +62,14 @@ async def in_hand(*places: Place, calls: int) -> None:
 
 async def test_calls_stay_here_while_there_is_room_and_then_spread_by_size(lattice):
     directory = Directory(HostId("NA"))
-    router = Router(lattice, None, directory)
+    routes = Routes(lattice, directory)
     here = Place("here", 2)
-    router.local[COUNTER] = Local(here.handle, here.load)
+    routes.local[COUNTER] = Local(here.handle, here.load)
     small = await remote(lattice, directory, "NB", 2)
     large = await remote(lattice, directory, "NC", 4)
     tasks = []
     for _ in range(16):
-        tasks.append(asyncio.create_task(router.route(CALL.within(10))))
+        tasks.append(asyncio.create_task(routes.route(CALL.within(10))))
         await in_hand(here, small, large, calls=len(tasks))
     assert (here.running, small.running, large.running) == (4, 4, 8)
     for place in (here, small, large):
@@ -79,15 +79,15 @@ async def test_calls_stay_here_while_there_is_room_and_then_spread_by_size(latti
 
 async def test_a_call_that_is_turned_away_in_line_here_goes_elsewhere(lattice):
     directory = Directory(HostId("NA"))
-    router = Router(lattice, None, directory)
+    routes = Routes(lattice, directory)
     permits = Permits(1, queue=8)
     here = Place("here", 1)
-    router.local[COUNTER] = Local(limited(permits)(here.handle), lambda: 0.0)
+    routes.local[COUNTER] = Local(limited(permits)(here.handle), lambda: 0.0)
     far = await remote(lattice, directory, "NB", 1)
     far.let_go.set()
-    first, second = (asyncio.create_task(router.route(CALL.within(10))) for _ in range(2))
+    first, second = (asyncio.create_task(routes.route(CALL.within(10))) for _ in range(2))
     await in_hand(here, calls=1)
-    del router.local[COUNTER]
+    del routes.local[COUNTER]
     permits.turn_away()
     assert await second == "NB"
     here.let_go.set()
@@ -97,9 +97,9 @@ async def test_a_call_that_is_turned_away_in_line_here_goes_elsewhere(lattice):
 
 async def test_a_host_that_dies_with_a_call_in_hand_makes_it_unreachable_at_once(lattice):
     directory = Directory(HostId("NA"))
-    router = Router(lattice, None, directory)
+    routes = Routes(lattice, directory)
     far = await remote(lattice, directory, "NB", 1)
-    call = asyncio.create_task(router.route(CALL.within(60)))
+    call = asyncio.create_task(routes.route(CALL.within(60)))
     await in_hand(far, calls=1)
     directory.gone(HostId("NB"))
     with pytest.raises(Unreachable, match='"counter" was called on is gone'):
@@ -108,18 +108,18 @@ async def test_a_host_that_dies_with_a_call_in_hand_makes_it_unreachable_at_once
 
 async def test_a_host_that_does_not_serve_it_after_all_costs_one_more_try(lattice):
     directory = Directory(HostId("NA"))
-    router = Router(lattice, None, directory)
+    routes = Routes(lattice, directory)
     ghost = HostId("ND")
     directory.fold(ghost, ComponentScaled(component_id=COUNTER, host_id=ghost, image_ref="x", max_instances=99))
     far = await remote(lattice, directory, "NB", 1)
     far.let_go.set()
-    assert await router.route(CALL.within(5)) == "NB"
+    assert await routes.route(CALL.within(5)) == "NB"
     assert list(directory.others(COUNTER)) == ["NB"]
 
 
 async def test_what_the_target_itself_could_not_reach_is_not_tried_elsewhere(lattice):
     directory = Directory(HostId("NA"))
-    router = Router(lattice, None, directory)
+    routes = Routes(lattice, directory)
     calls = []
 
     async def fails(invocation):
@@ -131,22 +131,22 @@ async def test_what_the_target_itself_could_not_reach_is_not_tried_elsewhere(lat
         await lattice.serve(COUNTER, fails, host=host)
         directory.fold(host, ComponentScaled(component_id=COUNTER, host_id=host, image_ref="x", max_instances=1))
     with pytest.raises(Unreachable, match="the store is gone"):
-        await router.route(CALL.within(5))
+        await routes.route(CALL.within(5))
     assert calls == [1]
 
 
 async def test_nobody_anywhere_is_said_at_once(lattice):
-    router = Router(lattice, None, Directory(HostId("NA")))
+    routes = Routes(lattice, Directory(HostId("NA")))
     with pytest.raises(Unreachable, match='"counter"'):
-        await asyncio.wait_for(router.route(CALL.within(30)), 5)
+        await asyncio.wait_for(routes.route(CALL.within(30)), 5)
 
 
 async def test_a_trap_here_is_a_trap(lattice):
-    router = Router(lattice, None, Directory(HostId("NA")))
+    routes = Routes(lattice, Directory(HostId("NA")))
 
     async def traps(invocation):
         raise Trap("boom")
 
-    router.local[COUNTER] = Local(traps, lambda: 0.0)
+    routes.local[COUNTER] = Local(traps, lambda: 0.0)
     with pytest.raises(Trap):
-        await router.route(CALL)
+        await routes.route(CALL)

@@ -19,17 +19,18 @@ from lattice.names import EntityId, HostId
 
 
 class Directory:
-    """Other hosts, what each runs, and how many calls of it at a time.
+    """Other hosts than `own`, what each runs, and how many calls of it at a time.
 
     A host without a sign of life for `silence` seconds is gone: run `sweep` every second or so.
     """
 
-    def __init__(self, own: HostId, silence: float = 4.0) -> None:
+    def __init__(self, own: HostId | None = None, silence: float = 4.0) -> None:
         self._own = own
         self._silence = silence
         self._runs: dict[EntityId, dict[HostId, int]] = {}
         self._seen: dict[HostId, float] = {}
         self._ends: dict[HostId, asyncio.Future[None]] = {}
+        self._appearances: dict[EntityId, asyncio.Event] = {}
 
     def alive(self, host: HostId) -> bool:
         """Note a sign of life; True when this host was not known before."""
@@ -66,6 +67,8 @@ class Directory:
         if size:
             self._seen.setdefault(host, time.monotonic())
             self._runs.setdefault(entity, {})[host] = size
+            if entity in self._appearances:
+                self._appearances.pop(entity).set()
         else:
             self._runs.get(entity, {}).pop(host, None)
 
@@ -98,6 +101,11 @@ class Directory:
     def others(self, entity: EntityId) -> dict[HostId, int]:
         """The other hosts that run `entity`, and how many calls of it each takes at a time."""
         return self._runs.get(entity) or {}
+
+    async def appearance_of(self, entity: EntityId) -> None:
+        """Return when some other host is known to run `entity`."""
+        if not self.others(entity):
+            await self._appearances.setdefault(entity, asyncio.Event()).wait()
 
     def end_of(self, host: HostId) -> asyncio.Future[None]:
         """Done when `host` is gone. Shared: do not cancel it."""
