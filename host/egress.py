@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lattice import Denied, Handler, Invocation, NotLinked, Value
 from lattice.allow import WEB_PORTS, allow_list, shown
 from lattice.http import OUTGOING
-from providers.http.client import checked
+from providers.http.client import HttpClient
 from providers.http.outgoing import Outgoing, Place
 
 
@@ -32,13 +32,12 @@ class Egress:
                 allowed = allow_list(granted(), WEB_PORTS)
                 if not allowed:
                     raise
-            request, *options = invocation.args
-            checked(request)
+            request, options = HttpClient.exports[OUTGOING.key].arguments(invocation.args)
             place = Place.of(request)
             if not allowed.allows(place.host, place.port):
                 grant = f'the http grant "{shown(place.host, place.port)}"'
                 raise Denied(f"the request needs {grant}", grant=grant)
-            return await self._client.send(request, *options)
+            return await self._client.send(request, options)
 
         return imports
 

@@ -41,21 +41,26 @@ class WitSyntax(ValueError):
     """Text that is not the WIT that can be read here; says where."""
 
 
-def read_wit(source: str | Path) -> dict[str, InterfaceType]:
-    """Every interface of the text, file or folder (with all folders in it), by its name without version.
+def read_wit(*sources: str | Path) -> dict[str, InterfaceType]:
+    """Every interface of the texts, files or folders (with all folders in them), by its name without version.
+
+    One that is there twice is as the later source has it.
 
     Raises WitSyntax, and OSError for a file that cannot be read.
     """
-    if isinstance(source, str):
-        files = [("the WIT", source)]
-    else:
-        paths = sorted(source.rglob("*.wit")) if source.is_dir() else [source]
-        files = [(str(path), path.read_text(encoding="utf-8")) for path in paths]
     parsed: dict[str, _Interface] = {}
-    for place, text in files:
+    for place, text in (each for source in sources for each in _texts(source)):
         for interface in _Parser(place, text).interfaces():
             parsed[interface.key] = interface
     return {key: interface.resolved(parsed) for key, interface in parsed.items()}
+
+
+def _texts(source: str | Path) -> list[tuple[str, str]]:
+    """(where it is from, the text)"""
+    if isinstance(source, str):
+        return [("the WIT", source)]
+    paths = sorted(source.rglob("*.wit")) if source.is_dir() else [source]
+    return [(str(path), path.read_text(encoding="utf-8")) for path in paths]
 
 
 class _Interface:

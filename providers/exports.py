@@ -148,8 +148,10 @@ def exports_of(cls: type) -> dict[str, Export]:
 
 def declared(cls: type) -> Mapping[str, InterfaceType] | None:
     """The interfaces of the class's WIT; None when it declares none."""
-    source: str | Path | None = getattr(cls, "wit", None)
-    return None if source is None else read_wit(source)
+    source: str | Path | tuple[str | Path, ...] | None = getattr(cls, "wit", None)
+    if source is None:
+        return None
+    return read_wit(*source) if isinstance(source, tuple) else read_wit(source)
 
 
 def _answers(cls: type, interfaces: Mapping[str, InterfaceType] | None) -> list[tuple[Function, str]]:

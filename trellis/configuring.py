@@ -184,8 +184,13 @@ def _unanswered(
         return
     wit = declared(target) or {}
     for interface in imports.get(name, ()):
-        if interface.key in linked and interface.key in wit:
+        if interface.key in linked and interface.key in wit and not _held_by_hosts(interface):
             yield from _different(name, link, interface, wit[interface.key], document, at)
+
+
+def _held_by_hosts(interface: InterfaceType) -> bool:
+    """It passes resources: hosts keep those, and have a form without them for its provider."""
+    return any(signature.handles() for signature in interface.functions.values())
 
 
 def _different(

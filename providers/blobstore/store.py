@@ -1,7 +1,7 @@
 """What every blob store provider shares: the exported functions, bodies on their way, and what a store must do.
 
-wasi:blobstore 0.2.0-draft without resources, in the names of wrpc:blobstore. `id` is {"container": str, "object": str};
-a body is bytes, or a ByteStream when it comes in time.
+wasi:blobstore 0.2.0-draft without resources (blobstore.wit), in the names of wrpc:blobstore. `id` is
+{"container": str, "object": str}; a body is bytes, or a ByteStream when it comes in time.
 
 | function                                       | arguments            | result                                       |
 |------------------------------------------------|----------------------|----------------------------------------------|
@@ -28,9 +28,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from lattice import BadValue, Body, Busy, ByteStream, DeadlineExceeded, LatticeError, Unreachable, Value, WitError
+from lattice import Body, Busy, ByteStream, DeadlineExceeded, LatticeError, Unreachable, Value, WitError
 from lattice.streams import CHUNK, StreamClosed
 from providers.link import Link
 from providers.provider import Provider, export
@@ -44,15 +45,6 @@ READERS = 256
 class ObjectId(NamedTuple):
     container: str
     object: str
-
-    @classmethod
-    def of(cls, value: Value) -> ObjectId:
-        """Raises BadValue for anything but the WIT's record of two names."""
-        if isinstance(value, Mapping):
-            container, name = value.get("container"), value.get("object")
-            if isinstance(container, str) and isinstance(name, str):
-                return cls(container, name)
-        raise BadValue('an object-id is a record of two names, "container" and "object"')
 
     def __str__(self) -> str:
         return f'"{self.object}" in container "{self.container}"'
@@ -151,6 +143,8 @@ async def _chunks(body: Body) -> AsyncGenerator[bytes, None]:
 class BlobStore(Provider):
     """Subclass it and say which Store a link means."""
 
+    wit = Path(__file__).parent / "blobstore.wit"
+
     _readers = 0
 
     def store(self, link: Link[Any]) -> Store:
@@ -190,7 +184,7 @@ class BlobStore(Provider):
 
     @export(f"{BLOBSTORE}#list-container-objects")
     async def list_container_objects(
-        self, link: Link[Any], name: str, limit: int | None = None, offset: int | None = None
+        self, link: Link[Any], name: str, limit: int | None, offset: int | None
     ) -> list[str]:
         with _answers():
             return await self.store(link).list_objects(name, offset or 0, limit)
@@ -198,24 +192,24 @@ class BlobStore(Provider):
     # -- objects
 
     @export(f"{BLOBSTORE}#write-container-data")
-    async def write_container_data(self, link: Link[Any], id: Value, data: Body) -> None:
+    async def write_container_data(self, link: Link[Any], id: Mapping[str, str], data: Body) -> None:
         """Returns when the object is stored."""
         with _answers():
             try:
                 async with aclosing(_chunks(data)) as chunks:
-                    await self.store(link).write(ObjectId.of(id), chunks)
+                    await self.store(link).write(ObjectId(**id), chunks)
             finally:
                 if isinstance(data, ByteStream):
                     data.close()
 
     @export(f"{BLOBSTORE}#get-container-data")
-    async def get_container_data(self, link: Link[Any], id: Value, start: int, end: int) -> Body:
+    async def get_container_data(self, link: Link[Any], id: Mapping[str, str], start: int, end: int) -> Body:
         if start > end:
             raise WitError(f"the range begins at {start}, after its end at {end}")
         if self._readers >= READERS:
             raise Busy(f"{READERS} objects are being read already")
         with _answers():
-            reader = await self.store(link).open(ObjectId.of(id), start, end)
+            reader = await self.store(link).open(ObjectId(**id), start, end)
             if reader.size <= CHUNK:
                 try:
                     return b"".join([chunk async for chunk in _chunks_of(reader)])
@@ -223,7 +217,7 @@ class BlobStore(Provider):
                     reader.close()
         body = ByteStream()
         self._readers += 1
-        sending = self.spawn(_send(reader, body), name=f"object {ObjectId.of(id).object}")
+        sending = self.spawn(_send(reader, body), name=f"object {ObjectId(**id).object}")
         sending.add_done_callback(lambda _: self._sent(reader, body))
         return body
 
@@ -233,8 +227,8 @@ class BlobStore(Provider):
         body.fail(Unreachable("the provider stopped"))  # unless it has ended, well or not
 
     @export(f"{BLOBSTORE}#get-object-info")
-    async def get_object_info(self, link: Link[Any], id: Value) -> dict[str, Value]:
-        wanted = ObjectId.of(id)
+    async def get_object_info(self, link: Link[Any], id: Mapping[str, str]) -> dict[str, Value]:
+        wanted = ObjectId(**id)
         with _answers():
             found = await self.store(link).info(wanted)
         if found is None:
@@ -247,24 +241,24 @@ class BlobStore(Provider):
         }
 
     @export(f"{BLOBSTORE}#has-object")
-    async def has_object(self, link: Link[Any], id: Value) -> bool:
+    async def has_object(self, link: Link[Any], id: Mapping[str, str]) -> bool:
         with _answers():
-            return await self.store(link).info(ObjectId.of(id)) is not None
+            return await self.store(link).info(ObjectId(**id)) is not None
 
     @export(f"{BLOBSTORE}#copy-object")
-    async def copy_object(self, link: Link[Any], src: Value, dest: Value) -> None:
+    async def copy_object(self, link: Link[Any], src: Mapping[str, str], dest: Mapping[str, str]) -> None:
         with _answers():
-            await self.store(link).copy(ObjectId.of(src), ObjectId.of(dest))
+            await self.store(link).copy(ObjectId(**src), ObjectId(**dest))
 
     @export(f"{BLOBSTORE}#move-object")
-    async def move_object(self, link: Link[Any], src: Value, dest: Value) -> None:
+    async def move_object(self, link: Link[Any], src: Mapping[str, str], dest: Mapping[str, str]) -> None:
         with _answers():
-            await self.store(link).move(ObjectId.of(src), ObjectId.of(dest))
+            await self.store(link).move(ObjectId(**src), ObjectId(**dest))
 
     @export(f"{BLOBSTORE}#delete-object")
-    async def delete_object(self, link: Link[Any], id: Value) -> None:
+    async def delete_object(self, link: Link[Any], id: Mapping[str, str]) -> None:
         with _answers():
-            await self.store(link).delete(ObjectId.of(id))
+            await self.store(link).delete(ObjectId(**id))
 
     @export(f"{BLOBSTORE}#delete-objects")
     async def delete_objects(self, link: Link[Any], container: str, names: list[str]) -> None:
@@ -298,10 +292,10 @@ def no_object(id: ObjectId) -> str:
 
 @contextmanager
 def _answers() -> Iterator[None]:
-    """What a guest can handle becomes an answer; the end of its time, and a call that is none, end the call."""
+    """What a guest can handle becomes an answer; only the end of its time ends the call."""
     try:
         yield
-    except (DeadlineExceeded, BadValue):
+    except DeadlineExceeded:
         raise
     except (LatticeError, Refused) as error:
         raise WitError(str(error)) from error

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from lattice import BadValue, ByteStream, Denied, Value
+from lattice import ByteStream, Denied, Value
 from lattice.allow import WEB_PORTS, AllowList, allow_list, shown
 from lattice.http import OUTGOING, Request, RequestOptions
 from providers.http.outgoing import Outgoing, Place, Trust
@@ -28,6 +28,7 @@ from providers.http.redirects import redirected
 from providers.http.settings import Words
 from providers.link import Link, LinkId
 from providers.provider import Provider, export
+from providers.wit import GUESTS
 
 
 def _patterns(texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,6 +75,7 @@ class ClientLinkSettings(BaseModel):
 class HttpClient(Provider):
     """One pool of connections for each link."""
 
+    wit = (GUESTS, Path(__file__).parent / "http.wit")
     link_config = ClientLinkSettings
     settings_model = ClientSettings
 
@@ -101,14 +103,11 @@ class HttpClient(Provider):
             self.spawn(pool.close(), name=f"last responses of {id}")
 
     @export(OUTGOING.key)
-    async def handle(
-        self, link: Link[ClientLinkSettings], request: Request, options: RequestOptions | None = None
-    ) -> Value:
+    async def handle(self, link: Link[ClientLinkSettings], request: Request, options: RequestOptions | None) -> Value:
         """The response, while its body may still be coming. Raises WitError with an error-code; Denied.
 
         The last redirect that may be followed, and one that cannot be, is the response.
         """
-        checked(request)
         left = self.settings.redirects if link.config.redirects is None else link.config.redirects
         while True:
             place = Place.of(request)
@@ -130,12 +129,6 @@ class HttpClient(Provider):
 
         trust = Trust(chosen("load_native_certs"), chosen("load_webpki_certs"), chosen("ssl_certs_file"))
         return Outgoing(trust, proxy=chosen("proxy") or None)
-
-
-def checked(request: Value) -> None:
-    """Raises BadValue for what is not a request: callers may be on another host, or no host of ours at all."""
-    if not isinstance(request, dict) or not Request.__required_keys__ <= request.keys():
-        raise BadValue(f"{OUTGOING.key} wants a request with {', '.join(sorted(Request.__required_keys__))}")
 
 
 def permit(place: Place, allow: tuple[str, ...], where: str) -> None:

@@ -1,6 +1,7 @@
 """What every key-value provider shares: the exported functions, which bucket is meant, and what a store must do.
 
-wasi:keyvalue 0.2.0-draft without resources: the bucket is the first argument, by the name it was opened with.
+wasi:keyvalue 0.2.0-draft without resources (keyvalue.wit): the bucket is the first argument, by the name it was opened
+with.
 
 | function                             | arguments                    | result                             |
 |--------------------------------------|------------------------------|------------------------------------|
@@ -11,7 +12,7 @@ wasi:keyvalue 0.2.0-draft without resources: the bucket is the first argument, b
 | wasi:keyvalue/store#list-keys        | bucket, cursor or None       | {"keys": [...], "cursor": or None} |
 | wasi:keyvalue/atomics#increment      | bucket, key, delta           | the new number                     |
 | wasi:keyvalue/atomics#swap           | bucket, key, old, new        | whether `old` was there (or None)  |
-| wasi:keyvalue/batch#get-many         | bucket, keys                 | [[key, value] or None, ...]        |
+| wasi:keyvalue/batch#get-many         | bucket, keys                 | [(key, value) or None, ...]        |
 | wasi:keyvalue/batch#set-many         | bucket, [(key, value), ...]  |                                    |
 | wasi:keyvalue/batch#delete-many      | bucket, keys                 |                                    |
 | wasi:keyvalue/watcher#on-set         | bucket, key, value           | (called on the peer)               |
@@ -26,6 +27,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 import structlog
@@ -122,6 +124,8 @@ class KeyValue(Provider):
     link's bucket, one after the other: from whichever instances of the provider have the link.
     """
 
+    wit = Path(__file__).parent / "keyvalue.wit"
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls, *args, **kwargs)
         self._watching = {}
@@ -210,7 +214,7 @@ class KeyValue(Provider):
             return await (await self.open(link, bucket)).exists(key)
 
     @export(f"{STORE}#list-keys")
-    async def list_keys(self, link: Link[Any], bucket: str, cursor: int | None = None) -> dict[str, Any]:
+    async def list_keys(self, link: Link[Any], bucket: str, cursor: int | None) -> dict[str, Any]:
         """PAGE keys at a time, or about as many; their order is the back end's."""
         with _answers():
             keys, after = await (await self.open(link, bucket)).page(cursor or 0, PAGE)
@@ -227,10 +231,10 @@ class KeyValue(Provider):
             return await (await self.open(link, bucket)).swap(key, old, new)
 
     @export(f"{BATCH}#get-many")
-    async def get_many(self, link: Link[Any], bucket: str, keys: list[str]) -> list[list[Any] | None]:
+    async def get_many(self, link: Link[Any], bucket: str, keys: list[str]) -> list[tuple[str, bytes] | None]:
         with _answers():
             values = await (await self.open(link, bucket)).get_many(keys)
-        return [None if value is None else [key, value] for key, value in zip(keys, values, strict=True)]
+        return [None if value is None else (key, value) for key, value in zip(keys, values, strict=True)]
 
     @export(f"{BATCH}#set-many")
     async def set_many(self, link: Link[Any], bucket: str, pairs: list[tuple[str, bytes]]) -> None:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, NamedTuple
 import structlog
 from pydantic import BeforeValidator, Field
 
-from lattice import BadInput, BadValue, Finding, LatticeError, Value, WitError
+from lattice import BadInput, Finding, LatticeError, Value, WitError
 from lattice.invocation import child_of, trace_id
 from lattice.jetstream import JetStream
 from lattice.nats_transport import NatsOptions
@@ -31,6 +31,7 @@ from providers.messaging.consumer import HANDLE_MESSAGE, Consumers, Puller
 from providers.messaging.subjects import RESERVED, internal, words
 from providers.nats import Connections, NatsLogin
 from providers.provider import Provider, Spawn, export
+from providers.wit import GUESTS
 
 log = structlog.get_logger("providers")
 
@@ -180,6 +181,7 @@ class MessagingNats(Provider):
     thereby be able to steer hosts.
     """
 
+    wit = GUESTS / "messaging.wit"
     link_config = MessagingLink
 
     def __init__(self, transport: Transport | None = None) -> None:
@@ -214,17 +216,14 @@ class MessagingNats(Provider):
         await self._connections.close()
 
     @export(f"{CONSUMER}#publish")
-    async def publish(self, link: Link[Any], message: Mapping[str, Value]) -> None:
+    async def publish(self, link: Link[Any], message: Mapping[str, Any]) -> None:
         """Returns when the message is on its way, whether or not anybody listens."""
-        try:
-            subject, body, reply = message["subject"], message["body"], message.get("reply-to")
-        except (TypeError, KeyError, AttributeError):
-            raise BadValue(f"{CONSUMER}#publish takes a record of subject, body and reply-to") from None
+        subject, reply = message["subject"], message["reply-to"]
         route = self._allowed(link, subject)
         if reply is not None and not words(reply):
             raise WitError(f"{reply!r} is not a subject to reply to")
         try:
-            await route.transport.publish(subject, bytes(body), reply=reply, headers=_headers())
+            await route.transport.publish(subject, bytes(message["body"]), reply=reply, headers=_headers())
         except LatticeError as error:
             raise WitError(error.message) from error
 

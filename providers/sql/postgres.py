@@ -25,8 +25,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr
 from lattice import BadInput, Finding, Value, WitError
 from providers.link import Link, LinkId
 from providers.provider import Provider, export
-from providers.sql import WIT
 from providers.sql.pgvalues import Inexpressible, Unfit, argument, pg_value
+from providers.wit import GUESTS
 
 QUERY = "wasmcloud:postgres/query"
 PREPARED = "wasmcloud:postgres/prepared"
@@ -164,7 +164,7 @@ REFUSALS = (Unfit, Inexpressible, asyncpg.PostgresError, asyncpg.InterfaceError,
 class PostgresSql(Provider):
     """`builtin:sqldb-postgres`. A link is refused unless its server answers and takes the login."""
 
-    wit = WIT / "postgres.wit"
+    wit = GUESTS / "postgres.wit"
     link_config = PostgresLink
 
     def __init__(self) -> None:

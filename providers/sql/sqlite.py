@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lattice import BadInput, Finding, Value, WitError
 from providers.link import Link, LinkId
 from providers.provider import Provider, export
-from providers.sql import WIT
+from providers.wit import GUESTS
 
 QUERY = "trellis:sql/query"
 
@@ -265,7 +265,7 @@ class Database:
 class SqliteSql(Provider):
     """`builtin:sqldb-sqlite`."""
 
-    wit = WIT / "sql.wit"
+    wit = GUESTS / "sql.wit"
     link_config = SqliteLink
 
     def __init__(self) -> None:

@@ -656,7 +656,7 @@ async def test_the_provider_answers_what_actors_ask():
         answer = await provider.call(HANDLE, request(port), None)
         assert await read_body(answer["body"]) == b"hello"
         as_over_the_lattice = request(port, headers=[["accept", b"*/*"]])
-        assert (await provider.call(HANDLE, as_over_the_lattice))["status"] == 200
+        assert (await provider.call(HANDLE, as_over_the_lattice, None))["status"] == 200
 
 
 async def test_a_response_may_come_to_its_end_after_the_link_is_gone():
@@ -670,7 +670,7 @@ async def test_a_response_may_come_to_its_end_after_the_link_is_gone():
         await reader.read()
 
     async with serving(script) as port, running(HttpClient()) as provider:
-        answer = await provider.call(HANDLE, request(port))
+        answer = await provider.call(HANDLE, request(port), None)
         [link] = provider.provider.links
         await provider.runtime.delete_link(link)
         more.set()
@@ -687,7 +687,7 @@ async def test_a_provider_that_stops_breaks_off_what_is_still_coming():
 
         async with serving(script) as port:
             async with running(HttpClient(), grace=0.2) as provider:
-                answer = await provider.call(HANDLE, request(port))
+                answer = await provider.call(HANDLE, request(port), None)
             assert await broken_by(answer["body"]) == "connection-terminated"
 
 
@@ -696,15 +696,15 @@ async def test_the_allow_list_of_a_link_narrows_that_of_its_provider():
         own = {"allow": f"127.0.0.0/8:{port}, *.example"}
         provider = HttpClient()
         async with running(provider, linked(provider, allow="127.0.0.1:*"), config=own) as client:
-            assert (await client.call(HANDLE, request(port)))["status"] == 200
+            assert (await client.call(HANDLE, request(port), None))["status"] == 200
             with pytest.raises(Denied, match=r'"127.0.0.1:1" is not|"127\.0\.0\.1:1" in "allow" of provider'):
-                await client.call(HANDLE, request(1))
+                await client.call(HANDLE, request(1), None)
             with pytest.raises(Denied, match=r'"127\.0\.0\.2:\d+" in "allow" of the link'):
-                await client.call(HANDLE, request(f"127.0.0.2:{port}"))
+                await client.call(HANDLE, request(f"127.0.0.2:{port}"), None)
             with pytest.raises(Denied, match='"a.example:80"'):
-                await client.call(HANDLE, request("a.example"))
+                await client.call(HANDLE, request("a.example"), None)
             with pytest.raises(Denied, match="localhost"):
-                await client.call(HANDLE, request(f"localhost:{port}"))
+                await client.call(HANDLE, request(f"localhost:{port}"), None)
 
 
 @pytest.mark.parametrize(
@@ -727,23 +727,23 @@ async def test_the_keys_of_wasmcloud_are_understood(authority):
     config = {"load_native_certs": "false", "LOAD_WEBPKI_CERTS": "false", "ssl_certs_file": str(authority.file)}
     async with serving(answering(OK), authority.context) as port:
         async with running(HttpClient(), config=config) as provider:
-            assert (await provider.call(HANDLE, request(port, scheme="https")))["status"] == 200
+            assert (await provider.call(HANDLE, request(port, scheme="https"), None))["status"] == 200
             await provider.runtime.set_config({})
-            assert await code_of(provider.call(HANDLE, request(port, scheme="https"))) == "TLS-certificate-error"
+            assert await code_of(provider.call(HANDLE, request(port, scheme="https"), None)) == "TLS-certificate-error"
 
 
 async def test_a_configuration_that_cannot_be_used_leaves_the_links_as_they_were():
     async with serving(answering(OK)) as port, running(HttpClient()) as provider:
         with pytest.raises(BadInput, match=r"nowhere\.pem"):
             await provider.runtime.set_config({"ssl_certs_file": "/nowhere.pem"})
-        assert (await provider.call(HANDLE, request(port)))["status"] == 200
+        assert (await provider.call(HANDLE, request(port), None))["status"] == 200
 
 
 @pytest.mark.parametrize("value", [None, {}, {"method": "GET"}, "GET /"])
 async def test_what_is_no_request_is_a_bad_value(value):
     async with running(HttpClient()) as provider:
-        with pytest.raises(BadValue):
-            await provider.call(HANDLE, value)
+        with pytest.raises(BadValue, match='argument "request"'):
+            await provider.call(HANDLE, value, None)
 
 
 # -- proxies

@@ -9,6 +9,8 @@ from lattice import BadValue, Trap, WitError
 from lattice.types import function_text
 from lattice.wit import WitSyntax, read_wit
 from providers import Link, Provider, export
+from providers.keyvalue.memory import MemoryKeyValue
+from providers.load import BUILTINS, resolve
 from providers.testing import running
 
 WIT = """
@@ -181,3 +183,17 @@ def test_functions_of_resources_have_the_names_that_components_give_them():
 def test_what_is_not_wit_is_refused_with_its_place(text: str, said: str):
     with pytest.raises(WitSyntax, match=said):
         read_wit(text)
+
+
+@pytest.mark.parametrize("name", sorted(BUILTINS))
+def test_every_provider_of_ours_has_the_types_of_what_it_answers(name: str):
+    kind = resolve(f"builtin:{name}")
+    assert all(export.typed is not None for export in kind.exports.values())
+
+
+async def test_a_provider_of_ours_names_the_parameter_that_does_not_fit():
+    async with running(MemoryKeyValue()) as kv:
+        with pytest.raises(BadValue, match=r'store#set: argument "value": 7 \(int\) is not a list<u8>'):
+            await kv.call("wasi:keyvalue/store#set", "default", "key", 7)
+        with pytest.raises(BadValue, match=r'batch#set-many: argument "key-values"\[0\]'):
+            await kv.call("wasi:keyvalue/batch#set-many", "default", [["key"]])
