@@ -20,14 +20,15 @@ from host.links import Links
 from host.router import Router
 from host.secrets import SecretReferences
 from lattice import BadInput, LatticeError, events, subjects
-from lattice.control import DRAINED, HostInfo, Inventory, uptime_human
+from lattice.control import APPSPEC, DRAINED, HostInfo, Inventory, uptime_human
 from lattice.directory import Directory
 from lattice.events import Event
-from lattice.history import keep_events
+from lattice.history import events_of
 from lattice.images import ImageStore
 from lattice.jetstream import JetStream
+from lattice.journal import Journal
 from lattice.lattice import Lattice
-from lattice.names import friendly_name
+from lattice.names import EntityId, friendly_name
 from lattice.nats_transport import connect
 from lattice.presence import Presence
 from lattice.transport import Transport
@@ -57,6 +58,7 @@ class Host:
         self._started = time.monotonic()
         self._stopped = False
 
+    journal: Journal
     lattice: Lattice
     engine: Engine
     configs: Configs
@@ -73,6 +75,7 @@ class Host:
     async def start(self) -> Host:
         """Join the lattice. Raises Unreachable when there is no broker."""
         structlog.contextvars.bind_contextvars(host=self.name)
+        self.journal = Journal(self.id, self.name)
         transport = self._transport or await connect(self.config.nats)
         try:
             data = await connect(self.config.data) if self.config.data else None
@@ -80,11 +83,13 @@ class Host:
             await transport.close()
             raise
         self.lattice = await Lattice(self.config.lattice, transport, data).start()
+        self.journal.start(self.lattice)
         try:
             await self._join()
         except BaseException:
             for task in self._tasks:
                 task.cancel()
+            await self.journal.close()
             await self.lattice.close()
             raise
         return self
@@ -117,6 +122,7 @@ class Host:
         self.capabilities = Capabilities(
             self.config, self.id, self.lattice, self.router, self.links, self.configs, secrets, self.emit
         )
+        self.journal.app = self._app
         self.control = Control(self)
         for name, work in (
             ("links", self.links.follow()),
@@ -169,6 +175,7 @@ class Host:
         except LatticeError as error:
             log.warning("host.goodbye_unsent", error=error.message)
         await self.images.close()
+        await self.journal.close()
         await self.lattice.close()
         self.engine.close()
         log.info("host.stopped", id=self.id)
@@ -215,6 +222,11 @@ class Host:
         """Every constraint equals one of its labels, and nobody is emptying it."""
         return DRAINED not in self.labels and all(self.labels.get(key) == value for key, value in constraints.items())
 
+    def _app(self, id: EntityId) -> str | None:
+        """The app that a component or provider here belongs to."""
+        running = self.components.running.get(id) or self.capabilities.running.get(id)
+        return None if running is None else running.annotations.get(APPSPEC)
+
     async def emit(self, event: Event) -> None:
         """Tell the lattice; a broker that is away is logged, since the next heartbeat says it all again."""
         try:
@@ -233,7 +245,7 @@ class Host:
 
     async def _keep_events(self) -> None:
         try:
-            await keep_events(JetStream(self.lattice.transport), self.lattice.name)
+            await events_of(self.lattice.name).keep(JetStream(self.lattice.transport))
         except LatticeError as error:
             log.warning("events.not_kept", reason=error.message)
 

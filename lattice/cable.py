@@ -35,6 +35,10 @@ class Cable(MemoryTransport):
         for callback in self._made_again:
             callback()
 
+    @property
+    def connected(self) -> bool:
+        return not self.is_cut and super().connected
+
     def _check(self, data: bytes = b"") -> None:
         if self.is_cut:
             raise Unreachable("the connection is cut")

@@ -15,6 +15,8 @@ from lattice.names import EntityId, HostId, entity_id
 UNBOUNDED = 4294967295
 """`count` by which clients say "as many instances as you like" (u32 max)."""
 
+APPSPEC = "wasmcloud.dev/appspec"
+"""Annotation of managers: the app that a component or provider belongs to."""
 
 DRAINED = "trellis.dev/drained"
 """Label of a host that gets no more work, and loses what a manager of ours runs there. Its value says why."""

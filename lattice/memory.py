@@ -113,6 +113,10 @@ class MemoryTransport:
         return "memory://"
 
     @property
+    def connected(self) -> bool:
+        return not self._closed
+
+    @property
     def domain(self) -> None:
         return None
 

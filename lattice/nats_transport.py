@@ -298,6 +298,11 @@ class NatsTransport:
         return self._client.max_payload
 
     @property
+    def connected(self) -> bool:
+        connected: bool = self._client.is_connected
+        return connected
+
+    @property
     def domain(self) -> str | None:
         return self._options.domain or None
 

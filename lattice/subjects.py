@@ -70,9 +70,14 @@ def provider(lattice: str, entity: EntityId, host: HostId, verb: str) -> str:
     return f"trellis.provider.{lattice}.{entity}.{host}.{verb}"
 
 
-def logs(lattice: str, host: HostId) -> str:
-    """Log lines of actors and providers on `host`."""
-    return f"trellis.log.{lattice}.{host}"
+def logs(lattice: str, member: str) -> str:
+    """What a host or manager logs, and what is logged on it."""
+    return f"trellis.log.{lattice}.{member}"
+
+
+def log_stream(lattice: str) -> str:
+    """Our own stream: the log lines of a day."""
+    return f"TRELLIS_LOGS_{lattice}"
 
 
 def manager(lattice: str, verb: str) -> str:

@@ -101,6 +101,10 @@ class Transport(Protocol):
         """Where it is connected, without credentials."""
 
     @property
+    def connected(self) -> bool:
+        """False while a lost connection is being made again, and when it is closed."""
+
+    @property
     def domain(self) -> str | None:
         """The JetStream domain that buckets and streams are in; None: the server's own."""
 

@@ -7,12 +7,12 @@ import difflib
 from actors.reflection import EXPORTS, decode
 from actors.types import InterfaceType
 from lattice import DeadlineExceeded, EntityId, Invocation, LatticeError, UnknownFunction, Unreachable
+from lattice.control import APPSPEC
 from lattice.lattice import Lattice
 from lattice.names import entity_id
 from lattice.routes import Routes
 from trellis.failures import NOT_CONVERGED, Failure, failure
 from trellis.hosts import LISTENING, every, inventories, none_there
-from wadm.desired import APPSPEC
 from wadm.manifest import derived
 
 NO_SUCH_ACTOR = "TRL-CAL-004"

@@ -25,8 +25,8 @@ def log_options(function: F) -> F:
     )(function)
 
 
-def configure(format: Format, level: str) -> None:
-    """Send every log line of this process to stderr."""
+def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
+    """Send every log line of this process to stderr; those of a host or a manager in it also `to_lattice`."""
     import structlog
 
     least = getattr(logging, level.upper())
@@ -35,6 +35,12 @@ def configure(format: Format, level: str) -> None:
         structlog.processors.add_log_level,
         structlog.processors.StackInfoRenderer(),
     ]
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if to_lattice:
+        from lattice.journal import ToJournal, to_journal
+
+        shared.append(to_journal)
+        handlers.append(ToJournal())
     last: list[Any]
     if format == "json":
         last = [
@@ -57,5 +63,5 @@ def configure(format: Format, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(
-        level=max(least, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s %(message)s"
+        level=max(least, logging.WARNING), handlers=handlers, format="%(levelname)s %(name)s %(message)s"
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from lattice import EntityId, LinkName
+from lattice.control import APPSPEC
 from lattice.links import LinkDefinition
 from wadm.manifest import (
     DAEMONSCALER,
@@ -26,7 +27,6 @@ from wadm.manifest import (
 )
 
 MANAGED_BY = "wasmcloud.dev/managed-by"
-APPSPEC = "wasmcloud.dev/appspec"
 SCALER = "wasmcloud.dev/scaler"
 SPREAD = "wasmcloud.dev/spread_name"
 STRICT_LINKS = "trellis.dev/strict-links"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 from lattice import EntityId, HostId
-from lattice.control import DRAINED, Inventory
+from lattice.control import APPSPEC, DRAINED, Inventory
 from lattice.events import (
     ComponentScaled,
     ComponentScaleFailed,
@@ -33,7 +33,7 @@ from lattice.events import (
 )
 from lattice.links import LinkDefinition
 from wadm.commands import Key, link_key
-from wadm.desired import APPSPEC, MANAGED_BY, MANAGER, SETTINGS
+from wadm.desired import MANAGED_BY, MANAGER, SETTINGS
 from wadm.reasons import terminal
 
 NOWHERE = HostId("")

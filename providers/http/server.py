@@ -43,7 +43,7 @@ class Route:
         self.timeout = (link.config.timeout_ms or server.timeout_ms) / 1000
         self.forwarded = server.forwarded_headers
         self.cors = Cors(link.config) if link.config.cors_allowed_origins else None
-        self.log = log.bind(actor=link.peer)
+        self.log = log.bind(actor=link.peer, provider=link.record.source_id)
         self.access = logging.INFO if server.access_log else logging.DEBUG
         if getattr(self.log, "get_effective_level", lambda: 0)() > self.access:
             self.access = 0

@@ -13,7 +13,7 @@ from servers import Broker, free_port
 
 from host import Host, HostConfig
 from lattice import EntityId, Function, Invocation, events
-from lattice.history import past_events
+from lattice.history import events_of
 from lattice.jetstream import JetStream
 from lattice.lattice import Lattice
 from lattice.login import Server, Settings
@@ -169,7 +169,9 @@ async def test_hosts_behind_a_leaf_node_share_the_state_of_the_hubs_domain(
                 await asyncio.sleep(0.01)
         await scale(inside, tmp_path)
         assert await outside.router.route(call("adder", 2, 3)) == 5
-        told = past_events(JetStream(outside.lattice.transport), lattice_name, datetime.now(UTC) - timedelta(minutes=1))
+        told = events_of(lattice_name).past(
+            JetStream(outside.lattice.transport), datetime.now(UTC) - timedelta(minutes=1)
+        )
         kinds = [type(event) async for raw in told if (decoded := events.decode(raw)) for event in decoded[1:]]
         assert kinds.count(events.HostStarted) == 2 and events.ComponentScaled in kinds
         alone = await connect(leaf)

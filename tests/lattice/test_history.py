@@ -10,7 +10,7 @@ import pytest
 from servers import Broker
 
 from lattice import events
-from lattice.history import STREAM, keep_events, past_events
+from lattice.history import STREAM, events_of
 from lattice.jetstream import JetStream, NotFound
 from lattice.lattice import Lattice
 from lattice.names import HostId
@@ -31,7 +31,7 @@ def empty(tmp_path: Path) -> Iterator[str]:
 
 
 async def told(jetstream: JetStream, lattice: str, since: datetime) -> list[str]:
-    raw = [one async for one in past_events(jetstream, lattice, since)]
+    raw = [one async for one in events_of(lattice).past(jetstream, since)]
     return [event.config_name for _, event in map(events.decode, raw) if isinstance(event, events.ConfigSet)]  # type: ignore[misc]
 
 
@@ -41,8 +41,8 @@ async def test_events_are_found_by_lattice_and_time(empty: str):
         begin = datetime.now(UTC)
         with pytest.raises(NotFound):
             await told(jetstream, "ours", begin)
-        await keep_events(jetstream, "ours")
-        await keep_events(jetstream, "ours")
+        await events_of("ours").keep(jetstream)
+        await events_of("ours").keep(jetstream)
         for lattice, name in ((ours, "a"), (theirs, "b"), (ours, "c")):
             await lattice.emit(events.ConfigSet(config_name=name), HOST)
             await lattice.transport.flush()
@@ -56,7 +56,7 @@ async def test_a_stream_that_others_keep_events_in_is_used_and_left_as_it_is(emp
         jetstream = JetStream(ours.transport)
         settings = {"name": "somebodys", "subjects": ["wasmbus.evt.>"], "max_age": 70_000_000_000}
         await jetstream.ask("STREAM.CREATE.somebodys", settings)
-        await keep_events(jetstream, "ours")
+        await events_of("ours").keep(jetstream)
         await ours.emit(events.ConfigSet(config_name="a"), HOST)
         assert await told(jetstream, "ours", datetime.now(UTC) - timedelta(seconds=5)) == ["a"]
         with pytest.raises(NotFound):

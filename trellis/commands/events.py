@@ -105,7 +105,7 @@ class Chosen:
         return event if shown and (self.app is None or self._of_app(data)) else None
 
     def _of_app(self, data: Any) -> bool:
-        from wadm.desired import APPSPEC
+        from lattice.control import APPSPEC
         from wadm.manifest import derived
 
         if not isinstance(data, dict):
@@ -165,11 +165,11 @@ async def _ids(lattice: Lattice, app: str) -> set[str]:
 
 
 async def _past(lattice: Lattice, since: datetime) -> AsyncIterator[bytes]:
-    from lattice.history import past_events
+    from lattice.history import events_of
     from lattice.jetstream import JetStream, NotFound
 
     try:
-        async for raw in past_events(JetStream(lattice.transport), lattice.name, since):
+        async for raw in events_of(lattice.name).past(JetStream(lattice.transport), since):
             yield raw
     except NotFound as error:
         raise failure(

@@ -131,7 +131,7 @@ def start(
         "dead_after": dead_after,
         "alive": sign_every(dead_after),
     }
-    configure(log_format, log_level)
+    configure(log_format, log_level, to_lattice=True)
     run_for_long(_host(where(nats, lattice), allow_latest, settings))
 
 
@@ -373,8 +373,8 @@ async def _drain(place: Where, asked_for: str, why: str | None, timeout: float |
 
 async def _emptied(lattice: Lattice, host: HostInfo, timeout: float | None) -> list[str]:
     """Wait until managers have taken away what they started there; what stays. Raises Failure."""
+    from lattice.control import APPSPEC
     from trellis.hosts import inventories
-    from wadm.desired import APPSPEC
 
     until = time.monotonic() + (timeout or 0)
     while True:

@@ -22,11 +22,12 @@ def command() -> None:
 @log_options
 def start(nats: str | None, lattice: str | None, dead_after: float, log_format: Format, log_level: str) -> None:
     """Manage a lattice, until SIGTERM or Ctrl-C."""
-    configure(log_format, log_level)
+    configure(log_format, log_level, to_lattice=True)
     run_for_long(_manager(where(nats, lattice), dead_after))
 
 
 async def _manager(place: Where, dead_after: float) -> None:
+    from lattice.journal import Journal
     from lattice.lattice import Lattice
     from trellis.session import connected
     from wadm import Manager
@@ -34,5 +35,7 @@ async def _manager(place: Where, dead_after: float) -> None:
     stopping = asyncio.Event()
     with told_to_stop(stopping.set):
         async with connected(place, "wadm") as transport:
-            async with Manager(Lattice(place.lattice, transport), dead_after=dead_after, tick=sign_every(dead_after)):
+            lattice = Lattice(place.lattice, transport)
+            manager = Manager(lattice, dead_after=dead_after, tick=sign_every(dead_after))
+            async with Journal(manager.id, "wadm").sending(lattice), manager:
                 await stopping.wait()

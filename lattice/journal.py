@@ -1,0 +1,251 @@
+"""What a member of a lattice logs, sent to the lattice: kept in a stream of ours, and told to whoever listens.
+
+Each line is a JSON object: `time` (ISO 8601, UTC), `level`, `event`, `component` or `provider`, `app` and `trace` where
+it has them, and whatever else was logged. They travel in batches:
+
+    {"id": "N...", "host": "host-a", "number": 7, "lines": [...]}
+
+`number` counts a member's batches, so that one that comes twice is known. Logging never waits: what cannot be sent is
+held up to a limit; beyond it the oldest lines are dropped, and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, MutableMapping
+from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from lattice import subjects
+from lattice.errors import LatticeError
+from lattice.history import logs_of
+from lattice.jetstream import JetStream
+from lattice.lattice import Lattice
+from lattice.names import EntityId
+from lattice.values import read_json
+
+log = structlog.get_logger("lattice")
+
+HELD = 4 * 1024 * 1024
+"""Bytes of lines that wait to be sent while the broker is away or slow."""
+
+BATCH = 128 * 1024
+"""Bytes of lines that are sent together; one that is longer goes alone."""
+
+LONGEST = 32 * 1024
+"""Bytes of a line. Of a longer one, each value is cut to SHORTENED characters."""
+
+SHORTENED = 4096
+
+PAUSE = 0.02
+"""Seconds between two batches: what a crash can take along, beside what is on its way."""
+
+RETRY = 1.0
+"""Seconds before a batch that nobody took is sent again."""
+
+App = Callable[[EntityId], str | None]
+"""From the id of a component or provider to the app it belongs to."""
+
+_journal: ContextVar[Journal | None] = ContextVar("journal", default=None)
+
+
+def to_journal(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: each line also goes to the journal of the member in whose context it is logged."""
+    journal = _journal.get()
+    if journal is not None:
+        journal.add(event)
+    return event
+
+
+class ToJournal(logging.Handler):
+    """The same for what libraries log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        journal = _journal.get()
+        if journal is not None:
+            said = {"level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name}
+            journal.add({**said, "exc_info": record.exc_info} if record.exc_info else said)
+
+
+class Journal:
+    """The log of one member, `id`, which people call `name`: all that is logged in the context where it is made, and
+    in the tasks that begin there. What was logged before `start` is sent then.
+    """
+
+    def __init__(self, id: str, name: str) -> None:
+        self.dropped = 0
+        """Lines that nobody will see: more waited than may."""
+        self._id = id
+        self._name = name
+        self.app: App = lambda id: None
+        self._lines: deque[bytes] = deque()
+        self._size = 0
+        self._untold = 0
+        """Of the dropped ones, those that no batch has told of yet."""
+        self._number = 0
+        self._kept: bool | None = None
+        """Whether a stream takes what is sent; None: that is to be found out."""
+        self._some = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._lattice: Lattice | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        _journal.set(self)
+
+    @asynccontextmanager
+    async def sending(self, lattice: Lattice) -> AsyncIterator[None]:
+        """Send to `lattice` within the block."""
+        self.start(lattice)
+        try:
+            yield
+        finally:
+            await self.close()
+
+    def start(self, lattice: Lattice) -> None:
+        """Begin to send."""
+        self._lattice = lattice
+        lattice.transport.on_reconnect(self._ask_again)
+        self._task = asyncio.create_task(self._send_all(lattice), name="journal")
+
+    async def close(self, seconds: float = 1.0) -> None:
+        """Send what is left, for so long at most, and nothing to a broker that is away."""
+        if self._task is not None and self._lattice is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds if self._lattice.transport.connected else 0):
+                    await self.sent()
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        self._closed = True
+
+    async def sent(self) -> None:
+        """Return once all lines have been taken by somebody, or published where nobody keeps them."""
+        await self._empty.wait()
+
+    # -- taking lines
+
+    def add(self, event: MutableMapping[str, Any]) -> None:
+        """Take a structlog event dictionary. Never waits; from any thread."""
+        if self._closed:
+            return
+        line = _line(event, self.app)
+        if threading.get_ident() == self._thread:
+            self._put(line)
+        else:
+            with suppress(RuntimeError):  # the loop has ended, and with it the journal
+                self._loop.call_soon_threadsafe(self._put, line)
+
+    def _put(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+        while self._size > HELD:
+            self._size -= len(self._lines.popleft())
+            self.dropped += 1
+            self._untold += 1
+        self._some.set()
+        self._empty.clear()
+
+    # -- sending them
+
+    def _ask_again(self) -> None:
+        self._kept = None
+
+    async def _send_all(self, lattice: Lattice) -> None:
+        jetstream = JetStream(lattice.transport)
+        while True:
+            await self._some.wait()
+            batch = self._next()
+            while True:
+                try:
+                    await self._send(batch, lattice, jetstream)
+                    break
+                except LatticeError:
+                    self._kept = None  # the stream may be gone
+                    await asyncio.sleep(RETRY)
+            if not self._lines:
+                self._some.clear()
+                self._empty.set()
+            await asyncio.sleep(PAUSE)
+
+    async def _send(self, batch: bytes, lattice: Lattice, jetstream: JetStream) -> None:
+        """Raises LatticeError, and then it may have arrived all the same."""
+        while not lattice.transport.connected:
+            await asyncio.sleep(PAUSE)  # rather than fill the client's own buffer, which events need
+        if self._kept is None:
+            self._kept = await _keep(lattice, jetstream)
+        subject = subjects.logs(lattice.name, self._id)
+        if self._kept:
+            await jetstream.publish(subject, batch, {"Nats-Msg-Id": f"{self._id}-{self._number}"})
+        else:
+            await lattice.transport.publish(subject, batch)
+
+    def _next(self) -> bytes:
+        """The next batch of what there is."""
+        lines: list[bytes] = []
+        if self._untold:
+            lines.append(_line({"level": "warning", "event": "logs.dropped", "lines": self._untold}, self.app))
+            self._untold = 0
+        size = 0
+        while self._lines and (not size or size + len(self._lines[0]) <= BATCH):
+            line = self._lines.popleft()
+            size += len(line)
+            lines.append(line)
+        self._size -= size
+        self._number += 1
+        head = json.dumps({"id": self._id, "host": self._name, "number": self._number})
+        return head.encode()[:-1] + b', "lines": [' + b",".join(lines) + b"]}"
+
+
+async def _keep(lattice: Lattice, jetstream: JetStream) -> bool:
+    """Whether a stream takes the lattice's log, if need be one that is made."""
+    try:
+        await logs_of(lattice.name).keep(jetstream)
+        return True
+    except LatticeError as error:
+        log.warning("logs.not_kept", reason=error.message)
+        return False
+
+
+def _line(event: MutableMapping[str, Any], app: App) -> bytes:
+    line: MutableMapping[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="microseconds"), **event}
+    line.pop("host", None)  # the batch says it
+    if "exc_info" in line:
+        line = structlog.processors.format_exc_info(None, "", line)
+    if "actor" in line:
+        line["component"] = line.pop("actor")
+    if line["event"] == "provider.wrote":
+        line = _of_process(line)
+    about = line.get("component") or line.get("provider")
+    if about is not None and (belongs := app(about)) is not None:
+        line["app"] = belongs
+    encoded = _encoded(line)
+    if len(encoded) > LONGEST:
+        encoded = _encoded({key: str(value)[:SHORTENED] for key, value in line.items()} | {"cut": True})
+    return encoded
+
+
+def _of_process(line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """What a provider's process wrote: with its own event, level and trace where it logs JSON as ours do."""
+    text = line["line"]
+    try:
+        said = read_json(text) if text.startswith("{") else None
+    except ValueError:
+        return line
+    if not isinstance(said, dict) or not isinstance(said.get("event"), str):
+        return line
+    ours = {key: value for key, value in line.items() if key in ("time", "provider")}
+    return {"level": line["level"], **said, **ours}
+
+
+def _encoded(line: MutableMapping[str, Any]) -> bytes:
+    return json.dumps(line, default=str, skipkeys=True, ensure_ascii=False).encode(errors="replace")

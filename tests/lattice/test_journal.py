@@ -1,0 +1,153 @@
+"""What members log is on the lattice: kept, told to whoever listens, and never waited for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from pydantic import SecretStr
+from servers import Broker
+
+from lattice import journal as journals
+from lattice import subjects
+from lattice.history import logs_of
+from lattice.jetstream import JetStream
+from lattice.journal import Journal, ToJournal, to_journal
+from lattice.lattice import Lattice
+from lattice.memory import MemoryBroker
+from lattice.nats_transport import NatsTransport, connect
+
+log = structlog.get_logger("test")
+
+
+@pytest.fixture(autouse=True)
+def logging_to_the_journal() -> None:
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, to_journal, structlog.processors.JSONRenderer(default=str)]
+    )
+
+
+async def kept(nats: NatsTransport, lattice: str) -> list[dict[str, Any]]:
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    batches = [json.loads(raw) async for raw in logs_of(lattice).past(JetStream(nats), since)]
+    return [line for batch in batches for line in batch["lines"]]
+
+
+def sent(lines: list[dict[str, Any]], key: str = "event") -> list[Any]:
+    return [line[key] for line in lines]
+
+
+@pytest.mark.nats
+async def test_lines_are_kept_with_their_app_and_trace_from_before_the_connection_on(
+    nats: NatsTransport, lattice_name: str
+):
+    journal = Journal("N1", "host-a")
+    journal.app = {"shop-api": "shop"}.get
+    log.info("host.starting")
+    async with journal.sending(Lattice(lattice_name, nats)):
+        log.warning("guest.logged", actor="shop-api", message="hm", trace="ab" * 16)
+    first, second = await kept(nats, lattice_name)
+    assert first["event"] == "host.starting" and first["level"] == "info"
+    assert {**second, "time": ""} == {
+        "time": "",
+        "level": "warning",
+        "event": "guest.logged",
+        "component": "shop-api",
+        "message": "hm",
+        "app": "shop",
+        "trace": "ab" * 16,
+    }
+    assert abs(datetime.fromisoformat(second["time"]) - datetime.now(UTC)) < timedelta(seconds=20)
+
+
+@pytest.mark.nats
+async def test_what_a_process_logs_as_json_keeps_its_level_and_its_trace(nats: NatsTransport, lattice_name: str):
+    journal = Journal("N1", "host-a")
+    async with journal.sending(Lattice(lattice_name, nats)):
+        own = {"event": "sms.refused", "level": "error", "trace": "cd" * 16, "provider": "somebody"}
+        log.info("provider.wrote", provider="sms", line=json.dumps(own))
+        log.info("provider.wrote", provider="sms", line="{not JSON")
+    first, second = await kept(nats, lattice_name)
+    assert (first["event"], first["level"], first["provider"]) == ("sms.refused", "error", "sms")
+    assert first["trace"] == "cd" * 16
+    assert (second["event"], second["line"]) == ("provider.wrote", "{not JSON")
+
+
+@pytest.mark.nats
+async def test_secrets_tracebacks_threads_and_odd_values(nats: NatsTransport, lattice_name: str):
+    journal = Journal("N1", "host-a")
+    async with journal.sending(Lattice(lattice_name, nats)):
+        log.info("link.put", password=SecretStr("hunter2"), config={"token": SecretStr("hunter2"), 3: b"x"})
+        try:
+            raise ValueError("no stock")
+        except ValueError:
+            log.exception("order.failed")
+        await asyncio.to_thread(log.info, "from.a.thread", lone="\ud800", long="x" * 100_000)
+        logging.getLogger("somelib").addHandler(ToJournal())
+        logging.getLogger("somelib").warning("library %s", "speaks")
+    lines = await kept(nats, lattice_name)
+    assert sent(lines) == ["link.put", "order.failed", "from.a.thread", "library speaks"]
+    assert "hunter2" not in json.dumps(lines) and lines[0]["password"] == "**********"
+    assert "ValueError: no stock" in lines[1]["exception"]
+    assert lines[2]["cut"] and len(lines[2]["long"]) == journals.SHORTENED
+    assert lines[3]["logger"] == "somelib"
+
+
+@pytest.mark.nats
+async def test_a_broker_that_goes_and_comes_back_gets_what_was_logged_meanwhile_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    journal = Journal("N1", "host-a")
+    monkeypatch.setattr(journals, "RETRY", 0.05)
+    broker = Broker(tmp_path)
+    broker.start()
+    try:
+        async with Lattice("l", await connect(broker.url)) as lattice, journal.sending(lattice):
+            log.info("before")
+            await asyncio.wait_for(journal.sent(), 10)
+            broker.kill()
+            for number in range(100):
+                log.info("meanwhile", number=number)
+            broker.start()
+            await asyncio.wait_for(journal.sent(), 20)
+            lines = await kept(lattice.transport, "l")
+    finally:
+        broker.stop()
+    assert [line["number"] for line in lines if line["event"] == "meanwhile"] == list(range(100))
+    assert sent(lines).count("before") == 1
+
+
+async def test_what_is_too_much_is_dropped_oldest_first_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    journal = Journal("N1", "host-a")
+    monkeypatch.setattr(journals, "HELD", 20_000)
+    for number in range(1000):
+        log.info("much", number=number)
+    transport = MemoryBroker().connect()
+    heard: list[dict[str, Any]] = []
+    await transport.subscribe(subjects.logs("l", "*"), lambda message: heard.extend(json.loads(message.data)["lines"]))
+    async with journal.sending(Lattice("l", transport)):
+        pass
+    await transport.close()
+    told, *rest = [line for line in heard if line["event"] != "logs.not_kept"]
+    assert (told["event"], told["lines"], told["level"]) == ("logs.dropped", journal.dropped, "warning")
+    assert [line["number"] for line in rest] == list(range(1000))[journal.dropped :]
+    assert 0 < journal.dropped < 1000
+
+
+async def test_without_jetstream_those_who_listen_get_the_lines_and_one_warning_says_why():
+    journal = Journal("N1", "host-a")
+    transport = MemoryBroker().connect()
+    heard: list[str] = []
+    await transport.subscribe(subjects.logs("l", "*"), lambda m: heard.extend(sent(json.loads(m.data)["lines"])))
+    async with journal.sending(Lattice("l", transport)):
+        log.info("hello")
+    await transport.close()
+    assert heard == ["hello", "logs.not_kept"]
