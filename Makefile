@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 export PYTHON
 
-.PHONY: help demo up test soak fuzz check format build clean
+.PHONY: help demo up test soak fuzz check format docs build clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make fuzz    random components and values against the engine, for FUZZ_SECONDS (300)"
 	@echo "make check   format, lint, types, import rules"
 	@echo "make format  mend what check says about format"
+	@echo "make docs    write the generated pages anew"
 	@echo "make build   the wheel, in dist/"
 	@echo "make clean   remove what was built"
 
@@ -58,6 +59,9 @@ check: $(VENV)/developer.stamp
 format: $(VENV)/developer.stamp
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: $(VENV)/developer.stamp
+	@$(BIN)/python docs/generate.py
 
 build: $(VENV)/user.stamp
 	@$(PIP) wheel --no-deps --wheel-dir dist .

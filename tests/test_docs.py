@@ -1,14 +1,25 @@
 """What the documents say about the tree is true of the tree."""
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from wadm import check, manifest
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def generator() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "docs" / "generate.py"))
 
 
 def name(requirement: str) -> str:
@@ -24,10 +35,34 @@ def test_every_dependency_says_why_it_is_there():
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
-def test_every_link_between_documents_leads_somewhere(document: Path):
-    targets = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
-    missing = [t for t in targets if not (document.parent / t).exists()]
+def test_every_link_between_documents_leads_somewhere(document: Path, generator: dict[str, Any]):
+    missing = []
+    for file, anchor in re.findall(r"\]\((?!https?://)([^)#]*)#?([^)]*)\)", document.read_text()):
+        target = document.parent / file if file else document
+        headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE) if anchor and target.exists() else []
+        if not target.exists() or (anchor and anchor not in map(generator["slug"], headings)):
+            missing.append(f"{file}#{anchor}")
     assert not missing
+
+
+def test_generated_pages_are_what_the_generator_writes(generator: dict[str, Any]):
+    behind = [file.name for file, text in generator["pages"]().items() if file.read_text() != text]
+    assert not behind, "make docs"
+
+
+def test_the_manifest_page_has_every_part_and_an_example_of_every_field(generator: dict[str, Any]):
+    models = {m for m in vars(manifest).values() if isinstance(m, type) and issubclass(m, BaseModel)}
+    assert set(generator["SECTIONS"]) == models - {BaseModel, manifest.Part, manifest.Strict}
+    text = generator["EXAMPLE"].read_text()
+    assert not check(text).findings
+    shown = {place for place, _ in generator["examples"](manifest.Manifest, YAML(typ="safe").load(text))}
+    plain = {
+        (model, name)
+        for model in generator["SECTIONS"]
+        for name, field in model.model_fields.items()
+        if not any(leaf in models for leaf in generator["_leaves"](field.annotation))
+    }
+    assert plain - shown == {(manifest.Trait, "properties")}, "which is a scaler's or a link's"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)

@@ -45,7 +45,7 @@ TRAITS = (SPREADSCALER, DAEMONSCALER, LINK)
 
 
 def _text(value: Any) -> Any:
-    """Text; a number or a truth value as it is written."""
+    """text; a number or a truth value counts as it is written"""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
@@ -53,6 +53,7 @@ def _text(value: Any) -> Any:
     return value
 
 
+# What a validator's docstring says of the type is in docs/manifest.md.
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
 TextMap = dict[str, Text]
 
@@ -128,7 +129,7 @@ _TIME = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m)")
 
 
 def _bytes(value: Any) -> int:
-    """`64Mi`, or a number of bytes."""
+    """size: `64Mi`, or a number of bytes"""
     match = _SIZE.fullmatch(str(value).strip()) if isinstance(value, (str, int)) else None
     if match is None or isinstance(value, bool):
         raise PydanticCustomError("size", "`{given}` is not a size; write 64Mi, 512Ki, 1Gi or bytes", {"given": value})
@@ -136,7 +137,7 @@ def _bytes(value: Any) -> int:
 
 
 def _milliseconds(value: Any) -> int:
-    """`250ms`, `1.5s`, `2m`."""
+    """time: `250ms`, `1.5s`, `2m`"""
     match = _TIME.fullmatch(value.strip()) if isinstance(value, str) else None
     found = 0 if match is None else round(float(match[1]) * {"ms": 1, "s": 1000, "m": 60_000}[match[2]])
     if found <= 0:
@@ -145,7 +146,7 @@ def _milliseconds(value: Any) -> int:
 
 
 def _count(value: Any) -> int:
-    """`1000`."""
+    """whole number above zero"""
     if isinstance(value, bool) or not isinstance(value, (str, int)) or not re.fullmatch(r"[1-9]\d*", str(value)):
         raise PydanticCustomError("count", "`{given}` is not a whole number above zero", {"given": value})
     return int(value)
@@ -216,7 +217,7 @@ class Portion:
 
 
 def _portion(value: Any) -> Portion:
-    """`2`, `25%`."""
+    """number of instances, or share: `2`, `25%`"""
     match = _PORTION.fullmatch(str(_text(value)))
     if match is None:
         raise PydanticCustomError(
@@ -226,7 +227,7 @@ def _portion(value: Any) -> Portion:
 
 
 def _pause(value: Any) -> float:
-    """`30s`, or `true`."""
+    """time, or `true`"""
     if _text(value) == "true":
         return math.inf
     try:
@@ -255,7 +256,7 @@ class Rollout(Strict):
     pause: Annotated[float, BeforeValidator(_pause), _PAUSE_SCHEMA] = Field(
         default=0.0, validation_alias=f"{ROLLOUT}pause"
     )
-    """Seconds from one host's change to the next host's; infinite: after the first one, nothing goes on by itself."""
+    """From one host's change to the next host's; `true`: the first host changes, and nothing goes on by itself."""
 
 
 class Properties(Strict):
