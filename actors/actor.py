@@ -16,7 +16,6 @@ from actors.linker import Linker
 from actors.reflection import EXPORTS
 from actors.reflection import encode as reflected
 from actors.secrets import Secrets, no_secrets
-from actors.session import Session
 from actors.stdio import Stdio
 from lattice import EMPTY, EntityId, Function, Handler, Invocation, Value
 from lattice.errors import BadInput, DeadlineExceeded, Finding, UnknownFunction
@@ -132,10 +131,6 @@ class Actor:
         finally:
             instance.close()
 
-    def session(self) -> Session:
-        """One instance for a chain of calls: `async with actor.session() as session: await session.call(...)`."""
-        return Session(self)
-
     def instance(self, export: Export, invocation: Invocation, deadline: float, *, kept: bool = False) -> Instance:
         """A new instance, which holds a permit that was acquired for it until it is closed."""
         guest = Guest(
@@ -152,7 +147,7 @@ class Actor:
             seed=self.seed,
             limits=self.limits,
         )
-        instance = Instance(self.linker, export, guest, self.limits, deadline, self._closed, kept=kept)
+        instance = Instance(self.linker, export, guest, deadline, self._closed, kept=kept)
         self.running.add(instance)
         return instance
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actors import _ffi, types
 from actors._ffi import VAL, val_delete
 from actors.adapters import ADAPTERS
-from actors.codec import Codecs, Misfit
+from actors.codec import Codecs, Holder, Misfit
 from actors.component import Component
-from actors.instance import ARGUMENTS
 from lattice.errors import BadValue
 from lattice.names import Function
 
-if TYPE_CHECKING:
-    from actors.instance import Instance
+# where things are in the memory of a call
+INSTANCE = 0
+FUNC = INSTANCE + _ffi.INSTANCE
+ERROR = FUNC + _ffi.FUNC
+RESULT = ERROR + 16
+ARGUMENTS = RESULT + VAL
 
 
 class Export:
@@ -63,7 +66,7 @@ class Export:
         self.buffer = _ffi.buffer(ARGUMENTS + VAL * len(self._lowers))
         self.adapter = ADAPTERS.get(self.function.key)
 
-    def lower_into(self, address: int, args: tuple[Any, ...], instance: Instance) -> int:
+    def lower_into(self, address: int, args: tuple[Any, ...], holder: Holder) -> int:
         """Write the arguments and say how many. Raises BadValue or LimitExceeded, having freed what it wrote."""
         lowers = self._lowers
         if len(args) != len(lowers):
@@ -76,7 +79,7 @@ class Export:
         try:
             for named, value in zip(lowers, args, strict=True):
                 name, lower = named
-                lower(at, value, instance)
+                lower(at, value, holder)
                 at += VAL
         except BaseException as error:
             for written in range(address, at + VAL, VAL):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from actors.grants import NOTHING, Grants
 from actors.limits import Limits, exceeded, size_text
 from actors.secrets import Secrets, no_secrets
+from actors.stdio import Stdio
 from lattice import EMPTY, UNRESOLVED, EntityId, Function, Handler, Invocation, LinkName, Value
 from lattice.errors import LimitExceeded, NotLinked
 from lattice.names import DEFAULT_LINK
 from lattice.streams import Budget
-
-if TYPE_CHECKING:
-    from actors.stdio import Stdio
 
 Kept = TypeVar("Kept")
 

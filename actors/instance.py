@@ -17,26 +17,22 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Future as ThreadFuture
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 from actors import _ffi
 from actors._ffi import VAL, future_delete, future_poll, val_delete, waiting, word_at
-from actors.codec import Answer, GuestResource, Misfit
+from actors.callbacks import CALLERS, HostCall
+from actors.codec import GuestResource, Misfit
+from actors.exports import ARGUMENTS, ERROR, FUNC, INSTANCE, RESULT, Export
 from actors.guest import Guest
 from actors.host_api import Resource
-from actors.limits import Limits, exceeded
+from actors.limits import exceeded
+from actors.linker import Linker
 from actors.steps import continued, start
-from actors.traps import trap_of
+from actors.traps import trap_in_host, trap_of
 from lattice.errors import Busy, DeadlineExceeded, LatticeError, Trap, UnknownFunction, WitError
-
-if TYPE_CHECKING:
-    from actors.exports import Export
-    from actors.linker import Linker
-
-LIVE: dict[int, Instance] = {}
-"""Every instance whose store exists, by its context: how callbacks find theirs."""
 
 INLINE_TICKS = 2
 """Epoch ticks a guest may use up on the event loop before it is polled in a worker thread."""
@@ -47,24 +43,6 @@ NO_LIMIT = 2**64 - 1
 
 _POOL_FULL = re.compile(r"limit of \d+ .*reached", re.IGNORECASE)
 _NO_ROOM = re.compile(r"Cannot allocate memory|os error 12")
-
-# where things are in an instance's buffer
-_INSTANCE = 0
-_FUNC = _INSTANCE + _ffi.INSTANCE
-_ERROR = _FUNC + _ffi.FUNC
-_RESULT = _ERROR + 16
-ARGUMENTS = _RESULT + VAL
-
-
-class HostCall(NamedTuple):
-    """A host coroutine that waits: `awaited` is what it yielded, or it was not started at all (`fresh`)."""
-
-    title: str
-    coroutine: Coroutine[Any, Any, Any]
-    fresh: bool
-    awaited: Any
-    answer: Answer
-    results: int
 
 
 class Instance:
@@ -101,7 +79,6 @@ class Instance:
         linker: Linker,
         export: Export,
         guest: Guest,
-        limits: Limits,
         deadline: float = math.inf,
         on_close: Callable[[Instance], None] | None = None,
         *,
@@ -110,7 +87,7 @@ class Instance:
         self.linker = linker
         self.export = export
         self.guest = guest
-        self.limits = limits
+        self.limits = guest.limits
         self.deadline = deadline
         self.on_close = on_close
         self.kept = kept
@@ -137,7 +114,7 @@ class Instance:
         engine.alive += 1
         store = self._store = _ffi.store_new(engine.address, None, None)
         context = self.context = _ffi.store_context(store)
-        LIVE[context] = self
+        CALLERS[context] = self
         _ffi.store_limiter(
             store, limits.memory, limits.table_elements, limits.core_instances, limits.tables, limits.memories
         )
@@ -188,15 +165,15 @@ class Instance:
         export = self.export
         context = self.context
         address = self.address
-        if not _ffi.get_func(address + _INSTANCE, context, export.address, address + _FUNC):
+        if not _ffi.get_func(address + INSTANCE, context, export.address, address + FUNC):
             raise UnknownFunction(f'"{self.guest.actor}" has no function {export.title}')
         count = export.lower_into(address + ARGUMENTS, args, self)
         while self.given:
             self.given.pop().leave()
-        result = address + _RESULT
+        result = address + RESULT
         try:
             future = _ffi.call_async(
-                address + _FUNC, context, address + ARGUMENTS, count, result, export.results, address + _ERROR
+                address + FUNC, context, address + ARGUMENTS, count, result, export.results, address + ERROR
             )
             try:
                 if not self._poll(future):
@@ -206,7 +183,7 @@ class Instance:
         finally:
             for at in range(address + ARGUMENTS, address + ARGUMENTS + count * VAL, VAL):
                 val_delete(at)
-        if error := word_at(address + _ERROR).value:
+        if error := word_at(address + ERROR).value:
             raise self._trap(_ffi.take_message(error))
         lift = export.answer.lift
         if lift is None:
@@ -229,14 +206,14 @@ class Instance:
             raise Busy(f"{engine.config.on_demand} guests run in this process already", limit="on_demand")
         address = self.address
         future = _ffi.instantiate_async(
-            self.linker.address, self.context, self.linker.component.address, address + _INSTANCE, address + _ERROR
+            self.linker.address, self.context, self.linker.component.address, address + INSTANCE, address + ERROR
         )
         try:
             if not self._poll(future):
                 await self._wait(future)
         finally:
             self._delete(future)
-        error = word_at(address + _ERROR).value
+        error = word_at(address + ERROR).value
         if not error:
             return
         text = _ffi.take_message(error)
@@ -256,14 +233,14 @@ class Instance:
     def _drop(self) -> None:
         store, self._store = self._store, 0
         self.linker.component.engine.alive -= 1
-        del LIVE[self.context]
+        del CALLERS[self.context]
         _ffi.store_delete(store)
 
     def turn_to(self, export: Export) -> None:
         """The next call is one of `export`."""
         buffer = export.buffer()
         address = _ffi.address_of(buffer)
-        _ffi.memmove(address, self.address + _INSTANCE, _ffi.INSTANCE)
+        _ffi.memmove(address, self.address + INSTANCE, _ffi.INSTANCE)
         self.export = export
         self._buffer = buffer
         self.address = address
@@ -362,7 +339,7 @@ class Instance:
             else:
                 call.answer.lower(call.results, value, self)
         except Exception as error:
-            raise trap_of(self, call.title, error) from error
+            raise trap_in_host(self.guest, self.export.title, call.title, error) from error
         waiting.discard(self.context)
 
     # -- guests that compute
@@ -442,14 +419,14 @@ class Instance:
 
     def _trap(self, text: str) -> BaseException:
         if self.failure is not None:
-            title, cause = self.failure
-            trap = trap_of(self, title, cause, text)
+            function, cause = self.failure
+            trap = trap_in_host(self.guest, self.export.title, function, cause, text)
             if trap is not cause:
                 trap.__cause__ = cause
             return trap
         if _NO_ROOM.search(text):  # the engine's words, for an instance's memory or a guest's stack
             return Busy(f"this machine has no room for another guest: {text.splitlines()[-1].strip()}")
-        return trap_of(self, None, None, text)
+        return trap_of(self.guest, self.export.title, text, self.linker.component.engine.config.stack)
 
     def _overdue(self) -> LatticeError:
         title, limit = self.export.title, self.limits.execution

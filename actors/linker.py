@@ -1,7 +1,7 @@
 """What a component's imports become: host functions, stubs that say what is missing, or Invocations.
 
 The linker walks the component's real imports, never a fixed list, because wasmtime matches versions loosely but
-shadows exactly. All callbacks find their instance by the store's context, so one linker serves every instance.
+shadows exactly. All callbacks find their caller by the store's context, so one linker serves every instance.
 """
 
 from __future__ import annotations
@@ -9,23 +9,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from actors import _ffi, types
-from actors._ffi import DONE, DONE_ENV, FINISHED, VAL, continuation_at, new_error, waiting, word_at
+from actors._ffi import VAL
+from actors.callbacks import Caller, HostFunction, async_callback, drop, sync_callback
 from actors.codec import Answer, Codecs, Lift
 from actors.component import SERVED_VERSION, Component, how_imported, other_version
 from actors.denials import denied, link_grant
 from actors.exports import Export
 from actors.host_api import SERVED, HostInterface, Resource, snake
-from actors.instance import LIVE, HostCall, Instance
 from actors.signatures import differing
 from lattice.errors import BadInput, DeadlineExceeded, Finding, LatticeError, NotLinked, Trap, WitError
 from lattice.names import Function
-
-HostFunction = Callable[..., Any]
-"""Called with the Instance and the lifted arguments."""
 
 
 class Linker:
@@ -78,7 +75,7 @@ class Linker:
         scope = _ffi.add_instance(root, interface.name) if interface.name else root
         try:
             for name, resource in interface.resources.items():
-                _ffi.add_resource(scope, name, self._numbers[resource], _drop)
+                _ffi.add_resource(scope, name, self._numbers[resource], drop)
             for name, signature in interface.functions.items():
                 if how_imported(interface, served) == "linked":
                     self._linked(scope, interface, name, signature)
@@ -105,10 +102,10 @@ class Linker:
         else:
             function = _method(name) if name.startswith("[method]") else _with_guest(found)
         if found is not None and inspect.iscoroutinefunction(found):
-            callback = _async_callback(title, function, lifts, answer)
+            callback = async_callback(title, function, lifts, answer)
             _ffi.add_func_async(scope, name, callback)
         else:
-            callback = _sync_callback(title, function, lifts, answer)
+            callback = sync_callback(title, function, lifts, answer)
             _ffi.add_func(scope, name, callback)
         self._callbacks.append(callback)
 
@@ -118,20 +115,20 @@ class Linker:
         result = signature.result
         explains = isinstance(result, types.Result) and result.err == types.Primitive("string")
 
-        async def invoke(instance: Instance, *args: Any) -> Any:
+        async def invoke(caller: Caller, *args: Any) -> Any:
             """What nobody answered is an `err` where that is text, unless our own time is over: the guest can go on."""
-            guest = instance.guest
+            guest = caller.guest
             try:
                 return await guest.imports(guest.call_of(target, *args))
             except LatticeError as error:
                 if isinstance(error, NotLinked):
                     denied(guest, target.interface, name, link_grant(target.interface))
-                late = isinstance(error, DeadlineExceeded) and instance.deadline <= time.monotonic()
+                late = isinstance(error, DeadlineExceeded) and caller.deadline <= time.monotonic()
                 if late or not explains:
                     raise
                 raise WitError(error.message) from error
 
-        callback = _async_callback(target.key, invoke, lifts, answer)
+        callback = async_callback(target.key, invoke, lifts, answer)
         _ffi.add_func_async(scope, name, callback)
         self._callbacks.append(callback)
 
@@ -196,8 +193,8 @@ def _host_types(component: Component, served: Mapping[str, HostInterface]) -> di
 
 
 def _with_guest(function: HostFunction) -> HostFunction:
-    def call(instance: Instance, *args: Any) -> Any:
-        return function(instance.guest, *args)
+    def call(caller: Caller, *args: Any) -> Any:
+        return function(caller.guest, *args)
 
     return call
 
@@ -206,113 +203,14 @@ def _method(wit_name: str) -> HostFunction:
     """Looked up on the resource at each call, so that a subclass may bring its own."""
     name = snake(wit_name.partition(".")[2])
 
-    def call(_: Instance, resource: Resource, *args: Any) -> Any:
+    def call(_: Caller, resource: Resource, *args: Any) -> Any:
         return getattr(resource, name)(*args)
 
     return call
 
 
 def _stub(sentence: str) -> HostFunction:
-    def call(_: Instance, *__: Any) -> NoReturn:
+    def call(_: Caller, *__: Any) -> NoReturn:
         raise Trap(sentence)
 
     return call
-
-
-# -- how it is called: the callbacks, which run on the guest's stack
-
-
-def _sync_callback(title: str, function: HostFunction, lifts: list[tuple[int, Lift]], answer: Answer) -> Any:
-    lower, lower_error = answer.lower, answer.error
-
-    def refuse(error: WitError, results: int, instance: Instance) -> None:
-        if lower_error is None:
-            raise Trap(f"{title} raised WitError, but its WIT type has no `result`") from error
-        lower_error(results, error.payload, instance)
-
-    def run(instance: Instance, values: list[Any], results: int) -> None:
-        try:
-            lower(results, function(instance, *values), instance)
-        except WitError as error:
-            refuse(error, results, instance)
-
-    def call(_data: int, context: int, _type: int, arguments: int, _count: int, results: int, _one: int) -> int | None:
-        instance = LIVE[context]
-        try:
-            values = [lift(arguments + offset, instance) for offset, lift in lifts]
-            if instance.off_loop:
-                instance.on_loop(lambda: run(instance, values, results))
-                return None
-            try:
-                lower(results, function(instance, *values), instance)
-            except WitError as error:
-                refuse(error, results, instance)
-        except BaseException as error:
-            instance.failure = (title, error)
-            return new_error(title)
-        return None
-
-    return _ffi.SyncCallback(call)
-
-
-def _async_callback(title: str, function: HostFunction, lifts: list[tuple[int, Lift]], answer: Answer) -> Any:
-    lower, lower_error = answer.lower, answer.error
-
-    def call(
-        _data: int,
-        context: int,
-        _type: int,
-        arguments: int,
-        _count: int,
-        results: int,
-        _one: int,
-        error_slot: int,
-        continuation: int,
-    ) -> None:
-        instance = LIVE[context]
-        then = continuation_at(continuation)
-        then.callback = DONE
-        then.env = DONE_ENV
-        try:
-            values = [lift(arguments + offset, instance) for offset, lift in lifts]
-            coroutine = function(instance, *values)
-            if instance.off_loop:
-                awaited = None
-            else:
-                try:
-                    awaited = coroutine.send(None)
-                except StopIteration as stop:
-                    lower(results, stop.value, instance)
-                    return
-                except WitError as error:
-                    if lower_error is None:
-                        raise Trap(f"{title} raised WitError, but its WIT type has no `result`") from error
-                    lower_error(results, error.payload, instance)
-                    return
-            instance.pending = HostCall(title, coroutine, instance.off_loop, awaited, answer, results)
-            waiting.add(context)
-            then.callback = FINISHED
-            then.env = context
-        except BaseException as error:
-            instance.failure = (title, error)
-            word_at(error_slot).value = new_error(title)
-
-    return _ffi.AsyncCallback(call)
-
-
-def _dropped(_data: int, context: int, rep: int) -> int | None:
-    instance = LIVE.get(context)
-    if instance is None:
-        return None
-    try:
-        if instance.off_loop:
-            instance.on_loop(lambda: instance.dropped(rep))
-        else:
-            instance.dropped(rep)
-    except BaseException as error:
-        instance.failure = ("dropping a resource", error)
-        return new_error("dropping a resource")
-    return None
-
-
-_drop = _ffi.Destructor(_dropped)

@@ -6,14 +6,12 @@ import asyncio
 import math
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from actors.actor import Actor
 from actors.codec import GuestResource
 from actors.instance import Instance
 from lattice import Function, Invocation, Value
-
-if TYPE_CHECKING:
-    from actors.actor import Actor
 
 
 class Session:

@@ -10,13 +10,10 @@ import os
 import select
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from actors.pipes import Sink, Source
 from lattice.errors import WitError
 from lattice.streams import StreamClosed
-
-if TYPE_CHECKING:
-    from actors.wasi.io import Sink, Source
 
 NAMES = ("stdin", "stdout", "stderr")
 

@@ -3,53 +3,57 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
+from actors.guest import Guest
 from actors.limits import breach, exceeded, out_of_memory, size_text
-from lattice.errors import LatticeError, LimitExceeded, Trap
-
-if TYPE_CHECKING:
-    from actors.instance import Instance
+from lattice.errors import LatticeError, Trap
 
 BACKTRACE_KEPT = 20
 """Frames."""
 
 
-def trap_of(instance: Instance, title: str | None, cause: BaseException | None, text: str = "") -> BaseException:
-    """The error for a guest that stopped: because of wasmtime's `text`, or of `cause` in the host function `title`.
-
-    A Trap that a host function raised is the error itself; anything that is not an Exception is passed through.
-    """
-    if cause is not None and not isinstance(cause, Exception):
-        return cause
-    actor = instance.guest.actor
+def trap_of(guest: Guest, export: str, text: str, stack: int) -> Trap:
+    """The error for a guest that wasmtime stopped in `export`, and said `text`. `stack` is its limit in bytes."""
     reason, frames = taken_apart(text)
-    output = instance.guest.stderr.tail() or instance.guest.stdout.tail()
+    output = _output(guest)
+    if out_of_memory(text, output):
+        limit = guest.limits.memory
+        what = f"ran out of memory in {export}: its limit is {size_text(limit)} ({reason})"
+        return _told(exceeded(guest.actor, "memory", limit, what), export, output, frames)
+    if found := breach(text, guest.limits, stack):
+        limit_name, amount, what = found
+        return _told(exceeded(guest.actor, limit_name, amount, f"{what} in {export}"), export, output, frames)
+    return _told(Trap(f'"{guest.actor}" trapped in {export}: {last_words(output) or reason}'), export, output, frames)
+
+
+def trap_in_host(guest: Guest, export: str, function: str, cause: BaseException, text: str = "") -> BaseException:
+    """The error for a guest that was stopped by `cause`, raised in the host function that it called.
+
+    A Trap is the error itself; anything that is not an Exception is passed through.
+    """
+    if not isinstance(cause, Exception):
+        return cause
     error: Trap
     if isinstance(cause, Trap):
         error = cause
-    elif cause is not None:
-        said = str(cause) if isinstance(cause, LatticeError) else f"{type(cause).__name__}: {cause}"
-        error = Trap(f'"{actor}" stopped in {instance.export.title}: {title}: {said}')
-        if isinstance(cause, LatticeError):
-            error.details["cause"] = cause.code
-    elif out_of_memory(text, output):
-        limit = instance.limits.memory
-        error = LimitExceeded(
-            f'"{actor}" ran out of memory in {instance.export.title}: its limit is {size_text(limit)} ({reason})',
-            limit="memory",
-            amount=limit,
-        )
-    elif found := breach(text, instance.limits, instance.linker.component.engine.config.stack):
-        limit_name, amount, what = found
-        error = exceeded(actor, limit_name, amount, f"{what} in {instance.export.title}")
+    elif isinstance(cause, LatticeError):
+        error = Trap(f'"{guest.actor}" stopped in {export}: {function}: {cause}', cause=cause.code)
     else:
-        error = Trap(f'"{actor}" trapped in {instance.export.title}: {last_words(output) or reason}')
+        error = Trap(f'"{guest.actor}" stopped in {export}: {function}: {type(cause).__name__}: {cause}')
+    return _told(error, export, _output(guest), taken_apart(text)[1])
+
+
+def _output(guest: Guest) -> str:
+    return guest.stderr.tail() or guest.stdout.tail()
+
+
+def _told(error: Trap, export: str, output: str, frames: list[str]) -> Trap:
+    """With all that is known in its details, where they have nothing yet."""
     if output:
         error.details.setdefault("output", output)
     if frames:
         error.details.setdefault("backtrace", frames[:BACKTRACE_KEPT])
-    error.details.setdefault("function", instance.export.title)
+    error.details.setdefault("function", export)
     return error
 
 

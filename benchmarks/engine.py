@@ -29,7 +29,7 @@ import wasmtime
 from request import HERE, ME, Contender, Group, added, measure, requested, synchronous
 from wasmtime import component as wc
 
-from actors import Actor, Engine, EngineConfig, Limits
+from actors import Actor, Engine, EngineConfig, Limits, Session
 from actors.guest import Guest
 from actors.host_api import serves
 from lattice import Function, Invocation, Value
@@ -193,7 +193,7 @@ async def called_in_session(
     stack: contextlib.AsyncExitStack, engine: Engine, wat: str, name: str, *args: Value
 ) -> Contender:
     actor = Actor(ME, await engine.load(wat.encode()), limits=Limits(execution=600))
-    session = await stack.enter_async_context(actor.session())
+    session = await stack.enter_async_context(Session(actor))
     function = Function("", name)
 
     async def call() -> object:

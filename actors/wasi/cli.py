@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from actors.adapters import ADAPTERS
+from actors.adapters import ADAPTERS, Callee
 from actors.guest import Guest, Output
 from actors.host_api import Resource, serves
-from actors.wasi.io import InputStream, OutputSink, OutputStream, Sink, Tee
+from actors.pipes import Sink
+from actors.wasi.io import InputStream, OutputSink, OutputStream, Tee
 from lattice import Invocation, Trap, Value, WitError
 from lattice.streams import ByteStream
-
-if TYPE_CHECKING:
-    from actors.instance import Instance
 
 
 class Exited(Exception):
@@ -49,10 +45,10 @@ class Exit:
         raise Exited(status_code)
 
 
-async def run(instance: Instance, invocation: Invocation) -> None:
+async def run(callee: Callee, invocation: Invocation) -> None:
     """`wasi:cli/run#run` of a command: it may return, or exit."""
     try:
-        await instance.call(*invocation.args)
+        await callee.call(*invocation.args)
     except Trap as trap:
         if not isinstance(trap.__cause__, Exited):
             raise

@@ -8,35 +8,31 @@ because no caller is left to be told.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import structlog
 
-from actors.adapters import ADAPTERS
+from actors.adapters import ADAPTERS, Callee
 from actors.guest import Guest
 from actors.wasi.http import IncomingRequest, OutgoingResponse, ResponseOutparam
 from lattice import BadValue, Invocation, LatticeError, Value, WitError
 from lattice.http import HANDLE, Request, Response
-
-if TYPE_CHECKING:
-    from actors.instance import Instance
 
 log = structlog.get_logger("actors")
 
 _PARTS = Request.__required_keys__
 
 
-async def handle(instance: Instance, invocation: Invocation) -> Response:
+async def handle(callee: Callee, invocation: Invocation) -> Response:
     """Raises WitError with the error-code that the guest set instead of a response."""
     request = _request(invocation.args)
     answer: asyncio.Future[Value] = asyncio.get_running_loop().create_future()
-    guest = instance.guest
+    guest = callee.guest
     guest.on_end.append(lambda: _report(guest, answer))
-    outcome = await instance.call_until(answer, IncomingRequest(request), ResponseOutparam(answer, guest.actor))
+    outcome = await callee.call_until(answer, IncomingRequest(request), ResponseOutparam(answer, guest.actor))
     if "err" in outcome:
         raise WitError(outcome["err"])
     answered: OutgoingResponse = outcome["ok"]
-    if instance.pending is None and not answered.complete():
+    if callee.pending is None and not answered.complete():
         await asyncio.sleep(0)  # preempted in the middle of a body: its next turn most often ends it
     return answered.value()
 

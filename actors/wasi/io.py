@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from actors.guest import Guest, Output
 from actors.host_api import Resource, internal, serves
+from actors.pipes import Sink, Source
 from lattice import Trap, Value, WitError
 from lattice.streams import CHUNK, StreamClosed
 
@@ -107,23 +108,6 @@ class Poll:
             await once(*[pollable.watch for pollable in pollables])
 
 
-class Source(Protocol):
-    """Where an input-stream reads from: a ByteStream's reading end, or something that does as it does."""
-
-    @property
-    def ended(self) -> bool:
-        """All bytes were taken and no more will come."""
-
-    def readable(self) -> bool:
-        """A read would not wait."""
-
-    def read_now(self, size: int) -> bytes:
-        """Up to `size` bytes that are there; b"" when there are none (see `ended`). Raises StreamClosed on a break."""
-
-    def watch(self, waiter: asyncio.Future[None]) -> Callable[[], object]:
-        """Complete `waiter` once `readable` may have changed."""
-
-
 class InputStream(Resource, interface="wasi:io/streams", name="input-stream"):
     """`input-stream`: the reading end of a Source. `explain` makes the error of a stream that broke off."""
 
@@ -173,19 +157,6 @@ class InputStream(Resource, interface="wasi:io/streams", name="input-stream"):
         """Wait until a read would not wait."""
         while not self.readable():
             await once(self._source.watch)
-
-
-class Sink(Protocol):
-    """Where an output-stream writes to."""
-
-    def room(self) -> int:
-        """Bytes it takes now. Raises WitError with a stream-error when it takes no more, ever."""
-
-    def write(self, data: bytes) -> None:
-        """Take all of `data`; the caller asked for room. Raises WitError with a stream-error."""
-
-    def watch(self, waiter: asyncio.Future[None]) -> Callable[[], object]:
-        """Complete `waiter` once `room` may have changed."""
 
 
 class OutputStream(Resource, interface="wasi:io/streams", name="output-stream"):

@@ -15,9 +15,7 @@ wasi:keyvalue/watcher#on-set(bucket, key, value).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from actors.adapters import ADAPTERS
+from actors.adapters import ADAPTERS, Callee
 from actors.denials import denied, link_grant
 from actors.guest import Guest
 from actors.host_api import Resource, internal, serves
@@ -32,9 +30,6 @@ from lattice import (
     Value,
     WitError,
 )
-
-if TYPE_CHECKING:
-    from actors.instance import Instance
 
 STORE = "wasi:keyvalue/store"
 ATOMICS = "wasi:keyvalue/atomics"
@@ -159,12 +154,12 @@ class Batch:
         return await _ask(guest, DELETE_MANY, bucket.identifier, keys)
 
 
-async def watched(instance: Instance, invocation: Invocation) -> Value:
+async def watched(callee: Callee, invocation: Invocation) -> Value:
     """`watcher.on-set` and `watcher.on-delete`: the bucket's identifier becomes the guest's own bucket."""
     if not invocation.args or not isinstance(invocation.args[0], str):
         raise BadValue(f"{invocation.function} takes the bucket's identifier first")
     identifier, *rest = invocation.args
-    return await instance.call(Bucket(instance.guest, identifier), *rest)
+    return await callee.call(Bucket(callee.guest, identifier), *rest)
 
 
 ADAPTERS["wasi:keyvalue/watcher#on-set"] = watched

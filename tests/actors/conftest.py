@@ -10,7 +10,7 @@ import pytest
 from tests_support import MakeActor
 
 from actors import Actor, Engine, EngineConfig
-from actors.instance import LIVE
+from actors.callbacks import CALLERS
 from lattice import EntityId
 
 
@@ -31,4 +31,4 @@ async def actor_of(wat_engine: Engine) -> AsyncIterator[MakeActor]:
 
     yield make
     gc.collect()
-    assert not LIVE, "instances were left behind"
+    assert not CALLERS, "instances were left behind"

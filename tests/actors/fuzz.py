@@ -27,8 +27,8 @@ from wasmtime import wat2wasm
 from wit_types import values, wat, wit_types
 
 import actors.wasi
-from actors import Actor, Engine, EngineConfig, Limits
-from actors.instance import LIVE
+from actors import Actor, Engine, EngineConfig, Limits, Session
+from actors.callbacks import CALLERS
 from actors.types import Type
 from lattice import BadInput, BadValue, EntityId, Invocation, LatticeError, WitError
 
@@ -168,7 +168,7 @@ async def attempt(engine: Engine, chance: random.Random, source: bytes) -> str:
                 arguments = [REQUEST]
             try:
                 await actor.handle(Invocation(ME, export.function, tuple(arguments)))
-                async with actor.session() as session:
+                async with Session(actor) as session:
                     await session.call(export.function, *arguments)
                 outcome = "answered"
             except (LatticeError, WitError):
@@ -191,8 +191,8 @@ async def components(seconds: float, number: int, folder: Path) -> dict[str, int
             source = mutated_bytes(chance, wasms[which], chance.choice(wasms))
         (folder / "input").write_bytes(source)
         outcome = await attempt(engine, chance, source)
-        if LIVE:
-            raise AssertionError(f"{len(LIVE)} instances were left behind")
+        if CALLERS:
+            raise AssertionError(f"{len(CALLERS)} instances were left behind")
         counts[outcome] = counts.get(outcome, 0) + 1
     engine.close()
     return counts
@@ -227,7 +227,7 @@ async def arguments(seconds: float, number: int, folder: Path) -> dict[str, int]
             again = await actor.handle(Invocation(ME, actor.exports["#echo"].function, (answer[0], *beside)))
             assert repr(again) == repr(answer), "what came back does not survive a second time"
         counts[outcome] = counts.get(outcome, 0) + 1
-        assert not LIVE
+        assert not CALLERS
 
     def batch(round_: int) -> Callable[[], None]:
         @seed(number * 1000 + round_)

@@ -14,9 +14,9 @@ from tests_support import MakeActor, call
 
 from actors import Actor, Engine, EngineConfig, Instance, Limits
 from actors.adapters import ADAPTERS
+from actors.callbacks import CALLERS
 from actors.guest import Guest
 from actors.host_api import serves
-from actors.instance import LIVE
 from actors.traps import last_words
 from lattice import Busy, DeadlineExceeded, EntityId, Invocation, LimitExceeded, Trap, UnknownFunction
 
@@ -261,7 +261,7 @@ async def test_no_more_run_at_a_time_than_allowed_and_the_rest_wait(actor_of: Ma
     actor = await actor_of(ENTER, limits=Limits(concurrent=3))
     calls = [asyncio.create_task(actor.handle(call("run"))) for _ in range(10)]
     await until_inside(3)
-    assert len(LIVE) == 3
+    assert len(CALLERS) == 3
     Door.gate.set()
     assert await asyncio.gather(*calls) == [1] * 10
     assert Door.most == 3

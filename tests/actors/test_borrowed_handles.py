@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests_support import MakeActor, call
 
+from actors.callbacks import CALLERS
 from actors.guest import Guest
 from actors.host_api import Resource, serves
-from actors.instance import LIVE
 
 
 class Thing(Resource, interface="test:host/things", name="thing"):
@@ -67,7 +67,7 @@ async def test_two_handles_are_lent_at_once(actor_of: MakeActor, function: str, 
     )
     actor = await actor_of(wat.replace("BODY", body))
     assert await actor.handle(call("run")) == answer
-    assert not LIVE
+    assert not CALLERS
 
 
 async def test_a_list_of_handles_is_lent_at_once(actor_of: MakeActor) -> None:

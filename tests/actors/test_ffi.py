@@ -14,8 +14,8 @@ from tests_support import MakeActor, call
 from wasmtime import _ffi as capi
 
 from actors import Actor, Engine, EngineConfig, _ffi
+from actors.callbacks import CALLERS
 from actors.engine import Ticker
-from actors.instance import LIVE
 from lattice import EntityId, LatticeError
 
 
@@ -116,5 +116,5 @@ async def test_stores_do_not_leak_however_calls_end(wat_engine: Engine) -> None:
     await round_of_calls(50)
     before = resident()
     await round_of_calls(400)
-    assert not LIVE
+    assert not CALLERS
     assert resident() - before < 16 * 1024**2  # 2000 leaked stores would be far more

@@ -11,9 +11,9 @@ import structlog
 from guests import COUNTERS, FOREIGN_RESOURCE, caller
 from tests_support import MakeActor, call
 
+from actors.callbacks import CALLERS
 from actors.guest import Guest
 from actors.host_api import Resource, serves
-from actors.instance import LIVE
 from lattice import (
     BadInput,
     BadValue,
@@ -103,7 +103,7 @@ async def test_a_host_function_that_waits_keeps_only_its_own_guest_waiting(
         waiting = [tasks.create_task(actor.handle(call("run"))) for _ in range(20)]
         while Clock.waiting < 20:
             await asyncio.sleep(0)
-        assert len(LIVE) == 20
+        assert len(CALLERS) == 20
         gate.set()
     assert [task.result() for task in waiting] == [6] * 20
 

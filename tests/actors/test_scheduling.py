@@ -13,9 +13,9 @@ from guests import caller
 from tests_support import MakeActor, call
 
 from actors import Actor, Limits, _ffi
+from actors.callbacks import CALLERS
 from actors.guest import Guest
 from actors.host_api import serves
-from actors.instance import LIVE
 from lattice import DeadlineExceeded, Invocation, LatticeError
 
 
@@ -91,7 +91,7 @@ async def test_ten_thousand_guests_wait_at_once_in_one_thread(actor_of: MakeActo
     async with asyncio.TaskGroup() as tasks:
         calls = [tasks.create_task(actor.handle(call("run"))) for _ in range(10_000)]
         await until_waiting(10_000)
-        assert len(LIVE) == 10_000
+        assert len(CALLERS) == 10_000
         assert threading.active_count() <= threads + 1, "none but the clock's"
         assert resident() - before < 1024**3
         gate.set()
@@ -129,7 +129,7 @@ async def test_cancelling_the_caller_cancels_what_its_guest_called_over_a_link(a
     actor = await actor_of(caller("acme:shop/prices", "current", result="u32"), imports=imports)
     task = asyncio.create_task(actor.handle(call("run")))
     await until_waiting(1)
-    assert len(LIVE) == 2
+    assert len(CALLERS) == 2
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -143,7 +143,7 @@ def assert_nothing_is_left(*actors: Actor) -> None:
         assert actor.permits.free == actor.permits.size
         assert not actor.permits.waiting
         assert not actor.component.engine.ticker.busy
-    assert not LIVE
+    assert not CALLERS
     assert not _ffi.waiting
     assert asyncio.all_tasks() == {asyncio.current_task()}
 

@@ -113,6 +113,7 @@ def command(
 
 async def call(file: Path, asked: Asked, granted: Granted) -> int:
     """Call it alone, here; the exit code. Raises Failure or BadInput."""
+    from actors import Session
     from lattice import BadValue, Invocation, LatticeError, Value
 
     async with alone(file, granted) as actor:
@@ -126,7 +127,7 @@ async def call(file: Path, asked: Asked, granted: Granted) -> int:
         try:
             if len(calls) == 1 and not calls[0][0].signature.handles():
                 return await answered(actor.handle, actor.id, calls, asked)
-            async with actor.session() as session:
+            async with Session(actor) as session:
 
                 async def handle(invocation: Invocation) -> Value:
                     value: Value = await session.call(invocation.function, *invocation.args)
