@@ -147,13 +147,13 @@ class Engine:
                 log.warning("engine.pool_refused", instances=config.pool, bytes=room)
         return WasmtimeEngine(settings)
 
-    async def load(self, source: bytes | Path) -> Component:
+    async def load(self, source: bytes | Path, name: str = "") -> Component:
         """The component in a file, or in these bytes (Wasm, or its text form). Raises BadInput.
 
-        Compiling happens off the event loop, once however many ask at the same time, and not at all when the compiled
-        code is in the cache.
+        `name` is what people know it as; unless it is given, the file's path. Compiling happens off the event loop,
+        once however many ask at the same time, and not at all when the compiled code is in the cache.
         """
-        name = str(source) if isinstance(source, Path) else "<bytes>"
+        name = name or (str(source) if isinstance(source, Path) else "<bytes>")
         wasm, digest = await self._apart(_read, source, name, self.config.largest)
         loaded = self._loaded.get(digest)
         if loaded is not None:

@@ -34,6 +34,7 @@ from lattice.links import LinkDefinition
 from lattice.routes import Local
 from lattice.secrets import PREFIX
 from providers import LinkRecord
+from providers.link import LinkId
 from providers.load import builtin_name, resolve
 from providers.runtime import Health, Runtime
 
@@ -106,6 +107,8 @@ class Provided:
     annotations: dict[str, str]
     config_names: list[str]
     body: Body | None = None
+    coming: asyncio.Task[dict[LinkId, str]] | None = None
+    """Its process, while it is on its way to being ready."""
     placement: str = "host"
     health: Health = field(default_factory=lambda: Health(False))
     misconfigured: str = ""
@@ -253,7 +256,7 @@ class Capabilities:
                 refused[link.identity] = failure(error)
         if provided.placement == "process":
             child = self._child(provided, config, records)
-            refused |= {tuple(id): why for id, why in (await child.start()).items()}
+            refused |= await self._ready(provided, child)
             provided.body = child
         else:
             runtime = Runtime(
@@ -273,6 +276,19 @@ class Capabilities:
                     refused[record.id] = failure(error)
         provided.since = time.monotonic()
         return refused
+
+    async def _ready(self, provided: Provided, child: ChildProvider) -> dict[LinkId, str]:
+        """The links that it refuses, and why. Raises LatticeError, also when it is stopped meanwhile."""
+        provided.coming = asyncio.create_task(child.start(), name=f"start of {provided.id}")
+        try:
+            await asyncio.wait((provided.coming,))
+            if provided.coming.cancelled():
+                raise LatticeError("it was stopped before it was ready")
+            return provided.coming.result()
+        finally:
+            provided.coming.cancel()
+            await asyncio.wait((provided.coming,))  # the process is gone, too
+            provided.coming = None
 
     async def _take_calls(self, provided: Provided) -> None:
         """A process of its own takes them since it is ready."""
@@ -340,6 +356,8 @@ class Capabilities:
         provided.stopping = True
         for task in provided.tasks:
             task.cancel()
+        if provided.coming is not None:
+            provided.coming.cancel()
         async with provided.turn:
             if provided.body is not None:
                 await provided.body.stop(grace, ask=ask)

@@ -223,7 +223,7 @@ class Components:
         return actor
 
     async def _load(self, id: EntityId, reference: str, *, strict: bool) -> Component:
-        component = await self._engine.load(await self._fetch(reference))
+        component = await self._engine.load(await self._fetch(reference), reference)
         if strict:
             missing = [i for i in component.needs_links() if not self._links.linked(id, i)]
             if missing:

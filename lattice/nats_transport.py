@@ -127,6 +127,12 @@ class Connection(Client):
             raise nats.errors.BadSubjectError
         return await super().subscribe(subject, queue, *arguments, **options)
 
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """What waits for a connection that is lost is given up: nats-py fails at writing it, and stays half closed."""
+        if not self.is_connected:
+            self._pending, self._pending_data_size = [], 0
+        await super()._close(status, do_cbs)
+
     async def _process_err(self, err_msg: str) -> None:
         """Where the server hangs up after it, that is a lost connection like any other: it is made again."""
         if self.is_connecting or "authorization" in err_msg.lower() or "stale" in err_msg.lower():

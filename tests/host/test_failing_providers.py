@@ -1,5 +1,6 @@
 """Provider processes that hang, that die at their start, and that never come to one."""
 
+import asyncio
 import os
 import signal
 import time
@@ -7,9 +8,11 @@ import time
 import pytest
 from worlds import ADD, SUM, in_time, link
 
-from host import process
+from host import Host, HostConfig, process
 from lattice import EntityId, Invocation, events
+from lattice.control import StartProvider
 from lattice.errors import LatticeError
+from lattice.nats_transport import NatsOptions
 
 pytestmark = pytest.mark.nats
 
@@ -62,6 +65,23 @@ async def test_a_provider_that_hangs_at_its_start_is_ended_even_if_it_ignores_si
     source = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     assert "was not ready within 3 s" in (await failed_start(world, host, source)).error
     assert host.capabilities.running == {}
+
+
+async def test_a_host_without_its_broker_does_not_wait_for_a_provider_when_it_stops(own_broker, lattice_name, tmp_path):
+    path, told = tmp_path / "slow.py", tmp_path / "pid"
+    path.write_text(f"import os, pathlib, time; pathlib.Path({str(told)!r}).touch(); time.sleep(600)")
+
+    async def begun():
+        return told.exists()
+
+    async with Host(HostConfig(lattice=lattice_name, nats=NatsOptions(own_broker.url), grace=0.5)) as host:
+        request = StartProvider(provider_id="slow", provider_ref=path.as_uri())
+        starting = asyncio.create_task(host.capabilities.start(request))
+        await in_time(begun)
+        own_broker.kill()
+        before = time.monotonic()
+    await asyncio.wait_for(starting, 1)
+    assert time.monotonic() - before < process.START / 2
 
 
 async def failed_start(world, host, source: str) -> events.ProviderStartFailed:

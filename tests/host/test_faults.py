@@ -9,7 +9,7 @@ import time
 import aiohttp
 import pytest
 from processes import held, start_host
-from servers import Broker, free_port
+from servers import free_port
 from worlds import ADD, ADDER, ASK, ASKER, HELLO, MANIFEST, SUM, in_time, link, start_http, world_on
 
 from lattice import EntityId, Invocation, events, subjects
@@ -21,18 +21,6 @@ from trellis.planner import Planner
 from wadm import Manager
 
 pytestmark = pytest.mark.nats
-
-
-@pytest.fixture
-def own_broker(tmp_path):
-    """A nats-server that the test may end."""
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    broker = Broker(folder)
-    broker.start()
-    yield broker
-    if broker.process is not None:
-        broker.stop()
 
 
 @pytest.fixture

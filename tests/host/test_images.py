@@ -24,6 +24,7 @@ from host.images.cache import ImageCache
 from host.images.push import push
 from host.images.reference import FileImage, RegistryImage, WebImage, parse, registry_image
 from lattice import BadInput, events
+from lattice.control import ScaleComponent
 from lattice.images import ImageStore
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
@@ -626,6 +627,23 @@ async def test_a_real_registry_with_a_login_turns_others_away(images: MakeImages
 
 
 # -- hosts
+
+
+async def test_what_is_wrong_with_a_fetched_image_is_said_of_its_reference(small, tmp_path: Path):
+    registry, server = small
+    registry.put("x", "1", ADDER[:8] + b"and then nonsense")
+    chosen = ImageSettings(insecure=(server,), cache=tmp_path / "cache", docker_config=tmp_path / "none")
+    broker, failed = MemoryBroker(), asyncio.get_running_loop().create_future()
+    async with (
+        Lattice("t", broker.connect()) as lattice,
+        Host(HostConfig("t", images=chosen), broker.connect()) as host,
+    ):
+        await lattice.on_events(
+            lambda _, event: failed.set_result(event) if isinstance(event, events.ComponentScaleFailed) else None
+        )
+        await host.components.scale(ScaleComponent(component_id="x", component_ref=f"{server}/x:1", count=1))
+        event = await asyncio.wait_for(failed, 10)
+    assert f"{server}/x:1 is not a valid component" in event.error and str(tmp_path) not in event.error
 
 
 async def test_a_host_runs_an_image_of_a_registry_with_the_login_that_the_lattice_was_told(
