@@ -30,6 +30,7 @@ is TOML; its folder is where relative paths begin:
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -153,6 +154,16 @@ def from_file(path: Path) -> Settings:
     if findings:
         raise BadInput(*findings)
     return Settings(said.get("lattice"), servers["nats"], servers["data"])
+
+
+def to_text(said: Settings) -> str:
+    """What `from_file` reads as `said`."""
+    lines = [f"lattice = {json.dumps(said.lattice)}"] if said.lattice else []
+    for section, server in (("nats", said.nats), ("data", said.data)):
+        values = {"url": server.url, **{one.name: getattr(server.login, one.name) for one in fields(Login)}}
+        rows = [f"{key} = {json.dumps(value)}" for key, value in values.items() if value]
+        lines += [f"[{section}]", *rows] if rows else []
+    return "\n".join([*lines, ""])
 
 
 def _unknown(path: Path, said: Mapping[str, Any], known: tuple[str, ...], where: str) -> list[Finding]:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
 
 from trellis.failures import DETACHED, Failure, explain
+from trellis.output import remember
 
 VERBS: Mapping[str, str] = {
     "new": "Begin an app, an actor or a provider from a template.",
@@ -39,6 +42,7 @@ VERBS: Mapping[str, str] = {
     "push": "Put a component into a registry.",
     "pull": "Get a component from a registry.",
     "events": "Show what happened on the lattice, and what happens.",
+    "logs": "Show what was logged on all hosts.",
     "link": "Show and change who answers what an actor imports.",
     "config": "Show and change named configurations.",
     "secret": "Keep secrets on the lattice, sealed.",
@@ -79,26 +83,46 @@ class Verbs(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(list(VERBS.items()))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        remember(ctx, args)
+        if os.environ.get("NO_COLOR") or os.environ.get("CI"):
+            ctx.color = False
+        with _told(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told(ctx):
+            return super().invoke(ctx)
+
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Run, and end the process with an exit code of `trellis.failures`."""
         kwargs["standalone_mode"] = False
         try:
             outcome = super().main(*args, **kwargs)
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message())
-            sys.exit(0)
         except (click.Abort, KeyboardInterrupt):
             sys.exit(DETACHED)
         except BrokenPipeError:
             sys.stdout = None  # whoever read our output has left: nothing more can be said
             sys.exit(0)
-        except Exception as error:
-            failure = explain(error)
-            if failure is None:
-                raise
-            failure.show()
-            sys.exit(failure.exit_code)
         sys.exit(outcome if isinstance(outcome, int) else 0)
+
+
+@contextmanager
+def _told(ctx: click.Context) -> Iterator[None]:
+    """What goes wrong within is printed, and ends the command with its exit code."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        ctx.exit(0)
+    except (click.Abort, click.exceptions.Exit, BrokenPipeError):
+        raise
+    except Exception as error:
+        failure = explain(error)
+        if failure is None:
+            raise
+        failure.show()
+        ctx.exit(failure.exit_code)
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -38,6 +38,7 @@ from trellis.commands.deploy import Progress, put_and_await
 from trellis.failures import USER_ERROR, Failure
 from trellis.fakes import Fakes
 from trellis.options import sign_every
+from trellis.output import Output
 from trellis.planner import Planner
 from trellis.preflight import examine
 from trellis.project import manifest_at
@@ -145,7 +146,8 @@ class EmbeddedLattice:
         manifest = examined.checked.manifest
         if manifest is None:
             raise Failure(USER_ERROR, *examined.checked.findings)
-        await put_and_await(self.client, examined, timeout=timeout, replace=True, progress=Progress(quiet=True))
+        quiet = Progress(Output("json"))
+        await put_and_await(self.client, examined, timeout=timeout, replace=True, progress=quiet)
         return App(self.client, manifest, self.hosts)
 
     async def settled(self, timeout: float = 30.0) -> None:

@@ -5,6 +5,7 @@
     2    not converged: blocked, failed, or out of time
     3    the lattice cannot be reached
     4    `plan --exit-code` found changes
+    5    a change waits for somebody, or a policy said no
     130  the user let go of a command that was waiting (Ctrl-C)
 
 Every error has a code; `docs/errors.md` lists them.
@@ -12,9 +13,13 @@ Every error has a code; `docs/errors.md` lists them.
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
+
+from trellis import output
 
 if TYPE_CHECKING:
     from lattice import Finding
@@ -23,6 +28,7 @@ USER_ERROR = 1
 NOT_CONVERGED = 2
 UNREACHABLE = 3
 CHANGES = 4
+GATED = 5
 DETACHED = 130
 
 
@@ -46,8 +52,11 @@ def failure(code: str, message: str, *, why: str = "", fix: str = "", exit_code:
 
 
 def show(*findings: Finding) -> None:
-    """Print findings on stderr as people read them, the severity in colour."""
+    """Print findings on stderr: as people read them, or, where `-o` asks for JSON, as one object a line."""
     for finding in findings:
+        if output.asked() != "text":
+            click.echo(json.dumps(asdict(finding), separators=(",", ":")), err=True)
+            continue
         head, _, rest = finding.render().partition("\n")
         level, bracket, sentence = head.partition("[")
         colour = "red" if finding.level == "error" else "yellow"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from trellis import contexts
+from trellis.output import FORMS, Output
 
 if TYPE_CHECKING:
     from lattice.login import Settings
@@ -20,6 +21,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_NATS = "nats://127.0.0.1:4222"
 DEFAULT_LATTICE = "default"
+SECONDS = click.FloatRange(min=0)
 KEPT = "trellis."
 """Before the names of options that a command does not get as arguments."""
 STATE = Path(".trellis") / "up.json"
@@ -74,7 +76,7 @@ def config_option(function: F) -> F:
         help="The same, of the file NAME.toml that `trellis context ls` lists.  [env var: TRELLIS_CONTEXT]",
         envvar="TRELLIS_CONTEXT",
         type=_file_of_context,
-        shell_complete=lambda *asked: [name for name in contexts.names() if name.startswith(asked[-1])],
+        shell_complete=contexts.complete,
     )(function)
 
 
@@ -134,8 +136,8 @@ def given() -> dict[str, Any]:
     return {**said, "nats_config": said.get("nats_config") or named}
 
 
-def lattice_options(function: F) -> F:
-    """`--lattice`, `--nats` and the credentials."""
+def place_options(function: F) -> F:
+    """`--lattice`, `--nats`, `--context` and the credentials: where a lattice is, for `where`."""
     function = config_option(login_options(hidden=True)(function))
     function = click.option(
         "--nats",
@@ -150,9 +152,36 @@ def lattice_options(function: F) -> F:
     )(function)
 
 
+def lattice_options(function: F) -> F:
+    """For a verb that asks the lattice: where it is, and how long it has for all its answers (`Where.patience`)."""
+    timeout = _kept(
+        "--timeout",
+        type=SECONDS,
+        metavar="SECONDS",
+        help="For all of the lattice's answers; of a verb that stays, to reach it.  [default: some seconds for each]",
+    )
+    return place_options(timeout(function))
+
+
+def waiting_options(seconds: float) -> Callable[[F], F]:
+    """For a verb that waits until something has come about: where the lattice is, and `timeout`, usually `seconds`."""
+
+    def add(function: F) -> F:
+        return place_options(timeout_option(seconds)(function))
+
+    return add
+
+
 def output_option(function: F) -> F:
+    """`-o`; the command gets it as `output: Output`."""
     return click.option(
-        "-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print."
+        "-o",
+        "--output",
+        type=click.Choice(FORMS),
+        default="text",
+        show_default=True,
+        callback=lambda _, __, form: Output(form),
+        help="How to print: for people, as one JSON document, or as one JSON object a line.",
     )(function)
 
 
@@ -171,8 +200,7 @@ def sign_every(dead_after: float) -> float:
 
 def timeout_option(seconds: float) -> Callable[[F], F]:
     return click.option(
-        "--timeout", type=click.FloatRange(min=0), default=seconds, show_default=True, metavar="SECONDS",
-        help="How long to wait.",
+        "--timeout", type=SECONDS, default=seconds, show_default=True, metavar="SECONDS", help="How long to wait.",
     )  # fmt: skip
 
 
@@ -185,21 +213,32 @@ class Where:
     said: str
     settings: Settings | None = field(default=None, repr=False)
     """How to log in there, and over which connection calls go."""
+    patience: float | None = None
+    """Seconds that all the lattice's answers to a verb may take together, where somebody said so."""
 
 
 def where(nats: str | None, lattice: str | None, start: Path | None = None) -> Where:
-    """What was said, else the nearest running `trellis up`, else the defaults. Raises BadInput."""
+    """What was said, else the nearest running `trellis up`, else the context in use, else the defaults.
+
+    Raises BadInput.
+    """
     found = said(nats, lattice)
-    url, name = found.nats.url, found.lattice
+    url, name, patience = found.nats.url, found.lattice, given().get("timeout")
     if url is not None:
         config = given().get("nats_config") or os.environ.get("TRELLIS_NATS_CONFIG", "")
         origin = "--nats" if nats else "$TRELLIS_NATS" if os.environ.get("TRELLIS_NATS") else config
-        return Where(url, name or DEFAULT_LATTICE, origin, found)
+        return Where(url, name or DEFAULT_LATTICE, origin, found, patience)
     running = find_state(start or Path.cwd())
     if running is not None:
         file, state = running
-        return Where(state["nats"], name or state["lattice"], str(file), found)
-    return Where(DEFAULT_NATS, name or DEFAULT_LATTICE, "", found)
+        return Where(state["nats"], name or state["lattice"], str(file), found, patience)
+    used = contexts.in_use()
+    if used is not None:
+        from lattice.login import from_file
+
+        found = found.over(from_file(contexts.file_of(used)))
+    origin = "" if used is None else f"context {used}"
+    return Where(found.nats.url or DEFAULT_NATS, found.lattice or DEFAULT_LATTICE, origin, found, patience)
 
 
 def find_state(start: Path) -> tuple[Path, dict[str, Any]] | None:

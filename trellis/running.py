@@ -8,6 +8,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import click
+
+from trellis.failures import DETACHED
 from trellis.logs import configure
 
 T = TypeVar("T")
@@ -22,6 +25,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     """
     configure("text", "error")
     return asyncio.run(work)
+
+
+def run_detachable(work: Coroutine[Any, Any, T]) -> T:
+    """Run a verb that waits for what goes on without it: Ctrl-C lets go, and says how to look at it again."""
+    try:
+        return run(work)
+    except KeyboardInterrupt:
+        click.echo("detached: the manager goes on. next: trellis status -w", err=True)
+        raise click.exceptions.Exit(DETACHED) from None
 
 
 def run_for_long(work: Coroutine[Any, Any, T]) -> T:

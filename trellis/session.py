@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -48,7 +49,8 @@ def reaching(place: Where) -> Iterator[None]:
 
 def nats_options(place: Where, name: str) -> NatsOptions:
     """How a process called `name` connects to `place`. Raises BadInput for a file that cannot be used."""
-    return login.options(_settings(place).nats, name)
+    options = login.options(_settings(place).nats, name)
+    return options if place.patience is None else replace(options, connect_timeout=place.patience)
 
 
 def data_options(place: Where, name: str) -> NatsOptions | None:
@@ -72,20 +74,40 @@ async def connected(place: Where, name: str = "trellis") -> AsyncIterator[NatsTr
         await transport.close()
 
 
+@contextmanager
+def _patient(place: Where, timer: asyncio.Timeout) -> Iterator[None]:
+    """Say that the lattice was too slow, where `timer` has run out."""
+    try:
+        yield
+    except TimeoutError as error:
+        if not timer.expired():
+            raise
+        raise failure(
+            "TRL-NET-007",
+            f"lattice `{place.lattice}` at {plain(place.nats)} has not answered within {place.patience:g} s",
+            why="it was reached, but not all that was asked for came in this time",
+            fix="--timeout SECONDS  gives it more",
+            exit_code=UNREACHABLE,
+        ) from error
+
+
 @asynccontextmanager
-async def joined(place: Where, *, calling: bool = False) -> AsyncIterator[Lattice]:
+async def joined(place: Where, *, calling: bool = False, staying: bool = False) -> AsyncIterator[Lattice]:
     """The lattice, as a client: it serves nothing. Raises Failure when there is no broker.
 
-    `calling` also makes the connection for calls, where that is another one.
+    `calling` also makes the connection for calls, where that is another one. Unless `staying`, all must be done within
+    `place.patience`.
     """
-    async with connected(place) as transport:
-        options = data_options(place, "trellis") if calling else None
-        if options is None:
-            yield Lattice(place.lattice, transport)
-            return
-        with reaching(replace(place, nats=options.url, said="its connection for calls")):
-            data = await connect(options)
-        try:
-            yield Lattice(place.lattice, transport, data)
-        finally:
-            await data.close()
+    timer = asyncio.timeout(None if staying else place.patience)
+    with _patient(place, timer):
+        async with timer, connected(place) as transport:
+            options = data_options(place, "trellis") if calling else None
+            if options is None:
+                yield Lattice(place.lattice, transport)
+                return
+            with reaching(replace(place, nats=options.url, said="its connection for calls")):
+                data = await connect(options)
+            try:
+                yield Lattice(place.lattice, transport, data)
+            finally:
+                await data.close()

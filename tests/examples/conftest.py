@@ -15,6 +15,7 @@ from trellis.broker import free_port
 from trellis.building import build, recipe
 from trellis.commands.deploy import deploy
 from trellis.options import Where
+from trellis.output import Output
 from wadm import Manager
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -37,7 +38,7 @@ async def deployed(nats: NatsTransport, nats_url: str, lattice_name: str, tmp_pa
             assert old in text, old
             text = text.replace(old, new)
         (tmp_path / "app.yaml").write_text(text)
-        await deploy(Where(nats_url, lattice_name, ""), tmp_path / "app.yaml", quiet=True)
+        await deploy(Where(nats_url, lattice_name, ""), tmp_path / "app.yaml", output=Output("json"))
         return f"http://127.0.0.1:{port}"
 
     async with contextlib.AsyncExitStack() as stack:

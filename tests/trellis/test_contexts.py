@@ -67,11 +67,62 @@ def test_an_unknown_context_is_answered_with_the_one_that_was_meant():
     assert result.exit_code == 1 and "there is no context `prd`; did you mean `prod`?" in result.stderr
 
 
-def test_they_are_listed_without_their_passwords():
+def test_they_are_listed_without_their_passwords(prod: Path):
     said = CliRunner().invoke(cli, ["context", "ls", "-o", "json"]).stdout
-    assert json.loads(said) == [{"name": "prod", "lattice": "live", "nats": "tls://nats.example.com"}]
+    (listed,) = json.loads(said)
+    assert listed.pop("login") == f"creds {prod.parent / 'prod.creds'}"
+    assert listed == {"name": "prod", "in_use": False, "lattice": "live", "nats": "tls://nats.example.com"}
     assert "secret" not in CliRunner().invoke(cli, ["context", "ls"]).stdout
 
 
 def test_a_child_process_is_not_told_a_context_beside_what_it_says():
     assert Settings().environment()["TRELLIS_CONTEXT"] == ""
+
+
+def context(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, ["context", *arguments])
+
+
+def test_one_is_added_used_left_and_removed(prod: Path, tmp_path: Path):
+    (tmp_path / "dev.creds").touch()
+    added = context("add", "dev", "--nats", "nats://dev:4222", "--nats-creds", "dev.creds", "--lattice", "play")
+    assert added.exit_code == 0, added.stderr
+    (file,) = prod.parent.glob("dev.toml")
+    assert file.stat().st_mode & 0o77 == 0, "it may hold a password"
+    assert context("use", "dev").stdout.startswith("dev is in use")
+    place = reached()
+    assert (place.nats, place.lattice, place.said) == ("nats://dev:4222", "play", "context dev")
+    assert place.settings is not None and place.settings.nats.login.creds == str(tmp_path / "dev.creds")
+    assert context("use", "prod").exit_code == 0 and of_prod(reached(), prod)
+    assert context("use", "-").stdout.startswith("dev is in use")
+    assert context("ls").stdout.splitlines()[0].split()[:2] == ["*", "dev"]
+    assert context("rm", "dev").exit_code == 0 and not file.exists()
+    assert reached().said == ""
+
+
+def test_what_is_said_counts_more_than_the_one_in_use(prod: Path, monkeypatch: pytest.MonkeyPatch):
+    context("use", "prod")
+    assert reached("--nats", "nats://127.0.0.1:1").nats == "nats://127.0.0.1:1"
+    assert reached("--lattice", "other").lattice == "other"
+    monkeypatch.setenv("TRELLIS_NATS", "nats://env:1")
+    assert reached().nats == "nats://env:1"
+
+
+def test_going_back_from_the_first_leaves_none_in_use(prod: Path):
+    context("use", "prod")
+    assert context("use", "-").stdout.startswith("none is in use") and reached().said == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("add", "prod", "--nats", "nats://x"), "TRL-NEW-001", "is there already"),
+        (("add", "a/b", "--nats", "nats://x"), "TRL-CLI-001", "cannot name a context"),
+        (("add", "new"), "TRL-CLI-001", "--nats URL is missing"),
+        (("use", "prd"), "TRL-CLI-001", "did you mean `prod`?"),
+        (("rm", "prd"), "TRL-CLI-001", "did you mean `prod`?"),
+    ],
+)
+def test_what_cannot_be_done_with_a_context_is_told(arguments: tuple[str, ...], code: str, words: str):
+    result = context(*arguments)
+    assert result.exit_code == 1 and code in result.stderr and words in result.stderr

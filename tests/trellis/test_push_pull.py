@@ -50,7 +50,7 @@ def test_a_component_goes_to_a_registry_and_comes_back(registry: DockerRegistry,
     assert (own_folder / "hello.wasm").read_bytes() == ADDER
     refused = trellis("pull", reference, *login)
     assert refused.exit_code == 1 and "--force" in refused.stderr
-    other = trellis("pull", f"oci://{reference}", *login, "-o", "other.wasm", "--output", "json")
+    other = trellis("pull", f"oci://{reference}", *login, "--to", "other.wasm", "-o", "json")
     assert json.loads(other.stdout)["digest"] == digest(ADDER)
 
 

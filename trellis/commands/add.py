@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from trellis.failures import failure
+from trellis.options import output_option
+from trellis.output import Output
 from trellis.project import manifest_at
+
+if TYPE_CHECKING:
+    from trellis.adding import Added
 
 
 @click.command
@@ -24,7 +31,8 @@ from trellis.project import manifest_at
     help="The manifest.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the manifest, and do not write it.")
-def command(name: str, actor: str | None, path: Path, dry_run: bool) -> None:
+@output_option
+def command(name: str, actor: str | None, path: Path, dry_run: bool, output: Output) -> None:
     """Give a component a capability: the provider, where the manifest has none, and a link.
 
     CAPABILITY is http, http-client, kv, blobstore, messaging (to publish and to ask), subscription (to be sent
@@ -35,7 +43,6 @@ def command(name: str, actor: str | None, path: Path, dry_run: bool) -> None:
     trellis add http --to api
     """
     from trellis.adding import CAPABILITIES, add
-    from trellis.show import relative
 
     if name not in CAPABILITIES:
         close = difflib.get_close_matches(name, CAPABILITIES, n=1)
@@ -45,21 +52,26 @@ def command(name: str, actor: str | None, path: Path, dry_run: bool) -> None:
         )
     file = manifest_at(path)
     added = add(file.read_text(encoding="utf-8"), str(file), CAPABILITIES[name], actor)
+    if added.said and not dry_run:
+        try:
+            file.write_text(added.text, encoding="utf-8")
+        except OSError as error:
+            raise failure("TRL-CLI-002", f"{file} cannot be written: {error.strerror}") from error
+    found = {"file": str(file), "component": added.actor, "added": added.said, "wit": added.wit, "manifest": added.text}
+    output.answer(found, added.text.splitlines() if added.said and dry_run else _lines(added, file))
+
+
+def _lines(added: Added, file: Path) -> Iterator[str]:
+    from trellis.show import relative
+
     if not added.said:
-        click.echo(f"unchanged: `{added.actor}` has it already")
+        yield f"unchanged: `{added.actor}` has it already"
         return
-    if dry_run:
-        click.echo(added.text, nl=False)
-        return
-    try:
-        file.write_text(added.text, encoding="utf-8")
-    except OSError as error:
-        raise failure("TRL-CLI-002", f"{file} cannot be written: {error.strerror}") from error
     for line in added.said:
-        click.echo(f"{relative(file)}  + {line}")
-    click.echo(f"the world of `{added.actor}`, in its wit/world.wit, needs:")
+        yield f"{relative(file)}  + {line}"
+    yield f"the world of `{added.actor}`, in its wit/world.wit, needs:"
     for line in added.wit:
-        click.echo(f"  {line}")
+        yield f"  {line}"
     if added.capability.needs:
-        click.echo(f"and hosts need:  {added.capability.needs}")
-    click.echo(f"next: trellis wit show {added.capability.package}")
+        yield f"and hosts need:  {added.capability.needs}"
+    yield f"next: trellis wit show {added.capability.package}"

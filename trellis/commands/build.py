@@ -5,26 +5,36 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from trellis.failures import failure
+from trellis.options import output_option
+from trellis.output import TEXT, Output
 from trellis.running import run
+
+if TYPE_CHECKING:
+    from trellis.building import Built
 
 
 @click.command
 @click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--force", is_flag=True, help="Build even what has not changed.")
-def command(folder: Path, force: bool) -> None:
+@output_option
+def command(folder: Path, force: bool, output: Output) -> None:
     """Compile the components below DIR: every folder there that has a trellis.toml."""
-    run(build_all(folder, force=force))
+    made = run(build_all(folder, force=force, output=output))
+    if output.form == "json":
+        output.answer([_described(one) for one in made])
 
 
-async def build_all(folder: Path, *, force: bool = False, quiet_if_none: bool = False) -> int:
-    """Build as many at a time as there are processors, a line each; how many there were. Raises Failure or BadInput."""
+async def build_all(
+    folder: Path, *, force: bool = False, quiet_if_none: bool = False, output: Output = TEXT
+) -> list[Built]:
+    """Build as many at a time as there are processors, a line each. Raises Failure or BadInput."""
     from trellis.building import Recipe, build, recipe
     from trellis.project import actor_folders
-    from trellis.show import megabytes, relative
 
     recipes = [recipe(found) for found in actor_folders(folder)]
     if not recipes and not quiet_if_none:
@@ -36,17 +46,34 @@ async def build_all(folder: Path, *, force: bool = False, quiet_if_none: bool = 
         )
     room = asyncio.Semaphore(os.cpu_count() or 1)
 
-    async def build_one(one: Recipe) -> None:
+    async def build_one(one: Recipe) -> Built:
         async with room:
             built = await build(one, force=force)
-        how = f"built in {built.seconds:.1f} s" if built.fresh else "unchanged"
-        click.echo(f"{one.name:<12} {megabytes(built.size):>8}  {how:<16} {relative(one.output)}")
+        if output.form != "json":
+            output.next(_described(built), _line(built))
+        return built
 
     building = [asyncio.create_task(build_one(one)) for one in recipes]
     try:
-        await asyncio.gather(*building)
+        return await asyncio.gather(*building)
     finally:
         for task in building:
             task.cancel()
         await asyncio.gather(*building, return_exceptions=True)
-    return len(recipes)
+
+
+def _described(built: Built) -> dict[str, Any]:
+    return {
+        "name": built.recipe.name,
+        "file": str(built.recipe.output),
+        "size": built.size,
+        "fresh": built.fresh,
+        "seconds": round(built.seconds, 4),
+    }
+
+
+def _line(built: Built) -> str:
+    from trellis.show import megabytes, relative
+
+    how = f"built in {built.seconds:.1f} s" if built.fresh else "unchanged"
+    return f"{built.recipe.name:<12} {megabytes(built.size):>8}  {how:<16} {relative(built.recipe.output)}"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from trellis.options import output_option
+from trellis.output import Output
 from trellis.size import size
 
 if TYPE_CHECKING:
@@ -30,19 +32,21 @@ def command() -> None:
 
 @command.command
 @output_option
-def ls(output: str) -> None:
+def ls(output: Output) -> None:
     """List what is kept, the last used first."""
     from actors.cache import default_directory, entries
-    from trellis.show import columns, megabytes
 
     folder = default_directory()
     kept = [_described(entry) for entry in reversed(entries(folder))]
     total = sum(entry["size"] for entry in kept)
-    if output == "json":
-        click.echo(json.dumps({"directory": str(folder), "size": total, "entries": kept}, indent=1))
-        return
+    output.answer({"directory": str(folder), "size": total, "entries": kept}, _lines(folder, total, kept))
+
+
+def _lines(folder: Path, total: int, kept: Sequence[dict[str, Any]]) -> Iterator[str]:
+    from trellis.show import columns, megabytes
+
     if not kept:
-        click.echo(f"nothing is kept in {folder}")
+        yield f"nothing is kept in {folder}"
         return
     rows = [
         (
@@ -54,18 +58,17 @@ def ls(output: str) -> None:
         )
         for entry in kept
     ]
-    for line in columns([("component", "size", "used", "wasmtime", "from"), *rows], right=frozenset({1, 2})):
-        click.echo(line)
-    click.echo(f"\n{len(kept)} in {folder}, {megabytes(total)}")
+    yield from columns([("component", "size", "used", "wasmtime", "from"), *rows], right=frozenset({1, 2}))
+    yield f"\n{len(kept)} in {folder}, {megabytes(total)}"
     if any(entry["stale"] for entry in kept):
-        click.echo("next: trellis cache gc  removes what this wasmtime cannot load")
+        yield "next: trellis cache gc  removes what this wasmtime cannot load"
 
 
 @command.command
 @click.option("--max-size", type=size, metavar="SIZE", help="Keep no more than this, such as 2G.  [default: 4G]")
 @click.option("--all", "everything", is_flag=True, help="Keep nothing.")
 @output_option
-def gc(max_size: int | None, everything: bool, output: str) -> None:
+def gc(max_size: int | None, everything: bool, output: Output) -> None:
     """Remove what this wasmtime cannot load, and then the longest unused until the rest fits.
 
     Components that run at this moment are not disturbed.
@@ -80,11 +83,9 @@ def gc(max_size: int | None, everything: bool, output: str) -> None:
     freed = sum(entry.size for entry in removed)
     left = entries(folder)
     rest = sum(entry.size for entry in left)
-    if output == "json":
-        digests = [entry.digest for entry in removed]
-        click.echo(json.dumps({"removed": digests, "freed": freed, "left": len(left), "size": rest}))
-    else:
-        click.echo(f"{len(removed)} removed, {megabytes(freed)} freed; {len(left)} left, {megabytes(rest)}")
+    digests = [entry.digest for entry in removed]
+    said = f"{len(removed)} removed, {megabytes(freed)} freed; {len(left)} left, {megabytes(rest)}"
+    output.answer({"removed": digests, "freed": freed, "left": len(left), "size": rest}, [said])
 
 
 def _described(entry: Entry) -> dict[str, Any]:

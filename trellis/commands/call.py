@@ -12,7 +12,8 @@ import click
 from trellis.chains import Step, steps
 from trellis.failures import NOT_CONVERGED, failure
 from trellis.local import Granted, alone, grant_options, guest_failed, run_locally
-from trellis.options import Where, data_options, lattice_options, output_option, where
+from trellis.options import Where, data_options, output_option, place_options, where
+from trellis.output import Output
 
 if TYPE_CHECKING:
     from actors.types import InterfaceType
@@ -62,7 +63,7 @@ class Asked:
 @click.option("--raw", is_flag=True, help="Write a result of text or bytes as it is, not as JSON.")
 @grant_options(TIMEOUT)
 @output_option
-@lattice_options
+@place_options
 @data_options
 def command(
     target: str,
@@ -70,7 +71,7 @@ def command(
     texts: tuple[str, ...],
     raw: bool,
     granted: Granted,
-    output: str,
+    output: Output,
     nats: str | None,
     lattice: str | None,
 ) -> int:
@@ -92,9 +93,9 @@ def command(
     The last line makes several calls of one instance: `then` begins the next one, and @1 is what the first returned,
     @2[0] or @2.name a part of what the second did. So resources are made and used. The last result is printed.
     """
-    if raw and output == "json":
+    if raw and not output.text:
         raise click.UsageError("--raw and -o json exclude each other")
-    asked = Asked(function, texts, raw, output == "json")
+    asked = Asked(function, texts, raw, not output.text)
     file = Path(target)
     if file.is_file():
         return run_locally(call(file, asked, granted))

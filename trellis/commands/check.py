@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from trellis.failures import USER_ERROR, failure, show
 from trellis.options import output_option, registry_options
+from trellis.output import Output
 from trellis.running import run
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 @click.argument("path", metavar="[FILE]", default=".", type=click.Path(path_type=Path))
 @registry_options
 @output_option
-def command(path: Path, output: str) -> int:
+def command(path: Path, output: Output) -> int:
     """Say everything that is wrong with a manifest and its components. Needs no lattice.
 
     FILE is a manifest, or a folder with an app.yaml. Components of registries are fetched.
     """
     checked = run(examined_manifest(path, fetch=True)).checked
     answered = _answered(checked.manifest)
-    if output == "json":
+    if not output.text:
         findings = [asdict(f) for f in checked.findings]
-        click.echo(json.dumps({"ok": checked.manifest is not None, "findings": findings, "answered_by": answered}))
+        output.answer({"ok": checked.manifest is not None, "findings": findings, "answered_by": answered})
     else:
         show(*checked.findings)
         for name, ours in answered.items():

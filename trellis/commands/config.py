@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import click
 
 from trellis.failures import failure
 from trellis.options import Where, lattice_options, output_option, where
+from trellis.output import Output
 from trellis.running import run
 
 NAME = re.compile(r"[A-Za-z0-9_=/-]+")
@@ -26,14 +26,11 @@ def command() -> None:
 @click.argument("name", required=False)
 @output_option
 @lattice_options
-def get(name: str | None, output: str, nats: str | None, lattice: str | None) -> None:
+def get(name: str | None, output: Output, nats: str | None, lattice: str | None) -> None:
     """Show one configuration, or the names of all."""
     if name is None:
         names = run(_names(where(nats, lattice)))
-        if output == "json":
-            click.echo(json.dumps(names))
-        else:
-            click.echo("\n".join(names) if names else "no configurations")
+        output.answer(names, names or ["no configurations"])
         return
     from trellis.hosts import ask
 
@@ -41,11 +38,7 @@ def get(name: str | None, output: str, nats: str | None, lattice: str | None) ->
     values = run(ask(where(nats, lattice), lambda client: client.config(wanted)))
     if values is None:
         raise failure("TRL-CFG-001", f"configuration `{name}` is not on the lattice", fix="trellis config get")
-    if output == "json":
-        click.echo(json.dumps(values, indent=1))
-        return
-    for key, value in values.items():
-        click.echo(f"{key}={value}")
+    output.answer(values, [f"{key}={value}" for key, value in values.items()])
 
 
 @command.command
@@ -53,7 +46,7 @@ def get(name: str | None, output: str, nats: str | None, lattice: str | None) ->
 @click.argument("pairs", metavar="KEY=VALUE", nargs=-1, required=True)
 @output_option
 @lattice_options
-def put(name: str, pairs: tuple[str, ...], output: str, nats: str | None, lattice: str | None) -> None:
+def put(name: str, pairs: tuple[str, ...], output: Output, nats: str | None, lattice: str | None) -> None:
     """Set a configuration as a whole: keys that are not given are gone."""
     values: dict[str, str] = {}
     for pair in pairs:
@@ -65,20 +58,20 @@ def put(name: str, pairs: tuple[str, ...], output: str, nats: str | None, lattic
 
     named(name)
     run(ask(where(nats, lattice), lambda client: client.put_config(name, values)))
-    click.echo(json.dumps({"name": name, "values": values}) if output == "json" else f"put {name}: {', '.join(values)}")
+    output.answer({"name": name, "values": values}, [f"put {name}: {', '.join(values)}"])
 
 
 @command.command("del")
 @click.argument("name")
 @output_option
 @lattice_options
-def delete(name: str, output: str, nats: str | None, lattice: str | None) -> None:
+def delete(name: str, output: Output, nats: str | None, lattice: str | None) -> None:
     """Delete a configuration. One that is not there is no error."""
     from trellis.hosts import ask
 
     named(name)
     run(ask(where(nats, lattice), lambda client: client.delete_config(name)))
-    click.echo(json.dumps({"name": name, "deleted": True}) if output == "json" else f"deleted {name}")
+    output.answer({"name": name, "deleted": True}, [f"deleted {name}"])
 
 
 def named(name: str) -> str:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from trellis.failures import DETACHED, NOT_CONVERGED, USER_ERROR, Failure, failure, show
-from trellis.options import Where, lattice_options, output_option, registry_options, timeout_option, where
-from trellis.running import run
+from trellis.failures import GATED, NOT_CONVERGED, USER_ERROR, Failure, failure, show
+from trellis.options import Where, output_option, registry_options, waiting_options, where
+from trellis.output import TEXT, Output
+from trellis.running import run_detachable
 
 if TYPE_CHECKING:
     from lattice import Place
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 TIMEOUT = 60.0
 _PIN = re.compile(r"[#@]sha256:[0-9a-f]{64}$")
 
+GATES = ("TRL-RUN-003", "TRL-POL-001")
+"""Reasons that somebody wanted: a change that waits to be let on, a policy that says no."""
+
 WIDTH = 100
 """Columns of a stage's line; the time stands at its end."""
 
@@ -37,60 +41,47 @@ WIDTH = 100
 )
 @click.option("--no-wait", is_flag=True, help="Return when the manager has accepted it.")
 @click.option("--replace", is_flag=True, help="Take the place of what was deployed under the same version.")
-@timeout_option(TIMEOUT)
 @registry_options
 @output_option
-@lattice_options
+@waiting_options(TIMEOUT)
 def command(
     path: Path,
     message: str,
     no_wait: bool,
     replace: bool,
     timeout: float,
-    output: str,
+    output: Output,
     nats: str | None,
     lattice: str | None,
-) -> int:
+) -> None:
     """Put an app on the lattice, and wait until all of it is ready.
 
     FILE is a manifest, or a folder with an app.yaml. Ctrl-C stops the waiting, not the deployment.
     """
-    try:
-        found = run(
-            deploy(
-                where(nats, lattice),
-                path,
-                timeout=timeout,
-                wait=not no_wait,
-                replace=replace,
-                quiet=output == "json",
-                message=message,
-            )
-        )
-    except KeyboardInterrupt:
-        click.echo("detached: the manager goes on. next: trellis status -w", err=True)
-        return DETACHED
-    if output == "json":
-        click.echo(json.dumps(found, indent=1))
-    return 0
+    place, wait = where(nats, lattice), not no_wait
+    found = run_detachable(
+        deploy(place, path, timeout=timeout, wait=wait, replace=replace, message=message, output=output)
+    )
+    output.answer(found, lines(found))
 
 
 class Progress:
-    """A line for each stage, with the time since the command began."""
+    """A line for each stage, with the time since the command began. A single JSON document leaves no room for them."""
 
-    def __init__(self, quiet: bool) -> None:
-        self.quiet = quiet
+    def __init__(self, output: Output) -> None:
+        self.output = output
         self.begun = time.monotonic()
 
     def say(self, kind: str, name: str, text: str) -> None:
-        if self.quiet:
+        if self.output.form == "json":
             return
         from trellis.show import seconds
 
-        line = f"{kind:<10} {name:<24} {text}".rstrip()
+        elapsed = time.monotonic() - self.begun
+        line, after = f"{kind:<10} {name:<24} {text}".rstrip(), seconds(elapsed)
         room = WIDTH - len(click.unstyle(line))
-        elapsed = seconds(time.monotonic() - self.begun)
-        click.echo(f"{line}{elapsed:>{room}}" if room > len(elapsed) else f"{line}  {elapsed}")
+        stage = {"stage": kind, "name": name, "text": click.unstyle(text), "seconds": round(elapsed, 4)}
+        self.output.next(stage, f"{line}{after:>{room}}" if room > len(after) else f"{line}  {after}")
 
     def line(self, line: Line) -> None:
         self.say(line.kind, line.name, "; ".join(line.text.splitlines()))
@@ -103,21 +94,19 @@ async def deploy(
     timeout: float = TIMEOUT,
     wait: bool = True,
     replace: bool = False,
-    quiet: bool = False,
     message: str = "",
+    output: Output = TEXT,
 ) -> dict[str, Any]:
     """Check, put, deploy, wait: what became of it. Raises Failure for whatever keeps it from being ready."""
     from trellis.carrying import carry
     from trellis.commands.check import examined_manifest
     from trellis.project import urls
     from trellis.session import joined
-    from trellis.show import seconds
 
-    progress = Progress(quiet)
+    progress = Progress(output)
     examined = await examined_manifest(path, progress.say, fetch=True)
     checked = examined.checked
-    if not quiet or checked.manifest is None:
-        show(*checked.findings)
+    show(*checked.findings)
     if checked.manifest is None or checked.data is None:
         raise Failure(USER_ERROR)
     manifest = checked.manifest
@@ -135,10 +124,6 @@ async def deploy(
     if outcome is None:
         return {"app": manifest.name, "version": version, "state": "progressing"}
     progress.say("ready", manifest.name, "")
-    if not quiet:
-        found = urls(manifest)
-        click.echo(f"{manifest.name} {version} is ready after {seconds(outcome.seconds)}")
-        click.echo(f"next: {f'curl {found[0]}' if found else 'trellis status'}")
     return {
         "app": manifest.name,
         "version": version,
@@ -147,6 +132,15 @@ async def deploy(
         "first_instance": {name: round(s, 4) for name, s in outcome.first.items()},
         "urls": urls(manifest),
     }
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """What became of it, for people; the last line says what to do next."""
+    from trellis.show import seconds
+
+    if found["state"] == "ready":
+        yield f"{found['app']} {found['version']} is ready after {seconds(found['seconds'])}"
+        yield f"next: {' '.join(['curl', *found['urls'][:1]]) if found['urls'] else 'trellis status'}"
 
 
 async def put_and_await(
@@ -315,7 +309,7 @@ def unready(app: str, outcome: Outcome, timeout: float, place: Place | None = No
         head, code = f"`{app}` is {word} after {timeout:g} s", "TRL-APP-007"
     fixes = [reason["fix"] for reason in known if reason["fix"]]
     return Failure(
-        NOT_CONVERGED,
+        GATED if code in GATES else NOT_CONVERGED,
         Finding(
             code,
             head,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trellis.failures import failure
-from trellis.options import Where, lattice_options, where
+from trellis.options import Where, lattice_options, output_option, where
+from trellis.output import Output
 from trellis.running import run
 
 if TYPE_CHECKING:
@@ -40,10 +41,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 @click.option("--type", "types", multiple=True, metavar="TYPE", help="Only these, such as component_scaled.")
 @click.option("-a", "--app", metavar="APP", help="Only of this app: its state, its components, providers and links.")
 @click.option("--all", "everything", is_flag=True, help="Heartbeats and routine health reports, too.")
-@click.option(
-    "-o", "--output", type=click.Choice(["text", "ndjson"]), default="text", show_default=True,
-    help="How to print: a line for people, or each CloudEvent as one line of JSON.",
-)  # fmt: skip
+@output_option
 @lattice_options
 def command(
     follow: bool,
@@ -52,17 +50,17 @@ def command(
     types: tuple[str, ...],
     app: str | None,
     everything: bool,
-    output: str,
+    output: Output,
     nats: str | None,
     lattice: str | None,
 ) -> None:
-    """Show what happened on the lattice, and what happens.
+    """Show what happened on the lattice, and what happens. As JSON, each CloudEvent is a line.
 
     Hosts keep their events for a day, or less where others decided so.
     """
     begin = moment(since) if since else None if follow else datetime.now(UTC) - USUAL
     chosen = Chosen(frozenset(types), everything, app)
-    run(_events(where(nats, lattice), begin, follow, number, chosen, output == "ndjson"))
+    run(_events(where(nats, lattice), begin, follow, number, chosen, output))
 
 
 def moment(text: str) -> datetime:
@@ -118,7 +116,7 @@ class Chosen:
 
 
 async def _events(
-    place: Where, since: datetime | None, follow: bool, number: int | None, chosen: Chosen, ndjson: bool
+    place: Where, since: datetime | None, follow: bool, number: int | None, chosen: Chosen, output: Output
 ) -> None:
     from lattice import subjects
     from trellis.hosts import every
@@ -132,22 +130,22 @@ async def _events(
         event = chosen.event(raw)
         if event is not None and str(event.get("id")) not in shown:
             shown.add(str(event.get("id")))
-            click.echo(json.dumps(event, separators=(",", ":")) if ndjson else line(event, chosen.names))
+            output.next(event, line(event, chosen.names))
         return number is not None and len(shown) >= number
 
-    async with joined(place) as lattice:
+    async with joined(place, staying=follow) as lattice:
         if follow:
             await lattice.transport.subscribe(subjects.event(lattice.name, ">"), lambda m: arrived.put_nowait(m.data))
             await lattice.transport.flush()
         if chosen.app is not None:
             chosen.ids = await _ids(lattice, chosen.app)
-        if not ndjson:
+        if output.text:
             chosen.names.update((host.id, host.friendly_name) for host in await every(lattice, 0.3))
         if since is not None:
             async for raw in _past(lattice, since):
                 if enough(raw):
                     return
-        if follow and not ndjson:
+        if follow and output.text:
             click.echo(f"listening to lattice {lattice.name} at {lattice.transport.url}", err=True)
         while follow and not enough(await arrived.get()):
             pass

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Collection
 from dataclasses import asdict
 
 import click
 
 from trellis.options import output_option
+from trellis.output import Output
 
 
 @click.command
 @click.argument("code", required=False)
 @output_option
-def command(code: str | None, output: str) -> None:
+def command(code: str | None, output: Output) -> None:
     """Say what an error code means and what helps: of CODE, or of all there are.
 
     \b
@@ -27,18 +27,12 @@ def command(code: str | None, output: str) -> None:
 
     known = explanations()
     if code is None:
-        if output == "json":
-            click.echo(json.dumps([asdict(one) for one in known.values()]))
-        else:
-            click.echo("\n".join(columns([[one.code, one.meaning] for one in known.values()])))
+        rows = [[one.code, one.meaning] for one in known.values()]
+        output.answer([asdict(one) for one in known.values()], columns(rows))
         return
     found = known[_meant(code, known)]
-    if output == "json":
-        click.echo(json.dumps(asdict(found)))
-        return
-    click.echo(f"{click.style(found.code, bold=True)}: {found.meaning}")
-    click.echo(f"  when: {found.where}")
-    click.echo(f"  fix:  {found.fix}")
+    head = f"{click.style(found.code, bold=True)}: {found.meaning}"
+    output.answer(asdict(found), [head, f"  when: {found.where}", f"  fix:  {found.fix}"])
 
 
 def _meant(asked: str, known: Collection[str]) -> str:

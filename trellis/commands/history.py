@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
 from trellis.options import Where, lattice_options, output_option, where
+from trellis.output import Output
 from trellis.running import run
 
 
@@ -16,15 +16,10 @@ from trellis.running import run
 @click.argument("app", required=False)
 @output_option
 @lattice_options
-def command(app: str | None, output: str, nats: str | None, lattice: str | None) -> int:
+def command(app: str | None, output: Output, nats: str | None, lattice: str | None) -> None:
     """List an app's versions, newest first: which is deployed, when each last was, and why."""
     found = run(_history(where(nats, lattice), app))
-    if output == "json":
-        click.echo(json.dumps(found, indent=1))
-    else:
-        for line in _lines(found):
-            click.echo(line)
-    return 0
+    output.answer(found, _lines(found))
 
 
 async def _history(place: Where, asked: str | None) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,10 @@ from trellis.options import (
     output_option,
     registry_options,
     sign_every,
-    timeout_option,
+    waiting_options,
     where,
 )
+from trellis.output import Output
 from trellis.running import run, run_for_long, told_to_stop
 from trellis.size import size
 
@@ -218,12 +219,13 @@ async def _host(place: Where, allow_latest: bool, settings: dict[str, Any]) -> N
 @command.command
 @output_option
 @lattice_options
-def ls(output: str, nats: str | None, lattice: str | None) -> None:
+def ls(output: Output, nats: str | None, lattice: str | None) -> None:
     """List the hosts that answer, and what they run."""
     found = run(_ls(where(nats, lattice)))
-    if output == "json":
-        click.echo(json.dumps(found, indent=1))
-        return
+    output.answer(found, _lines(found))
+
+
+def _lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     from trellis.show import columns
 
     rows = [["NAME", "ID", "UP", "COMPONENTS", "PROVIDERS", "LABELS"]] if found else []
@@ -239,25 +241,20 @@ def ls(output: str, nats: str | None, lattice: str | None) -> None:
                 labels or "-",
             ]
         )
-    for line in columns(rows):
-        click.echo(line)
+    yield from columns(rows)
     if not found:
-        click.echo("no host answers. next: trellis host start")
+        yield "no host answers. next: trellis host start"
 
 
 @command.command
 @click.argument("host", metavar="HOST")
 @click.option("--no-wait", is_flag=True, help="Return when the host has agreed to stop.")
-@timeout_option(STOPPING)
 @output_option
-@lattice_options
-def stop(host: str, no_wait: bool, timeout: float, output: str, nats: str | None, lattice: str | None) -> None:
+@waiting_options(STOPPING)
+def stop(host: str, no_wait: bool, timeout: float, output: Output, nats: str | None, lattice: str | None) -> None:
     """Stop a host (its name or id): it finishes the work in hand, stops its providers, says so, and leaves."""
     found = run(_stop(where(nats, lattice), host, None if no_wait else timeout))
-    if output == "json":
-        click.echo(json.dumps(found))
-    else:
-        click.echo(f"{found['name']} {'is stopping' if no_wait else 'has stopped'}")
+    output.answer(found, [f"{found['name']} {'is stopping' if no_wait else 'has stopped'}"])
 
 
 @command.command
@@ -265,24 +262,27 @@ def stop(host: str, no_wait: bool, timeout: float, output: str, nats: str | None
 @click.option("--why", metavar="TEXT", default="yes", help="Kept in the host's label, for others to read.")
 @click.option("--undo", is_flag=True, help="Let it take work again.")
 @click.option("--no-wait", is_flag=True, help="Return when the host knows.")
-@timeout_option(DRAINING)
 @output_option
-@lattice_options
+@waiting_options(DRAINING)
 def drain(
-    host: str, why: str, undo: bool, no_wait: bool, timeout: float, output: str, nats: str | None, lattice: str | None
+    host: str,
+    why: str,
+    undo: bool,
+    no_wait: bool,
+    timeout: float,
+    output: Output,
+    nats: str | None,
+    lattice: str | None,
 ) -> None:
     """Empty a host (its name or id) without stopping it: apps' parts are started elsewhere, and then stopped there.
 
     It is the label trellis.dev/drained. What no manager started stays, and so does what fits on no other host.
     """
     found = run(_drain(where(nats, lattice), host, None if undo else why or "yes", None if no_wait else timeout))
-    if output == "json":
-        click.echo(json.dumps(found))
-        return
     said = "takes work again" if undo else "is being emptied" if no_wait else "is empty"
-    click.echo(f"{found['name']} {said}" + (f", but for {', '.join(found['left'])}" if found["left"] else ""))
-    if not undo and not no_wait:
-        click.echo(f"next: trellis host stop {found['name']}")
+    but = f", but for {', '.join(found['left'])}" if found["left"] else ""
+    following = [] if undo or no_wait else [f"next: trellis host stop {found['name']}"]
+    output.answer(found, [f"{found['name']} {said}{but}", *following])
 
 
 @command.command
@@ -290,13 +290,11 @@ def drain(
 @click.argument("changes", metavar="KEY=VALUE|KEY-", nargs=-1, required=True)
 @output_option
 @lattice_options
-def label(host: str, changes: tuple[str, ...], output: str, nats: str | None, lattice: str | None) -> None:
+def label(host: str, changes: tuple[str, ...], output: Output, nats: str | None, lattice: str | None) -> None:
     """Set labels of a host (its name or id); KEY- takes one away. They last as long as the host runs."""
     labels = run(_label(where(nats, lattice), host, parse_changes(changes)))
-    if output == "json":
-        click.echo(json.dumps(labels, indent=1))
-    else:
-        click.echo(" ".join(f"{k}={v}" for k, v in labels.items() if not k.startswith("hostcore.")) or "no labels")
+    said = " ".join(f"{k}={v}" for k, v in labels.items() if not k.startswith("hostcore."))
+    output.answer(labels, [said or "no labels"])
 
 
 def parse_changes(changes: tuple[str, ...]) -> dict[str, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from trellis.options import output_option
+from trellis.output import Output
 from trellis.running import run
 
 if TYPE_CHECKING:
     from actors import ComponentDescription, InterfaceDescription
+    from providers.description import Description
 
 HOW = {
     "served": click.style("served by the host", fg="green"),
@@ -34,26 +36,23 @@ STANDARD = tuple(
 @click.argument("reference", metavar="FILE.wasm|PROVIDER")
 @click.option("--all", "everything", is_flag=True, help="Show the functions of the standard interfaces, too.")
 @output_option
-def command(reference: str, everything: bool, output: str) -> None:
+def command(reference: str, everything: bool, output: Output) -> None:
     """Show what a component imports and exports, with types, and who answers each import.
 
     Of a PROVIDER (a file FILE.py, python:MODULE or builtin:NAME) it shows the functions that it answers and the
     configuration that it takes; `-o json` has that as JSON Schema.
     """
     if re.match(r"(wasmcloud\+)?builtin:|python:|.*\.py(:\w+)?$", reference):
-        return _provider(reference, output)
+        _provider(reference, output)
+        return
     file = Path(reference)
     if not file.is_file():
         raise click.BadParameter(f"there is no file {file}")
     found = run(_describe(file))
-    if output == "json":
-        click.echo(json.dumps(asdict(found), indent=1))
-    else:
-        _print(file, found, everything)
-    return None
+    output.answer(asdict(found), _of_component(file, found, everything))
 
 
-def _provider(reference: str, output: str) -> None:
+def _provider(reference: str, output: Output) -> None:
     from providers import Provider
     from providers.description import describe
     from providers.load import resolve
@@ -61,19 +60,19 @@ def _provider(reference: str, output: str) -> None:
     kind = resolve(reference)
     assert isinstance(kind, type) and issubclass(kind, Provider)
     found = describe(kind)
-    if output == "json":
-        click.echo(json.dumps(asdict(found), indent=1))
-        return
-    click.echo(f"{reference}  {found.summary}")
-    click.echo(click.style("\nexports", bold=True))
+    output.answer(asdict(found), _of_provider(reference, found))
+
+
+def _of_provider(reference: str, found: Description) -> Iterator[str]:
+    yield f"{reference}  {found.summary}"
+    yield click.style("\nexports", bold=True)
     for interface, functions in found.functions.items():
-        click.echo(f"  {interface}")
+        yield f"  {interface}"
         for function in functions:
-            click.echo(f"    {function}")
+            yield f"    {function}"
     for title, schema in (("configuration", found.config), ("configuration of a link", found.link_config)):
-        click.echo(click.style(f"\n{title}", bold=True))
-        for line in ["  any keys"] if schema is None else _keys(schema):
-            click.echo(line)
+        yield click.style(f"\n{title}", bold=True)
+        yield from ["  any keys"] if schema is None else _keys(schema)
 
 
 def _keys(schema: dict[str, Any]) -> Iterable[str]:
@@ -102,20 +101,18 @@ async def _describe(file: Path) -> ComponentDescription:
         engine.close()
 
 
-def _print(file: Path, found: ComponentDescription, everything: bool) -> None:
+def _of_component(file: Path, found: ComponentDescription, everything: bool) -> Iterator[str]:
     from trellis.show import megabytes
 
-    click.echo(f"{file}  {megabytes(found.size)}  sha256:{found.digest}")
+    yield f"{file}  {megabytes(found.size)}  sha256:{found.digest}"
     for title, interfaces in (("exports", found.exports), ("imports", found.imports)):
-        click.echo()
-        click.echo(click.style(title, bold=True))
-        for line in _lines(interfaces, everything):
-            click.echo(line)
+        yield click.style(f"\n{title}", bold=True)
+        yield from _lines(interfaces, everything)
     if not everything:
-        click.echo(f"\nnext: trellis inspect {file} --all  shows the functions of the standard interfaces, too")
+        yield f"\nnext: trellis inspect {file} --all  shows the functions of the standard interfaces, too"
 
 
-def _lines(interfaces: Iterable[InterfaceDescription], everything: bool) -> Iterable[str]:
+def _lines(interfaces: Iterable[InterfaceDescription], everything: bool) -> Iterator[str]:
     for interface in interfaces:
         how = f"   {_how(interface)}" if interface.how else ""
         yield f"  {interface.name or '(the world itself)'}{how}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from trellis.failures import failure
 from trellis.options import lattice_options, output_option, where
+from trellis.output import Output
 from trellis.running import run
 
 if TYPE_CHECKING:
@@ -30,16 +31,17 @@ def command() -> None:
 @click.argument("source", required=False)
 @output_option
 @lattice_options
-def get(source: str | None, output: str, nats: str | None, lattice: str | None) -> None:
+def get(source: str | None, output: Output, nats: str | None, lattice: str | None) -> None:
     """List the links, or those of one SOURCE."""
     from trellis.hosts import ask
 
     every = run(ask(where(nats, lattice), lambda client: client.links()))
     chosen = [link for link in every if source in (None, link.source_id)]
     found = [one.model_dump(mode="json") for one in sorted(chosen, key=lambda k: (k.source_id, k.covers(), k.name))]
-    if output == "json":
-        click.echo(json.dumps(found, indent=1))
-        return
+    output.answer(found, _lines(found, source))
+
+
+def _lines(found: Sequence[Mapping[str, Any]], source: str | None) -> Iterator[str]:
     from trellis.show import columns
 
     rows = [
@@ -52,10 +54,9 @@ def get(source: str | None, output: str, nats: str | None, lattice: str | None) 
         ]
         for one in found
     ]
-    for line in columns(rows):
-        click.echo(line)
+    yield from columns(rows)
     if not rows:
-        click.echo(f"no links of {source}" if source else "no links")
+        yield f"no links of {source}" if source else "no links"
 
 
 @command.command
@@ -74,7 +75,7 @@ def put(
     name: str,
     source_config: tuple[str, ...],
     target_config: tuple[str, ...],
-    output: str,
+    output: Output,
     nats: str | None,
     lattice: str | None,
 ) -> None:
@@ -97,10 +98,7 @@ def put(
         target_config=target_config,
     )
     run(ask(where(nats, lattice), lambda client: client.put_link(link)))
-    if output == "json":
-        click.echo(json.dumps(link.model_dump(mode="json"), indent=1))
-    else:
-        click.echo(f"linked {source} -> {target} {interfaces} {name}")
+    output.answer(link.model_dump(mode="json"), [f"linked {source} -> {target} {interfaces} {name}"])
 
 
 @command.command("del")
@@ -111,7 +109,7 @@ def put(
 @output_option
 @lattice_options
 def delete(
-    source: str, package: str, name: str, target: str | None, output: str, nats: str | None, lattice: str | None
+    source: str, package: str, name: str, target: str | None, output: Output, nats: str | None, lattice: str | None
 ) -> None:
     """Delete SOURCE's link of that package and name. One that is not there is no error."""
     namespace, short, _ = parse_package(package)
@@ -127,10 +125,8 @@ def delete(
         target=_id(target) if target else None,
     )
     there = run(ask(where(nats, lattice), lambda client: client.delete_link(key)))
-    if output == "json":
-        click.echo(json.dumps({**key.model_dump(exclude_none=True), "deleted": there}))
-    else:
-        click.echo("deleted" if there else f"there was no link of {source} for {package} named {name}")
+    said = "deleted" if there else f"there was no link of {source} for {package} named {name}"
+    output.answer({**key.model_dump(exclude_none=True), "deleted": there}, [said])
 
 
 def parse_package(text: str) -> tuple[str, str, list[str]]:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from trellis.options import output_option
+from trellis.output import Output
+
 KINDS = ("app", "actor", "provider")
 
 
@@ -17,7 +20,8 @@ KINDS = ("app", "actor", "provider")
     "--template", metavar="NAME", help="http, kv, messaging, cron or custom.  [default: http; of a provider, custom]"
 )
 @click.option("--dry-run", is_flag=True, help="Show the files, and write none.")
-def command(kind: str, name: str, language: str, template: str | None, dry_run: bool) -> None:
+@output_option
+def command(kind: str, name: str, language: str, template: str | None, dry_run: bool, output: Output) -> None:
     """Begin an app, an actor of an app, or a provider, in a folder of its own here, with a test that passes.
 
     \b
@@ -30,11 +34,10 @@ def command(kind: str, name: str, language: str, template: str | None, dry_run: 
     made = scaffold(kind, name, language, template)
     if not dry_run:
         write(made, Path())
-    click.echo(f"{'would create' if dry_run else 'created'} {name}/")
-    for path in made:
-        click.echo(f"  {path}")
-    if not dry_run:
-        click.echo(f"next: {_next(kind, name)}")
+    files = [str(path) for path in made]
+    following = [] if dry_run else [f"next: {_next(kind, name)}"]
+    said = [f"{'would create' if dry_run else 'created'} {name}/", *(f"  {file}" for file in files), *following]
+    output.answer({"name": name, "files": files, "written": not dry_run}, said)
 
 
 def _next(kind: str, name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from trellis.failures import CHANGES, NOT_CONVERGED, USER_ERROR, Failure, show
 from trellis.options import Where, lattice_options, output_option, registry_options, where
+from trellis.output import Output
 from trellis.running import run
 
 _MARKS = {"add": ("+", "green"), "remove": ("-", "red"), "change": ("~", "yellow")}
@@ -22,24 +22,20 @@ _MARKS = {"add": ("+", "green"), "remove": ("-", "red"), "change": ("~", "yellow
 @registry_options
 @output_option
 @lattice_options
-def command(path: Path, exit_code: bool, output: str, nats: str | None, lattice: str | None) -> int:
+def command(path: Path, exit_code: bool, output: Output, nats: str | None, lattice: str | None) -> int:
     """Show what `trellis deploy` would change, where everything would run, and how calls would travel.
 
     FILE is a manifest, or a folder with an app.yaml. Nothing is changed. Exits with 2 when something is in the way that
     waiting does not mend.
     """
-    found = run(_plan(where(nats, lattice), path, quiet=output == "json"))
-    if output == "json":
-        click.echo(json.dumps(found, indent=1))
-    else:
-        for line in lines(found):
-            click.echo(line)
+    found = run(_plan(where(nats, lattice), path))
+    output.answer(found, lines(found))
     if found["problems"]:
         return NOT_CONVERGED
     return CHANGES if exit_code and found["changed"] else 0
 
 
-async def _plan(place: Where, path: Path, quiet: bool) -> dict[str, Any]:
+async def _plan(place: Where, path: Path) -> dict[str, Any]:
     from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.commands.check import examined_manifest
     from trellis.commands.deploy import pinned
@@ -48,8 +44,7 @@ async def _plan(place: Where, path: Path, quiet: bool) -> dict[str, Any]:
 
     examined = await examined_manifest(path, fetch=True)
     checked = examined.checked
-    if not quiet or checked.manifest is None:
-        show(*checked.findings)
+    show(*checked.findings)
     if checked.manifest is None or checked.data is None:
         raise Failure(USER_ERROR)
     async with joined(place) as lattice:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from trellis.failures import failure
-from trellis.options import Where, lattice_options, where
+from trellis.options import Where, lattice_options, output_option, where
+from trellis.output import Output
 from trellis.running import run, told_to_stop
 
 if TYPE_CHECKING:
@@ -26,17 +28,20 @@ def command() -> None:
 @click.argument("file", metavar="FILE.py[:CLASS]")
 @click.option("--id", "name", metavar="ID", help="Its id on the lattice.  [default: from the name of its class]")
 @click.option("--config", multiple=True, metavar="NAME", help="A named configuration of the lattice, for the provider.")
+@output_option
 @lattice_options
-def attach(file: str, name: str | None, config: tuple[str, ...], nats: str | None, lattice: str | None) -> None:
+def attach(
+    file: str, name: str | None, config: tuple[str, ...], output: Output, nats: str | None, lattice: str | None
+) -> None:
     """Run a provider here as a part of the lattice, until Ctrl-C; start it anew when its file changes.
 
     Every link of the lattice that names its id is its own, with the configuration that the link has: links of a
     deployed app whose provider has `instances: 0`, or those made with `trellis link put`.
     """
-    run(_attach(where(nats, lattice), file, name, list(config)))
+    run(_attach(where(nats, lattice), file, name, list(config), output))
 
 
-async def _attach(place: Where, file: str, name: str | None, config: list[str]) -> None:
+async def _attach(place: Where, file: str, name: str | None, config: list[str], output: Output) -> None:
     from lattice.lattice import Lattice
     from providers.load import split_class
     from trellis.attaching import Attached
@@ -49,14 +54,18 @@ async def _attach(place: Where, file: str, name: str | None, config: list[str]) 
         raise failure("TRL-CLI-002", f"there is no file {path}")
     id = _id(file, name)
     stopping = asyncio.Event()
+
+    def say(what: str, text: str) -> None:
+        output.next({"what": what, "text": text}, f"{what:<8} {text}")
+
     with told_to_stop(stopping.set):
         async with connected(place, f"attached {id}") as transport, Lattice(place.lattice, transport) as lattice:
-            provider = Attached(lattice, f"file://{Path(path).resolve()}{file[len(path) :]}", id, config, _say)
+            provider = Attached(lattice, f"file://{Path(path).resolve()}{file[len(path) :]}", id, config, say)
             async with provider.joined():
-                await _tell(lattice, id)
+                await _tell(lattice, id, say)
                 for link in provider.links.of(id):
-                    _say("linked", str(link))
-                click.echo("Ctrl-C ends it")
+                    say("linked", str(link))
+                click.echo("Ctrl-C ends it", err=True)
                 following = asyncio.create_task(provider.follow(Path(path).resolve().parent))
                 await stopping.wait()
                 following.cancel()
@@ -76,15 +85,11 @@ def _id(file: str, name: str | None) -> EntityId:
         raise failure("TRL-CLI-001", str(error)) from None
 
 
-async def _tell(lattice: Lattice, id: EntityId) -> None:
+async def _tell(lattice: Lattice, id: EntityId, say: Callable[[str, str], None]) -> None:
     """Say which hosts run it as well, since they take some of the calls, or all."""
     from trellis.hosts import every, inventories
 
     hosts = await every(lattice)
     for host, inventory in (await inventories(lattice, hosts)).items():
         if any(one.id == id for one in inventory.providers):
-            _say("also on", f"{inventory.friendly_name} ({host}), where calls go, too; `instances: 0` ends that")
-
-
-def _say(what: str, text: str) -> None:
-    click.echo(f"{what:<8} {text}")
+            say("also on", f"{inventory.friendly_name} ({host}), where calls go, too; `instances: 0` ends that")

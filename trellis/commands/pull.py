@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import click
 
 from trellis.failures import failure
+from trellis.options import output_option
+from trellis.output import Output
 from trellis.registries import Access, access, access_options, images_of
 from trellis.running import run
 
@@ -20,11 +21,11 @@ from trellis.running import run
 @click.command
 @click.argument("reference", metavar="REF")
 @click.option(
-    "-o", "--to", "file", metavar="FILE", type=click.Path(path_type=Path), help="Where to put it.  [default: NAME.wasm]"
+    "--to", "file", metavar="FILE", type=click.Path(path_type=Path), help="Where to put it.  [default: NAME.wasm]"
 )
 @click.option("-f", "--force", is_flag=True, help="Overwrite FILE.")
 @access_options
-@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How to print.")
+@output_option
 def command(
     reference: str,
     file: Path | None,
@@ -32,7 +33,7 @@ def command(
     insecure: bool,
     registry_ca: Path | None,
     user: str | None,
-    output: str,
+    output: Output,
 ) -> None:
     """Get a component from an OCI registry, or from the web.
 
@@ -41,11 +42,8 @@ def command(
     from trellis.show import megabytes
 
     found = run(_pull(reference, file, force, access(insecure, registry_ca, user)))
-    if output == "json":
-        click.echo(json.dumps(found))
-    else:
-        click.echo(f"pulled  {found['file']}  {megabytes(found['size'])}  sha256:{found['digest']}")
-        click.echo(f"next: trellis inspect {found['file']}")
+    said = f"pulled  {found['file']}  {megabytes(found['size'])}  sha256:{found['digest']}"
+    output.answer(found, [said, f"next: trellis inspect {found['file']}"])
 
 
 async def _pull(reference: str, file: Path | None, force: bool, how: Access) -> dict[str, Any]:
@@ -63,7 +61,7 @@ async def _pull(reference: str, file: Path | None, force: bool, how: Access) -> 
             server, name = image.registry, image.repository.rpartition("/")[2]
     to = file or Path(f"{name or 'component'}.wasm")
     if to.exists() and not force:
-        raise failure("TRL-CLI-002", f"{to} is there already", fix="another name with -o, or overwrite it with --force")
+        raise failure("TRL-CLI-002", f"{to} is there already", fix="give another name --to, or --force")
     async with images_of(server, how) as images:
         data = await asyncio.to_thread((await images.fetch(reference)).read_bytes)
     try:

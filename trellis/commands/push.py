@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from trellis.failures import failure
 from trellis.options import output_option
+from trellis.output import Output
 from trellis.registries import Access, access, access_options, images_of
 from trellis.running import run
 
@@ -32,21 +32,17 @@ def command(
     registry_ca: Path | None,
     user: str | None,
     old_media_types: bool,
-    output: str,
+    output: Output,
 ) -> None:
     """Put a component into an OCI registry.
 
     REF is REGISTRY/NAME:TAG, such as ghcr.io/acme/hello:0.1.0.
     """
     how = access(insecure, registry_ca, user)
-    pushed = run(_push(file, reference, how, old_media_types, quiet=output == "json"))
-    if output == "json":
-        click.echo(json.dumps({"image": reference, **asdict(pushed)}))
-    else:
-        plain = reference.removeprefix("oci://")
-        click.echo(f"pushed  {plain}  {pushed.digest}")
-        repository = plain.rpartition(":")[0]
-        click.echo(f"next: in a manifest,  image: {repository}@{pushed.digest}")
+    pushed = run(_push(file, reference, how, old_media_types, quiet=not output.text))
+    plain = reference.removeprefix("oci://")
+    following = f"next: in a manifest,  image: {plain.rpartition(':')[0]}@{pushed.digest}"
+    output.answer({"image": reference, **asdict(pushed)}, [f"pushed  {plain}  {pushed.digest}", following])
 
 
 async def _push(file: Path, reference: str, how: Access, old_media_types: bool, *, quiet: bool) -> Pushed:

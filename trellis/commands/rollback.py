@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trellis.failures import DETACHED, USER_ERROR, failure
-from trellis.options import Where, lattice_options, output_option, timeout_option, where
-from trellis.running import run
+from trellis.failures import USER_ERROR, failure
+from trellis.options import Where, output_option, waiting_options, where
+from trellis.output import Output
+from trellis.running import run, run_detachable
 
 if TYPE_CHECKING:
     from lattice.lattice import Lattice
@@ -27,9 +27,8 @@ TIMEOUT = 60.0
 @click.option("-m", "--message", metavar="WHY", default="", help="Kept with the deployment.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask. It only asks at a terminal.")
 @click.option("--no-wait", is_flag=True, help="Return when the manager has accepted it.")
-@timeout_option(TIMEOUT)
 @output_option
-@lattice_options
+@waiting_options(TIMEOUT)
 def command(
     version: str | None,
     app: str | None,
@@ -37,7 +36,7 @@ def command(
     yes: bool,
     no_wait: bool,
     timeout: float,
-    output: str,
+    output: Output,
     nats: str | None,
     lattice: str | None,
 ) -> int:
@@ -46,21 +45,16 @@ def command(
     Without VERSION, the one that was deployed before. Its manifest, configuration and links come back; what cannot is
     listed, and at a terminal you are asked whether to go on.
     """
-    place, quiet = where(nats, lattice), output == "json"
+    place = where(nats, lattice)
     back = run(_look(place, app, version))
-    if not quiet:
+    if output.text:
         for line in back.lines():
             click.echo(line)
         if not yes and sys.stdin.isatty() and not click.confirm("continue?"):
             click.echo("nothing was changed")
             return USER_ERROR
-    try:
-        found = run(_roll_back(place, back, message, timeout=timeout, wait=not no_wait, quiet=quiet))
-    except KeyboardInterrupt:
-        click.echo("detached: the manager goes on. next: trellis status -w", err=True)
-        return DETACHED
-    if quiet:
-        click.echo(json.dumps(found, indent=1))
+    found = run_detachable(_roll_back(place, back, message, timeout=timeout, wait=not no_wait, output=output))
+    output.answer(found, _lines(found))
     return 0
 
 
@@ -106,16 +100,15 @@ async def _look(place: Where, asked: str | None, version: str | None) -> Back:
 
 
 async def _roll_back(
-    place: Where, back: Back, message: str, *, timeout: float, wait: bool, quiet: bool
+    place: Where, back: Back, message: str, *, timeout: float, wait: bool, output: Output
 ) -> dict[str, Any]:
     from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.commands.deploy import Progress, unready
     from trellis.planner import Planner, granted_by_wadm, unmanaged
     from trellis.session import joined
-    from trellis.show import seconds
     from trellis.waiting import serves, until_ready
 
-    progress = Progress(quiet)
+    progress = Progress(output)
     app, to, before = back.app, back.version, back.status["version"]
     async with joined(place) as lattice:
         planner = Planner(lattice)
@@ -143,10 +136,15 @@ async def _roll_back(
             raise unmanaged(lattice, error) from error
     if outcome.end != "ready" or outcome.app is None:
         raise unready(app, outcome, timeout)
-    if not quiet:
-        click.echo(f"{app} {to} is ready after {seconds(outcome.seconds)}")
-        click.echo("next: trellis status")
     return {**result, "state": "ready", "seconds": round(outcome.seconds, 4)}
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    from trellis.show import seconds
+
+    if found["state"] == "ready":
+        yield f"{found['app']} {found['version']} is ready after {seconds(found['seconds'])}"
+        yield "next: trellis status"
 
 
 async def rebuilt(lattice: Lattice, manifest: Mapping[str, Any]) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
-from trellis.failures import DETACHED, failure
-from trellis.options import Where, lattice_options, output_option, timeout_option, where
-from trellis.running import run
+from trellis.failures import failure
+from trellis.options import Where, output_option, waiting_options, where
+from trellis.output import Output
+from trellis.running import run_detachable
 
 TIMEOUT = 60.0
 
@@ -18,34 +19,26 @@ TIMEOUT = 60.0
 @click.argument("wanted", metavar="COMPONENT=N", nargs=-1, required=True)
 @click.option("-a", "--app", metavar="APP", help="The app.  [default: the one of the app.yaml here, or the only one]")
 @click.option("--no-wait", is_flag=True, help="Return when the manager has recorded it.")
-@timeout_option(TIMEOUT)
 @output_option
-@lattice_options
+@waiting_options(TIMEOUT)
 def command(
     wanted: tuple[str, ...],
     app: str | None,
     no_wait: bool,
     timeout: float,
-    output: str,
+    output: Output,
     nats: str | None,
     lattice: str | None,
-) -> int:
+) -> None:
     """Change how many instances a component has, and wait until it has them.
 
     The number is recorded beside the deployed version, until another one is deployed. COMPONENT=manifest goes back to
     what the manifest says.
     """
     counts = parse_counts(wanted)
-    try:
-        found = run(
-            _scale(where(nats, lattice), app, counts, timeout=timeout, wait=not no_wait, quiet=output == "json")
-        )
-    except KeyboardInterrupt:
-        click.echo("detached: the manager goes on. next: trellis status -w", err=True)
-        return DETACHED
-    if output == "json":
-        click.echo(json.dumps(found, indent=1))
-    return 0
+    place = where(nats, lattice)
+    found = run_detachable(_scale(place, app, counts, timeout=timeout, wait=not no_wait, output=output))
+    output.answer(found, _lines(found))
 
 
 def parse_counts(wanted: tuple[str, ...]) -> dict[str, int | None]:
@@ -65,17 +58,16 @@ def parse_counts(wanted: tuple[str, ...]) -> dict[str, int | None]:
 
 
 async def _scale(
-    place: Where, asked: str | None, counts: dict[str, int | None], *, timeout: float, wait: bool, quiet: bool
+    place: Where, asked: str | None, counts: dict[str, int | None], *, timeout: float, wait: bool, output: Output
 ) -> dict[str, Any]:
     from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
     from trellis.commands.deploy import Progress, unready
     from trellis.planner import Planner, unmanaged
     from trellis.session import joined
-    from trellis.show import placed, seconds
     from trellis.waiting import until_ready
 
-    progress = Progress(quiet)
+    progress = Progress(output)
     async with joined(place) as lattice:
         planner = Planner(lattice)
         try:
@@ -99,11 +91,16 @@ async def _scale(
     if outcome.end != "ready" or outcome.app is None:
         raise unready(app, outcome, timeout)
     components = [one for one in outcome.app["components"] if one["name"] in counts]
-    if not quiet:
-        said = "; ".join(f"{one['name']} {placed(one)}" for one in components)
-        click.echo(f"{said} after {seconds(outcome.seconds)}")
-        click.echo("next: trellis status")
     return {"app": app, "state": "ready", "seconds": round(outcome.seconds, 4), "components": components}
+
+
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    from trellis.show import placed, seconds
+
+    if found["state"] == "ready":
+        said = "; ".join(f"{one['name']} {placed(one)}" for one in found["components"])
+        yield f"{said} after {seconds(found['seconds'])}"
+        yield "next: trellis status"
 
 
 def _said(number: int | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import click
 
 from trellis.failures import failure
 from trellis.options import Where, lattice_options, output_option, where
+from trellis.output import Output
 from trellis.running import run
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def command() -> None:
 
 @command.command
 @click.argument("file", type=click.Path(path_type=Path))
-def keygen(file: Path) -> None:
+@output_option
+def keygen(file: Path, output: Output) -> None:
     """Make a key. FILE is for hosts (--secrets-key); what is printed seals, and may be known to anybody."""
     from providers.secrets.nats import Keys
 
@@ -37,7 +38,8 @@ def keygen(file: Path) -> None:
             opened.write(made + "\n")
     except OSError as error:
         raise failure("TRL-CLI-001", f"cannot write {file}: {error.strerror}", fix="name a new file") from error
-    click.echo(Keys.parse(made).public)
+    public = Keys.parse(made).public
+    output.answer({"file": str(file), "public": public}, [public])
 
 
 def _private(path: str, flags: int) -> int:
@@ -51,8 +53,17 @@ def _private(path: str, flags: int) -> int:
 @click.option("--key", "public", required=True, envvar="TRELLIS_SECRETS_PUBLIC_KEY", help="What keygen printed.")
 @click.option("--file", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Take the value from here.")
 @click.option("--version", help="Keep this version, too, when the secret is put again.")
+@output_option
 @lattice_options
-def put(name: str, public: str, file: Path | None, version: str | None, nats: str | None, lattice: str | None) -> None:
+def put(
+    name: str,
+    public: str,
+    file: Path | None,
+    version: str | None,
+    output: Output,
+    nats: str | None,
+    lattice: str | None,
+) -> None:
     """Keep a secret. Its value is asked for, or comes from standard input: never from the command line."""
     if file is not None:
         data = file.read_bytes()
@@ -65,28 +76,26 @@ def put(name: str, public: str, file: Path | None, version: str | None, nats: st
     except UnicodeDecodeError:
         value = data
     run(_put(where(nats, lattice), public, name, value, version))
-    click.echo(f"put {name}")
+    output.answer({"name": name, "version": version}, [f"put {name}"])
 
 
 @command.command
 @output_option
 @lattice_options
-def ls(output: str, nats: str | None, lattice: str | None) -> None:
+def ls(output: Output, nats: str | None, lattice: str | None) -> None:
     """List the names of the secrets."""
     names = run(_names(where(nats, lattice)))
-    if output == "json":
-        click.echo(json.dumps(names))
-    else:
-        click.echo("\n".join(names) if names else "no secrets")
+    output.answer(names, names or ["no secrets"])
 
 
 @command.command("del")
 @click.argument("name")
+@output_option
 @lattice_options
-def delete(name: str, nats: str | None, lattice: str | None) -> None:
+def delete(name: str, output: Output, nats: str | None, lattice: str | None) -> None:
     """Forget a secret, with all its versions. One that is not there is no error."""
     run(_delete(where(nats, lattice), name))
-    click.echo(f"deleted {name}")
+    output.answer({"name": name, "deleted": True}, [f"deleted {name}"])
 
 
 async def _put(place: Where, public: str, name: str, value: SecretValue, version: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -15,6 +14,7 @@ import click
 from trellis.failures import failure
 from trellis.local import Granted, alone, exports_or_fail, grant_options, show_denials, wasm_argument
 from trellis.options import output_option
+from trellis.output import Output
 from trellis.running import run_for_long, told_to_stop
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ GRACE = 5.0
 )
 @output_option
 @grant_options(30)
-def command(file: Path, addr: str, output: str, granted: Granted) -> None:
+def command(file: Path, addr: str, output: Output, granted: Granted) -> None:
     """Serve a component of wasi:http over HTTP, until Ctrl-C.
 
     \b
@@ -44,10 +44,10 @@ def command(file: Path, addr: str, output: str, granted: Granted) -> None:
     trellis serve shop.wasm --addr :8080 --kv --allow-http api.example.com
     """
     show_denials()
-    run_for_long(serve(file, addr, granted, as_json=output == "json"))
+    run_for_long(serve(file, addr, granted, output))
 
 
-async def serve(file: Path, address: str, granted: Granted, *, as_json: bool = False) -> None:
+async def serve(file: Path, address: str, granted: Granted, output: Output) -> None:
     """Serve until SIGINT or SIGTERM, with a line for each request. Raises Failure or BadInput."""
     from lattice import BadInput, EntityId
     from providers.http.listener import Listener
@@ -68,17 +68,15 @@ async def serve(file: Path, address: str, granted: Granted, *, as_json: bool = F
         link = Link(
             link_between("serve", actor.id, "wasi:http/incoming-handler"), EntityId("serve"), settings, actor.handle
         )
-        app = _told(Route(link, ServerSettings()), as_json)
+        app = _told(Route(link, ServerSettings()), output)
         try:
             listener = await Listener.open(settings.address, app)
         except BadInput as error:
             fix = "--addr 127.0.0.1:0  takes a free port"
             raise BadInput(*(replace(found, why="", fix=fix) for found in error.findings)) from error
         with told_to_stop(stop.set):
-            if as_json:
-                click.echo(json.dumps({"url": listener.url}))
-            else:
-                click.echo(f"{file.name} answers at {click.style(listener.url, bold=True)}   (Ctrl-C stops it)")
+            said = f"{file.name} answers at {click.style(listener.url, bold=True)}   (Ctrl-C stops it)"
+            output.next({"url": listener.url}, said)
             await stop.wait()
             try:
                 async with asyncio.timeout(GRACE):
@@ -99,7 +97,7 @@ def _settings(address: str, granted: Granted) -> Any:
         raise failure("TRL-CLI-001", f"--addr {address}: it should be HOST:PORT, such as 127.0.0.1:8080") from error
 
 
-def _told(app: App, as_json: bool) -> App:
+def _told(app: App, output: Output) -> App:
     """`app`, with a line for each request it answered."""
 
     async def answer(exchange: Exchange) -> Response:
@@ -108,10 +106,9 @@ def _told(app: App, as_json: bool) -> App:
         request, seconds = exchange.request, time.perf_counter() - begun
         method, path, status = request["method"], request["path-with-query"], response["status"]
         line = f"{method:<4} {path}  {_status(status)}  {seconds * 1000:.1f} ms"
-        if as_json:
-            line = json.dumps({"method": method, "path": path, "status": status, "seconds": round(seconds, 6)})
+        found = {"method": method, "path": path, "status": status, "seconds": round(seconds, 6)}
         with suppress(OSError):  # whoever read our lines may have left: no reason to fail a request
-            click.echo(line)
+            output.next(found, line)
         return response
 
     return answer

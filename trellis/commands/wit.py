@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from trellis.failures import failure
 from trellis.options import output_option
+from trellis.output import Output
 
 
 @click.group
@@ -18,24 +18,22 @@ def command() -> None:
 
 @command.command("ls")
 @output_option
-def ls(output: str) -> None:
+def ls(output: Output) -> None:
     """List the packages, with their interfaces."""
     from trellis.show import columns
     from trellis.wit import packages
 
     known = packages().values()
-    if output == "json":
-        click.echo(
-            json.dumps([{"name": one.name, "version": one.version, "interfaces": one.interfaces} for one in known])
-        )
-    else:
-        rows = [[f"{one.name}@{one.version}", ", ".join(one.interfaces)] for one in known]
-        click.echo("\n".join(columns(rows)))
+    rows = [[f"{one.name}@{one.version}", ", ".join(one.interfaces)] for one in known]
+    output.answer(
+        [{"name": one.name, "version": one.version, "interfaces": one.interfaces} for one in known], columns(rows)
+    )
 
 
 @command.command("show")
 @click.argument("name", metavar="PACKAGE[/INTERFACE]")
-def show(name: str) -> None:
+@output_option
+def show(name: str, output: Output) -> None:
     """Print a package, or one of its interfaces.
 
     \b
@@ -47,13 +45,14 @@ def show(name: str) -> None:
     asked, _, interface = name.partition("@")[0].partition("/")
     found = package(asked)
     try:
-        click.echo(found.interface(interface) if interface else found.text, nl=False)
+        text = found.interface(interface) if interface else found.text
     except KeyError:
         raise failure(
             "TRL-CLI-001",
             f"{found.name} has no interface `{interface}`",
             fix=f"it has: {', '.join(found.interfaces)}",
         ) from None
+    output.answer({"name": found.name, "version": found.version, "wit": text}, text.splitlines())
 
 
 @command.command("add")
@@ -67,7 +66,8 @@ def show(name: str) -> None:
     metavar="DIR",
     help="The folder of the WIT; what is added goes into its deps/.",
 )
-def add_to(name: str, folder: Path) -> None:
+@output_option
+def add_to(name: str, folder: Path, output: Output) -> None:
     """Put a package, and all that it stands on, into wit/deps, for tools that look for it there.
 
     `trellis build` finds the standard packages by itself.
@@ -75,7 +75,5 @@ def add_to(name: str, folder: Path) -> None:
     from trellis.wit import add
 
     written = add(name, folder)
-    for file in written:
-        click.echo(f"wrote {file}")
-    if not written:
-        click.echo("unchanged: all of it is there")
+    said = [f"wrote {file}" for file in written]
+    output.answer({"wrote": [str(file) for file in written]}, said or ["unchanged: all of it is there"])
