@@ -256,7 +256,7 @@ class Capabilities:
                 refused[link.identity] = failure(error)
         if provided.placement == "process":
             child = self._child(provided, config, records)
-            refused |= await self._ready(provided, child)
+            refused |= {tuple(id): why for id, why in (await self._ready(provided, child)).items()}
             provided.body = child
         else:
             runtime = Runtime(
