@@ -14,10 +14,11 @@ from host.components import Emit, failure
 from host.config import HostConfig
 from host.configs import Configs
 from host.links import Links
+from host.observing import Observing
 from host.process import ChildProvider
 from host.router import Router
 from host.secrets import SecretReferences
-from lattice import BadInput, EntityId, HostId, LatticeError, traced
+from lattice import BadInput, EntityId, HostId, LatticeError
 from lattice.control import ProviderDescription, StartProvider
 from lattice.events import (
     HealthCheckFailed,
@@ -144,6 +145,7 @@ class Capabilities:
         configs: Configs,
         secrets: SecretReferences,
         emit: Emit,
+        observing: Observing,
     ) -> None:
         self._config = config
         self.grace = config.grace
@@ -154,6 +156,7 @@ class Capabilities:
         self._links = links
         self._secrets = secrets
         self._emit = emit
+        self._observing = observing
         self.running: dict[EntityId, Provided] = {}
         self._turns: dict[EntityId, asyncio.Lock] = {}
         links.on_change.append(self._links_changed)
@@ -266,6 +269,7 @@ class Capabilities:
                 config,
                 lattice=self._lattice,
                 host_id=self._host,
+                observe=self._observing.tell,
             )
             await runtime.start()
             provided.body = InProcess(runtime)
@@ -294,9 +298,9 @@ class Capabilities:
         """A process of its own takes them since it is ready."""
         body = provided.body
         if isinstance(body, InProcess):
-            handler = traced(body.runtime.handle)
-            body.serving = await self._lattice.serve(provided.id, handler, host=self._host)
-            local = self._router.local[provided.id] = Local(handler, lambda: 0.0)
+            handle, around = body.runtime.handle, self._observing.around
+            body.serving = await self._lattice.serve(provided.id, around(handle, "provider"), host=self._host)
+            local = self._router.local[provided.id] = Local(around(handle, "provider", direct=True), lambda: 0.0)
 
             def leave() -> None:
                 if self._router.local.get(provided.id) is local:

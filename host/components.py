@@ -20,16 +20,17 @@ from host.egress import Egress
 from host.grants import granted, without_grants
 from host.limits import limited
 from host.links import Links
+from host.observing import Observing
 from host.router import Router
 from host.secrets import SecretReferences
-from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError, traced
+from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError
 from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
 from lattice.errors import DeadlineExceeded, LimitExceeded, Trap
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
-from lattice.invocation import trace_id
 from lattice.lattice import Lattice, Serving
 from lattice.routes import Local
 from lattice.secrets import PREFIX
+from lattice.tracing import trace_id
 
 log = structlog.get_logger("host")
 
@@ -102,6 +103,7 @@ class Components:
         secrets: SecretReferences,
         emit: Emit,
         fetch: Fetch,
+        observing: Observing,
     ) -> None:
         self._config = config
         self.grace = config.grace
@@ -114,7 +116,8 @@ class Components:
         self._links = links
         self._configs = configs
         self._secrets = secrets
-        self._egress = Egress()
+        self._observing = observing
+        self._egress = Egress(observed=partial(observing.around, kind="outgoing"))
         self._emit = emit
         self._fetch = fetch
         self._turns: dict[EntityId, asyncio.Lock] = {}
@@ -186,9 +189,8 @@ class Components:
         limits = self._limits(id, request.component_limits, request.count)
         strict = annotations.get(STRICT_LINKS) == "true"
         actor = await self._actor(id, request.component_ref, given, limits, strict=strict)
-        handler = traced(actor.handle)
-        serving = await self._lattice.serve(id, handler, host=self._host)
-        self._router.local[id] = Local(handler, _load(actor))
+        serving = await self._lattice.serve(id, self._observing.around(actor.handle, "component"), host=self._host)
+        self._router.local[id] = self._local(actor)
         self.running[id] = Running(
             id,
             request.component_ref,
@@ -274,14 +276,16 @@ class Components:
     async def _replace(self, running: Running, reference: str, new: Actor) -> None:
         """New calls go to `new`; those in hand end where they began."""
         old = running.actor
-        handler = traced(new.handle)
         running.actor = new
-        running.serving.handler = handler
-        self._router.local[running.id] = Local(handler, _load(new))
+        running.serving.handler = self._observing.around(new.handle, "component")
+        self._router.local[running.id] = self._local(new)
         running.reference = reference
         await self._links.started(running.id, reference)
         log.info("component.updated", component=running.id, image=reference)
         self._later(self._drain(old))
+
+    def _local(self, actor: Actor) -> Local:
+        return Local(self._observing.around(actor.handle, "component", direct=True), _load(actor))
 
     async def _stop(self, running: Running) -> None:
         """No new calls; those in line go elsewhere if they can; those in hand get the grace period."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import ClassVar
 
 import structlog
@@ -17,6 +18,7 @@ from host.control import Control
 from host.identity import new_host_id, own_labels, own_version
 from host.images import Images
 from host.links import Links
+from host.observing import Observing
 from host.router import Router
 from host.secrets import SecretReferences
 from lattice import BadInput, LatticeError, events, subjects
@@ -52,6 +54,7 @@ class Host:
         self.name = config.name or friendly_name()
         self.labels = {**config.labels, **own_labels()}
         self.registries: dict[str, object] = {}
+        self.observing = Observing()
         self._transport = transport
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -100,7 +103,9 @@ class Host:
         self.links = Links(await self.lattice.lattice_data(), self.configs)
         self.directory = Directory(self.id, self.config.dead_after)
         presence = Presence(self.lattice, self.directory)
-        self.router = self.routing(self.lattice, self.links, self.directory)
+        self.router = self.routing(
+            self.lattice, self.links, self.directory, partial(self.observing.around, kind="away")
+        )
         self.images = Images(
             self.config.images, ImageStore(self.lattice.transport, self.lattice.name), lambda: self.registries
         )
@@ -118,9 +123,18 @@ class Host:
             secrets,
             self.emit,
             self.images.fetch,
+            self.observing,
         )
         self.capabilities = Capabilities(
-            self.config, self.id, self.lattice, self.router, self.links, self.configs, secrets, self.emit
+            self.config,
+            self.id,
+            self.lattice,
+            self.router,
+            self.links,
+            self.configs,
+            secrets,
+            self.emit,
+            self.observing,
         )
         self.journal.app = self._app
         self.control = Control(self)

@@ -6,16 +6,24 @@ handler = observing.around(actor.handle, "component")
 
 from __future__ import annotations
 
-import asyncio
+import logging
+from collections.abc import Callable
 from time import perf_counter, time
 
-from lattice import Handler, Invocation, LatticeError, Value, WitError
-from lattice.tracing import Kind, Observer, Span, child_of, span_id
+import structlog
+
+from lattice import Handler, Invocation, Value, WitError
+from lattice.tracing import HTTP, Http, Kind, Observer, Span, child_of, outcome_of, span_id
+
+log = structlog.get_logger("host")
 
 
 class Observing:
     def __init__(self) -> None:
         self.observers: list[Observer] = []
+        enabled: Callable[[int], bool] | None = getattr(log, "is_enabled_for", None)
+        if enabled is None or enabled(logging.DEBUG):  # asked once: even a line that nobody sees costs time
+            self.observers.append(logged)
 
     def tell(self, span: Span, args: tuple[Value, ...], answer: Value) -> None:
         """An Observer."""
@@ -36,24 +44,29 @@ class Observing:
                 answer = await handler(Invocation(target, function, args, source, link, deadline, trace))
                 return answer
             except BaseException as failure:
-                outcome, error, answer = _outcome(failure)
+                outcome, error = outcome_of(failure)
+                if isinstance(failure, WitError):
+                    answer = failure.payload
                 raise
             finally:
                 seconds = perf_counter() - begun
                 context, parent, key = trace["traceparent"], span_id(before), function.key
-                span = Span(context, parent, at, seconds, kind, direct, source, target, key, link, outcome, error)
+                http = Http.of(key, args, answer) if key in HTTP else None
+                span = Span(context, parent, at, seconds, kind, direct, source, target, key, link, outcome, error, http)
                 tell(span, args, answer)
 
         return handle
 
 
-def _outcome(failure: BaseException) -> tuple[str, str, Value]:
-    """The outcome, the sentence to it, and what was answered."""
-    match failure:
-        case WitError():
-            return "err", "", failure.payload
-        case LatticeError():
-            return failure.code, failure.message, None
-        case asyncio.CancelledError():
-            return "cancelled", "", None
-    return LatticeError.code, f"{type(failure).__name__}: {failure}", None
+def logged(span: Span, args: tuple[Value, ...], answer: Value) -> None:
+    """An Observer."""
+    log.debug(
+        "invocation.handled",
+        kind=span.kind,
+        target=span.target,
+        function=span.function,
+        source=span.source,
+        outcome=span.outcome,
+        seconds=span.seconds,
+        trace=span.trace,
+    )

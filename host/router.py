@@ -5,13 +5,15 @@ from __future__ import annotations
 from host.links import Links
 from lattice import Invocation, Value
 from lattice.directory import Directory
+from lattice.invocation import Middleware
 from lattice.lattice import Lattice
 from lattice.routes import Routes
+from lattice.tracing import unobserved
 
 
 class Router(Routes):
-    def __init__(self, lattice: Lattice, links: Links, directory: Directory) -> None:
-        super().__init__(lattice, directory)
+    def __init__(self, lattice: Lattice, links: Links, directory: Directory, observed: Middleware = unobserved) -> None:
+        super().__init__(lattice, directory, observed)
         self._links = links
 
     async def imports(self, invocation: Invocation) -> Value:

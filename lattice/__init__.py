@@ -17,7 +17,7 @@ from lattice.errors import (
     Unreachable,
     WitError,
 )
-from lattice.invocation import EMPTY, Handler, Invocation, Middleware, deadline, limit, traced
+from lattice.invocation import EMPTY, Handler, Invocation, Middleware, deadline, limit
 from lattice.names import UNRESOLVED, EntityId, Function, HostId, Interface, LinkName
 from lattice.streams import Body, ByteStream
 from lattice.values import Value, read_json
@@ -54,5 +54,4 @@ __all__ = [
     "deadline",
     "limit",
     "read_json",
-    "traced",
 ]

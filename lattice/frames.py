@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from lattice.errors import LatticeError, ProtocolError, WitError, from_wire
 from lattice.invocation import EMPTY, Invocation
 from lattice.names import EntityId, Function, LinkName
+from lattice.tracing import received
 from lattice.values import Value, pack, unpack
 
 OK: Final = 0
@@ -61,11 +62,20 @@ def decode_call(frame: list[Any], target: EntityId) -> tuple[Invocation, str]:
             source=EntityId(source),
             link=LinkName(link),
             deadline=math.inf if left is None else time.monotonic() + left / 1000,
-            trace=trace or EMPTY,
+            trace=_trace(trace),
         )
         return call, str(id)
     except (ValueError, TypeError) as error:
         raise ProtocolError(f"not an invocation: {error}") from error
+
+
+def _trace(context: Any) -> Mapping[str, str]:
+    match context:
+        case {"traceparent": str(parent), "tracestate": str(state)}:
+            return received(parent, state)
+        case {"traceparent": str(parent)}:
+            return received(parent)
+    return EMPTY
 
 
 def encode_ok(value: Value, stream: Callable[[Any], Any]) -> bytes:

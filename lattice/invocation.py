@@ -7,24 +7,18 @@ them wraps one Handler in another.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
-import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-import structlog
-
-from lattice.errors import Busy, DeadlineExceeded, LatticeError, WitError
+from lattice.errors import Busy, DeadlineExceeded
 from lattice.names import DEFAULT_LINK, UNRESOLVED, EntityId, Function, LinkName
 from lattice.values import Value
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
-
-log = structlog.get_logger("lattice")
 
 
 class Invocation(NamedTuple):
@@ -182,67 +176,3 @@ def deadline(seconds: float) -> Middleware:
         return handle
 
     return wrap
-
-
-def traced(handler: Handler) -> Handler:
-    """Begin a W3C trace where the caller has none, and log each finished call at debug level.
-
-    A trace that is there is passed on as it is: a span of our own would only be right if somebody recorded it.
-    Whether anybody would see a debug line is asked once, here.
-    """
-    enabled: Callable[[int], bool] | None = getattr(log, "is_enabled_for", None)
-    debugging = enabled is None or enabled(logging.DEBUG)
-
-    async def handle(invocation: Invocation) -> Value:
-        call = invocation if invocation.trace else invocation.under(child_of(EMPTY))
-        if not debugging:
-            return await handler(call)
-        begun = time.perf_counter()
-        outcome = "ok"
-        try:
-            return await handler(call)
-        except WitError:
-            outcome = "err"
-            raise
-        except LatticeError as error:
-            outcome = error.code
-            raise
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        finally:
-            log.debug(
-                "invocation.handled",
-                target=call.target,
-                function=call.function.key,
-                source=call.source,
-                outcome=outcome,
-                seconds=time.perf_counter() - begun,
-                trace=trace_id(call.trace),
-            )
-
-    return handle
-
-
-def child_of(trace: Mapping[str, str]) -> dict[str, str]:
-    """Trace context for a call made on behalf of `trace`: the same trace id, a new span id."""
-    parent = trace.get("traceparent", "")
-    parts = parent.split("-")
-    ids = f"{random.getrandbits(192) | _NEVER_ZERO:048x}"
-    span = ids[32:]
-    if len(parts) == 4 and len(parts[1]) == 32:
-        context = {"traceparent": f"00-{parts[1]}-{span}-{parts[3]}"}
-        if "tracestate" in trace:
-            context["tracestate"] = trace["tracestate"]
-        return context
-    return {"traceparent": f"00-{ids[:32]}-{span}-01"}
-
-
-_NEVER_ZERO = 1 << 64 | 1
-"""One bit of a trace id, and one of the span id after it."""
-
-
-def trace_id(trace: Mapping[str, str]) -> str:
-    """The 32 hex digits that all calls of one request share, or ""."""
-    parts = trace.get("traceparent", "").split("-")
-    return parts[1] if len(parts) == 4 else ""

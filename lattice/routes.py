@@ -6,12 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from lattice.directory import Directory
 from lattice.errors import Busy, Unreachable
-from lattice.invocation import Handler, Invocation
+from lattice.invocation import Handler, Invocation, Middleware
 from lattice.lattice import Lattice
 from lattice.names import EntityId, HostId
+from lattice.tracing import unobserved
 from lattice.values import Value
 
 
@@ -26,8 +28,11 @@ class Local:
 class Routes:
     """Every call that starts in this process passes here."""
 
-    def __init__(self, lattice: Lattice, directory: Directory) -> None:
+    def __init__(self, lattice: Lattice, directory: Directory, observed: Middleware = unobserved) -> None:
+        """`observed` is around each call that leaves the process."""
         self._lattice = lattice
+        self._observed = observed
+        self._anywhere = observed(lattice.invoke)
         self._directory = directory
         self._sent: Counter[tuple[HostId, EntityId]] = Counter()
         """Calls of ours that other hosts have in hand."""
@@ -56,14 +61,16 @@ class Routes:
                 break
             tried.add(host)
             try:
-                return await self._at(host, invocation)
+                return await self._observed(partial(self._at, host))(invocation)
             except Busy:
                 continue
-            except _NotThere:
-                self._directory.missing(target, host)
+            except Unreachable as error:
+                if error.details.get("target") != target:
+                    raise
+                self._directory.missing(target, host)  # nobody took the call: it can safely go elsewhere
         if local is not None:
             return await local.handler(invocation)
-        return await self._lattice.invoke(invocation)
+        return await self._anywhere(invocation)
 
     async def known(self, target: EntityId, seconds: float) -> bool:
         """Wait `seconds` at most until some host is known to run it; whether one is."""
@@ -99,16 +106,8 @@ class Routes:
             if not call.done():
                 raise Unreachable(f'the host that "{invocation.target}" was called on is gone', host=host)
             return call.result()
-        except Unreachable as error:
-            if error.details.get("target") == invocation.target:
-                raise _NotThere from error
-            raise
         finally:
             call.cancel()
             self._sent[key] -= 1
             if not self._sent[key]:
                 del self._sent[key]
-
-
-class _NotThere(Exception):
-    """Nobody took the call: it can safely go elsewhere."""

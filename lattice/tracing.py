@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple, TypeAlias
 
-from lattice.invocation import EMPTY
+from lattice.errors import LatticeError, WitError
+from lattice.http import HANDLE, OUTGOING
+from lattice.invocation import EMPTY, Handler
 from lattice.names import EntityId, LinkName
 from lattice.values import Value
 
@@ -54,23 +57,55 @@ def span_id(trace: Mapping[str, str]) -> str:
     return trace.get("traceparent", "")[_SPAN]
 
 
-Kind: TypeAlias = Literal["request", "component", "provider", "away", "outgoing"]
+Kind: TypeAlias = Literal["request", "message", "component", "provider", "away", "outgoing"]
 """What was observed:
 
     request     an HTTP request, at the server it came to
+    message     a message, at the provider it came to
     component   a call, where the component answered it
     provider    a call, where the provider answered it
-    away        a call over the lattice, at the side that made it: the other side's span is its child, if there is one
-    outgoing    a component's HTTP request that the host itself sent
+    away        a call over the lattice, at the side that made it; the side that answered has the same as `component`
+                or `provider`, unless that is in a process that observes nothing
+    outgoing    an HTTP request that the host itself sent for a component
 """
 
 
+HTTP = frozenset((HANDLE.key, OUTGOING.key))
+"""Functions whose spans have an Http."""
+
+
 class Http(NamedTuple):
-    """What a span of HTTP says besides. `path` has no query; `status` is 0 where no response came."""
+    """What a span of HTTP says besides. `url` is without query, and of one that came in the path only.
+
+    `status` is 0 where no response came.
+    """
 
     method: str
-    path: str
+    url: str
     status: int
+
+    @classmethod
+    def of(cls, function: str, args: tuple[Value, ...], answer: Value) -> Http | None:
+        """Of a call of wasi:http; None for arguments that are no request, since they may be what anybody sent."""
+        try:
+            request = args[0]
+            method, url = str(request["method"]), _without_query(request["path-with-query"])
+            if function == OUTGOING.key:
+                url = f"{request['scheme'] or 'https'}://{request['authority'].rpartition('@')[2]}{url}"
+        except (LookupError, TypeError, AttributeError):
+            return None
+        return cls(method, url, _status(answer))
+
+
+def _without_query(path: str | None) -> str:
+    return (path or "/").partition("?")[0]
+
+
+def _status(answer: Value) -> int:
+    try:
+        return int(answer["status"])
+    except (LookupError, TypeError, ValueError):
+        return 0
 
 
 class Span(NamedTuple):
@@ -95,6 +130,8 @@ class Span(NamedTuple):
     outcome: str
     error: str = ""
     http: Http | None = None
+    subject: str = ""
+    """Of a message."""
 
     @property
     def trace(self) -> str:
@@ -110,6 +147,22 @@ Observer: TypeAlias = Callable[[Span, tuple[Value, ...], Value], None]
 
 Must be quick, and not raise.
 """
+
+
+def outcome_of(failure: BaseException) -> tuple[str, str]:
+    """Outcome and sentence of a call that ended so."""
+    if isinstance(failure, WitError):
+        return "err", ""
+    if isinstance(failure, LatticeError):
+        return failure.code, failure.message
+    if isinstance(failure, asyncio.CancelledError):
+        return "cancelled", ""
+    return LatticeError.code, f"{type(failure).__name__}: {failure}"
+
+
+def unobserved(handler: Handler) -> Handler:
+    """The Middleware where nobody looks."""
+    return handler
 
 
 def nobody(span: Span, args: tuple[Value, ...], answer: Value) -> None:

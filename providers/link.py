@@ -13,7 +13,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from typing_extensions import TypeVar
 
 from lattice import EMPTY, EntityId, Function, Handler, Invocation, LinkName, Value
-from lattice.invocation import Permits, child_of
+from lattice.invocation import Permits
 from lattice.names import DEFAULT_LINK
 
 ConfigT = TypeVar("ConfigT", default=Mapping[str, str])
@@ -135,7 +135,7 @@ class Link(Generic[ConfigT]):
         if timeout < math.inf:
             deadline = min(deadline, time.monotonic() + timeout)
         if trace is None:
-            trace = child_of(EMPTY if parent is None else parent.trace)
+            trace = EMPTY if parent is None else parent.trace
         return await self._call(Invocation(self.peer, function, args, self.provider, self.record.name, deadline, trace))
 
     # -- calls in flight, kept by the runtime

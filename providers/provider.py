@@ -17,6 +17,7 @@ import structlog
 from pydantic import BaseModel
 
 from lattice import EMPTY, EntityId, HostId
+from lattice.tracing import Observer, nobody
 from providers.exports import Export, export, exports_of
 from providers.link import Link, LinkId
 
@@ -37,9 +38,9 @@ class Spawn(Protocol):
 class Provider:
     """A capability in Python. Subclass it; every hook may stay as it is.
 
-    The runtime sets `id`, `config`, `settings`, `lattice` and `host_id` before `started`, and keeps `links`. Hooks for
-    one link never overlap; those of different links may. A hook that raises refuses what it was called for: `started`
-    the whole provider, `link_added` that link.
+    The runtime sets `id`, `config`, `settings`, `lattice`, `host_id` and `observe` before `started`, and keeps `links`.
+    Hooks for one link never overlap; those of different links may. A hook that raises refuses what it was called for:
+    `started` the whole provider, `link_added` that link.
     """
 
     wit: ClassVar[str | Path | tuple[str | Path, ...] | None] = None
@@ -65,6 +66,8 @@ class Provider:
     settings: Any = None
     lattice: Lattice | None = None
     """The lattice it runs in; None in unit tests."""
+    observe: Observer = staticmethod(nobody)
+    """Told of what comes in from outside the lattice (`Arrival`); calls are observed without the provider."""
     links: dict[LinkId, Link[Any]]
     """Every link that was accepted and not removed. The runtime keeps it; read only."""
     _tasks: set[asyncio.Task[None]]

@@ -36,8 +36,9 @@ from lattice import (
     Value,
     WitError,
 )
-from lattice.invocation import Permits, limited, trace_id
+from lattice.invocation import Permits, limited
 from lattice.links import LinkKey
+from lattice.tracing import Observer, nobody, trace_id
 from providers.config import parse_config
 from providers.link import Link, LinkId, LinkRecord, serving
 from providers.provider import Provider
@@ -75,6 +76,7 @@ class Runtime:
         lattice: Lattice | None = None,
         host_id: HostId | None = None,
         max_concurrent: int | None = None,
+        observe: Observer = nobody,
     ) -> None:
         self.provider = provider
         self.id = id
@@ -83,6 +85,7 @@ class Runtime:
         provider.id = id
         provider.lattice = lattice
         provider.host_id = host_id
+        provider.observe = observe
         provider.config = dict(config or {})
         self._call = call
         self._links = provider.links

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from lattice import EMPTY, EntityId, Function, Handler, Invocation, LinkName, Unreachable, Value, deadline
+from lattice.tracing import Observer
+from lattice.tracing import nobody as unobserving
 from providers.link import LinkRecord, link_between
 from providers.provider import Provider
 from providers.runtime import Runtime
@@ -80,13 +82,14 @@ async def running(
     peer: Handler = nobody,
     id: str = PROVIDER,
     grace: float = 5.0,
+    observe: Observer = unobserving,
 ) -> AsyncIterator[Running]:
     """`provider` started and linked; stopped when the block ends.
 
     Without `links`, the actor "actor" is linked to everything it exports. `peer` answers what the provider calls; its
-    calls end at their deadline, as an actor's do.
+    calls end at their deadline, as an actor's do. `observe` is told what it takes in from outside.
     """
-    runtime = Runtime(provider, EntityId(id), deadline(math.inf)(peer), config)
+    runtime = Runtime(provider, EntityId(id), deadline(math.inf)(peer), config, observe=observe)
     await runtime.start()
     try:
         for record in linked(provider) if links is None else links:

@@ -17,6 +17,7 @@ from host import HostConfig
 from host.capabilities import Capabilities
 from host.configs import Configs
 from host.links import Links
+from host.observing import Observing
 from host.router import Router
 from host.secrets import SecretReferences
 from lattice import EntityId, HostId
@@ -76,7 +77,7 @@ class Attached:
         router = Router(self.lattice, self.links, Directory(host))
         secrets = SecretReferences(self._configs, {"env": EnvironmentSecrets()})
         made = Capabilities(
-            HostConfig(), host, self.lattice, router, self.links, self._configs, secrets, self._happened
+            HostConfig(), host, self.lattice, router, self.links, self._configs, secrets, self._happened, Observing()
         )
         await made.start(StartProvider(provider_id=self.id, provider_ref=self.reference, config=self.config))
         if self.id in made.running:

@@ -6,7 +6,7 @@ import structlog
 
 from actors.guest import Guest
 from actors.host_api import serves
-from lattice.invocation import trace_id
+from lattice.tracing import trace_id
 
 log = structlog.get_logger("actors")
 

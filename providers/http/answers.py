@@ -20,6 +20,7 @@ from lattice import (
 from lattice.http import Headers, Response
 
 TRACE_HEADER = "x-trellis-trace"
+"""Of every response of an actor, and of every one in its place: what `trellis trace` takes."""
 
 _TEXTS: dict[int, str] = {
     400: "the request is not one that can be handled",
@@ -93,12 +94,10 @@ def case_of(payload: Any) -> str:
 
 
 def plain(status: int, *, trace: str = "", text: str | None = None, headers: Headers | None = None) -> Response:
-    """A short text response; with `trace`, it names the id under which the log has more."""
+    """A short text response; with `trace`, it names the id under which `trellis trace` and the log have more."""
     line = text or _TEXTS.get(status, "error")
     body = f"{line} (trace {trace})\n" if trace else f"{line}\n"
     all_headers: Headers = [("content-type", b"text/plain; charset=utf-8"), *(headers or [])]
-    if trace:
-        all_headers.append((TRACE_HEADER, trace.encode()))
     if status == 503:
         all_headers.append(("retry-after", b"1"))
     return {"status": status, "headers": all_headers, "body": body.encode()}

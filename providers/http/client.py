@@ -20,13 +20,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from lattice import ByteStream, Denied, Value
+from lattice import EMPTY, ByteStream, Denied, Value
 from lattice.allow import WEB_PORTS, AllowList, allow_list, shown
 from lattice.http import OUTGOING, Request, RequestOptions
 from providers.http.outgoing import Outgoing, Place, Trust
 from providers.http.redirects import redirected
 from providers.http.settings import Words
-from providers.link import Link, LinkId
+from providers.link import Link, LinkId, serving
 from providers.provider import Provider, export
 from providers.wit import GUESTS
 
@@ -108,12 +108,14 @@ class HttpClient(Provider):
 
         The last redirect that may be followed, and one that cannot be, is the response.
         """
+        call = serving.get()
+        trace = EMPTY if call is None else call.trace
         left = self.settings.redirects if link.config.redirects is None else link.config.redirects
         while True:
             place = Place.of(request)
             permit(place, self.settings.allow, f'"allow" of provider "{self.id}"')
             permit(place, link.config.allow, f'"allow" of the link {link.record}')
-            response = await self._pools[link.id].send(request, options)
+            response = await self._pools[link.id].send(request, options, trace=trace)
             following = redirected(request, response) if left else None
             if following is None:
                 return response

@@ -12,7 +12,7 @@ import asyncio
 import io
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
@@ -23,7 +23,7 @@ import certifi
 from multidict import CIMultiDict
 from yarl import URL
 
-from lattice import BadInput, BadValue, Body, ByteStream, Finding, Value, WitError
+from lattice import EMPTY, BadInput, BadValue, Body, ByteStream, Finding, Value, WitError
 from lattice.allow import address, name, shown, split
 from lattice.http import Headers, Request, RequestOptions, Response
 from lattice.streams import StreamClosed
@@ -171,13 +171,20 @@ class Outgoing:
             if session is not None:
                 await session.close()
 
-    async def send(self, request: Request, options: RequestOptions | None = None) -> Response:
-        """The response, as soon as its head is there. Raises WitError with an error-code, BadValue for no request."""
+    async def send(
+        self, request: Request, options: RequestOptions | None = None, *, trace: Mapping[str, str] = EMPTY
+    ) -> Response:
+        """The response, as soon as its head is there. Raises WitError with an error-code, BadValue for no request.
+
+        `trace` is told to the server, unless the request's own headers have a traceparent.
+        """
         place = Place.of(request)
         if request["method"] == "CONNECT":
             raise WitError("HTTP-request-method-invalid")
         url = place.url(request["path-with-query"])
         headers = _headers(request["headers"])
+        if "traceparent" not in headers:
+            headers.update(trace)
         upload = Upload.of(request["body"], headers)
         data: Any = upload if upload is not None else _in_pieces(request["body"]) or None
         connect, first_byte, between_bytes = _timeouts(options)

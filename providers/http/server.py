@@ -12,6 +12,7 @@ own config says `routing_mode` and `default_address`, each link's source_config 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -21,9 +22,10 @@ import structlog
 
 from lattice import EMPTY, BadInput, BadValue, Finding, LatticeError, Value, WitError
 from lattice.http import HANDLE, Headers, Request, Response
-from lattice.invocation import child_of, trace_id
 from lattice.streams import ByteStream
-from providers.http.answers import case_of, plain, status_of
+from lattice.tracing import Http, Observer, nobody, outcome_of, received, trace_id
+from providers.arrival import Arrival
+from providers.http.answers import TRACE_HEADER, case_of, plain, status_of
 from providers.http.forwarded import forward
 from providers.http.listener import Listener
 from providers.http.protocol import App, Exchange
@@ -37,8 +39,9 @@ log = structlog.get_logger("providers.http")
 class Route:
     """What happens to the requests of one link. An App."""
 
-    def __init__(self, link: Link[RouteSettings], server: ServerSettings) -> None:
+    def __init__(self, link: Link[RouteSettings], server: ServerSettings, observe: Observer = nobody) -> None:
         self.link = link
+        self.observe = observe
         self.settings = link.config
         self.timeout = (link.config.timeout_ms or server.timeout_ms) / 1000
         self.forwarded = server.forwarded_headers
@@ -52,8 +55,23 @@ class Route:
     async def __call__(self, exchange: Exchange) -> Response:
         begun = time.perf_counter()
         request = exchange.request
-        context = child_of(_incoming_trace(request["headers"]))
-        response = await self._respond(exchange, request, context)
+        arrival = Arrival("request", self.link, HANDLE, _trace_of(request["headers"]))
+        context = arrival.context
+        _pass_on(context, request)
+        response: Response | None = None
+        outcome, error = "ok", ""
+        try:
+            response = await self._respond(exchange, request, context)
+        except Exception as failure:
+            outcome, error = outcome_of(failure)
+            response = self._failed(failure, request, context)
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            http = Http.of(HANDLE.key, (request,), response)
+            self.observe(arrival.span(outcome, error, http=http), (request,), response)
+        response["headers"].append((TRACE_HEADER, trace_id(context).encode()))
         if self.access:
             self.log.log(
                 self.access,
@@ -83,10 +101,10 @@ class Route:
             return plain(413)
         try:
             response = _checked(await self.link.call(HANDLE, request, timeout=self.timeout, trace=context))
-        except Exception as error:
+        except Exception:
             if most is not None and exchange.outgrows(most):
                 return plain(413)
-            return self._failed(error, request, context)
+            raise
         if settings.cache_control is not None and not _has(response["headers"], "cache-control"):
             response["headers"].append(("cache-control", settings.cache_control.encode("latin-1", "replace")))
         if self.cors is not None:
@@ -196,7 +214,7 @@ class HttpServer(Provider):
     async def link_added(self, link: Link[RouteSettings]) -> None:
         key = self._key(link)
         self._free(key, link)
-        route = Route(link, self.settings)
+        route = Route(link, self.settings, self.observe)
         self.routes[key] = route
         if self._shared is None:
             try:
@@ -222,7 +240,7 @@ class HttpServer(Provider):
             await self.link_added(new)  # the new place first, so that there is always one
             await self.link_removed(old)
         elif self._shared is not None or same_tls:
-            self.routes[key] = route = Route(new, self.settings)
+            self.routes[key] = route = Route(new, self.settings, self.observe)
             if self._shared is None:
                 self.listeners[key].app = route
         else:
@@ -294,14 +312,20 @@ def _place(settings: ServerSettings, config: RouteSettings) -> str | None:
             return config.host.lower() if config.host else None
 
 
-def _incoming_trace(headers: Headers) -> Mapping[str, str]:
-    parent = _first(headers, "traceparent")
-    if parent is None:
+def _trace_of(headers: Headers) -> Mapping[str, str]:
+    """The context that the client sent. Several traceparents are none."""
+    parents = [value for name, value in headers if name == "traceparent"]
+    if len(parents) != 1:
         return EMPTY
-    context = {"traceparent": parent.decode("latin-1")}
-    if (state := _first(headers, "tracestate")) is not None:
-        context["tracestate"] = state.decode("latin-1")
-    return context
+    states = [value for name, value in headers if name == "tracestate"]
+    return received(parents[0].decode("latin-1"), b",".join(states).decode("latin-1"))
+
+
+def _pass_on(context: Mapping[str, str], request: Request) -> None:
+    """Where the client sent context, the actor sees what became of it: it may hand its headers on."""
+    if any(name == "traceparent" for name, _ in request["headers"]):
+        others = [field for field in request["headers"] if field[0] not in ("traceparent", "tracestate")]
+        request["headers"] = others + [(name, value.encode("latin-1")) for name, value in context.items()]
 
 
 def _first(headers: Headers, name: str) -> bytes | None:

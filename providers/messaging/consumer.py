@@ -23,9 +23,10 @@ import structlog
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lattice import BadInput, Busy, Finding, Function, LatticeError, NotLinked, Unreachable, WitError, read_json
-from lattice.invocation import child_of, trace_id
 from lattice.jetstream import SECOND, Delivery, JetStream, NotFound, status
+from lattice.tracing import Observer, trace_id
 from lattice.transport import Message, Subscription
+from providers.arrival import Arrival, context_of
 from providers.link import Link
 from providers.messaging.subjects import internal
 from providers.provider import Spawn
@@ -86,13 +87,20 @@ class Puller:
     """One consumer's messages for the actor of one link. Unless `private`, it is on the lattice's own connection."""
 
     def __init__(
-        self, link: Link[Any], jetstream: JetStream, config: ConsumerConfig, private: bool, spawn: Spawn
+        self,
+        link: Link[Any],
+        jetstream: JetStream,
+        config: ConsumerConfig,
+        private: bool,
+        spawn: Spawn,
+        observe: Observer,
     ) -> None:
         self._link = link
         self._jetstream = jetstream
         self._config = config
         self._private = private
         self._spawn = spawn
+        self._observe = observe
         self._inbox = jetstream.transport.inbox()
         self._ack_wait = config.ack_wait_ms / 1000
         self._subscription: Subscription | None = None
@@ -253,18 +261,19 @@ class Puller:
         if not self._private and internal(message.subject):
             await self._say(message, b"+TERM")
             return
-        headers = message.headers or {}
-        trace = child_of({k: v for k, v in headers.items() if k in ("traceparent", "tracestate")})
+        arrival = Arrival("message", self._link, HANDLE_MESSAGE, context_of(message))
         about = {"actor": self._link.peer, "subject": message.subject, "sequence": delivery.sequence}
-        about["trace"] = trace_id(trace)
+        about["trace"] = trace_id(arrival.context)
         keeping = asyncio.create_task(self._keep(message), name="message in progress")
         try:
-            reason = await self._called(message, trace)
+            reason = await self._called(message, arrival.context)
         except asyncio.CancelledError:
             await self._say(message, b"-NAK")
             raise
         finally:
             keeping.cancel()
+        outcome = "ok" if reason is None else LatticeError.code
+        self._observe(arrival.span(outcome, reason or "", subject=message.subject), (), None)
         if reason is None:
             await self._say(message, b"+ACK")
         elif delivery.times < self._config.max_deliver:

@@ -22,10 +22,11 @@ import structlog
 from pydantic import BeforeValidator, Field
 
 from lattice import BadInput, Finding, LatticeError, Value, WitError
-from lattice.invocation import child_of, trace_id
 from lattice.jetstream import JetStream
 from lattice.nats_transport import NatsOptions
+from lattice.tracing import Observer, outcome_of, trace_id
 from lattice.transport import Message, Subscription, Transport
+from providers.arrival import Arrival, context_of
 from providers.link import Link, LinkId, serving
 from providers.messaging.consumer import HANDLE_MESSAGE, Consumers, Puller
 from providers.messaging.subjects import RESERVED, internal, words
@@ -95,13 +96,16 @@ class Route(NamedTuple):
 class Listener:
     """One link's subscriptions, and its messages in hand."""
 
-    def __init__(self, link: Link[MessagingLink], route: Route, spawn: Spawn) -> None:
+    def __init__(self, link: Link[MessagingLink], route: Route, spawn: Spawn, observe: Observer) -> None:
         self._link = link
+        self._observe = observe
         self._route = route
         self._permits = asyncio.Semaphore(TOGETHER)
         self._subscriptions: list[Subscription] = []
         jetstream = JetStream(route.transport, link.config.js_domain)
-        self._pullers = [Puller(link, jetstream, config, route.private, spawn) for config in link.config.consumers]
+        self._pullers = [
+            Puller(link, jetstream, config, route.private, spawn, observe) for config in link.config.consumers
+        ]
         self._running: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -133,15 +137,19 @@ class Listener:
         self._permits.release()
 
     async def _handle(self, message: Message) -> None:
-        trace = child_of(_trace(message))
-        about = {"actor": self._link.peer, "subject": message.subject, "trace": trace_id(trace)}
+        arrival = Arrival("message", self._link, HANDLE_MESSAGE, context_of(message))
+        about = {"actor": self._link.peer, "subject": message.subject, "trace": trace_id(arrival.context)}
         value = {"subject": message.subject, "body": message.data, "reply-to": message.reply}
+        outcome = "ok", ""
         try:
-            await self._link.call(HANDLE_MESSAGE, value, trace=trace)
+            await self._link.call(HANDLE_MESSAGE, value, trace=arrival.context)
         except WitError as error:
+            outcome = outcome_of(error)
             log.warning("message.refused", error=error.payload, **about)
         except LatticeError as error:
+            outcome = outcome_of(error)
             log.warning("message.lost", error=error.message, **about)
+        self._observe(arrival.span(*outcome, subject=message.subject), (value,), None)
 
     async def leave(self) -> None:
         """Take no more messages."""
@@ -168,12 +176,6 @@ class Listener:
         return next((puller.trouble for puller in self._pullers if puller.trouble), None)
 
 
-def _trace(message: Message) -> dict[str, str]:
-    """W3C trace context from the message's headers, as other publishers write it."""
-    headers = message.headers or {}
-    return {key: value for key, value in headers.items() if key in ("traceparent", "tracestate")}
-
-
 class MessagingNats(Provider):
     """`builtin:messaging-nats`.
 
@@ -194,7 +196,7 @@ class MessagingNats(Provider):
         options = link.config.options()
         route = Route(await self._connections.of(self, options), options is not None)
         if not link.incoming:
-            listener = Listener(link, route, self.spawn)
+            listener = Listener(link, route, self.spawn, self.observe)
             await listener.start()
             self._listeners[link.id] = listener
         self._routes[link.id] = route

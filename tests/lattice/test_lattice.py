@@ -16,6 +16,7 @@ from lattice.streams import StreamClosed
 
 F = Function.parse("demo:text/transform@0.1.0#shout")
 TARGET = EntityId("shouter")
+TRACE = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "tracestate": "vendor=1"}
 
 
 @pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
@@ -50,12 +51,12 @@ async def test_an_invocation_carries_everything_to_the_other_side(pair):
         return {"text": invocation.args[0].upper(), "bytes": b"\x00\xff", "none": None, "big": 2**64 - 1}
 
     await serve(b, handler)
-    sent = call("hi", source=EntityId("me"), link="other", trace={"traceparent": "00-ab-cd-01"}).within(5)
+    sent = call("hi", source=EntityId("me"), link="other", trace=TRACE).within(5)
     assert await a.invoke(sent) == {"text": "HI", "bytes": b"\x00\xff", "none": None, "big": 2**64 - 1}
     got = seen[0]
     assert (got.target, got.function, got.source, got.link) == (TARGET, F, "me", "other")
     assert got.function.version == "0.1.0"
-    assert got.trace == {"traceparent": "00-ab-cd-01"}
+    assert got.trace == TRACE
     assert 0 < got.remaining() <= 5.01
 
 

@@ -333,7 +333,8 @@ async def test_head_and_bodyless_responses_end_with_their_head(tls: dict[str, st
     async with site(tls, actor) as http, http.client() as client:
         head, body = await client.response(client.ask("HEAD"))
         assert (head[b"content-length"], body) == (b"4", b"")
-        assert (await client.response(client.ask()))[0] == {b":status": b"204"}
+        head, body = await client.response(client.ask())
+        assert (head[b":status"], b"content-length" in head, body) == (b"204", False, b"")
 
 
 async def test_leaving_finishes_what_is_in_hand_and_takes_nothing_new(tls: dict[str, str]):

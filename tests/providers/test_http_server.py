@@ -35,6 +35,8 @@ from lattice import (
 )
 from lattice.http import Request, Response
 from lattice.streams import ByteStream, StreamClosed, read_body
+from lattice.tracing import Http, Observer, Span, trace_id
+from lattice.tracing import nobody as unobserving
 from providers.http import listener, protocol
 from providers.http.server import HttpServer
 from providers.link import LinkRecord, link_between
@@ -96,7 +98,11 @@ class Site:
 
 @asynccontextmanager
 async def site(
-    actor: Actor, *more: LinkRecord, config: dict[str, str] | None = None, **link: str
+    actor: Actor,
+    *more: LinkRecord,
+    config: dict[str, str] | None = None,
+    observe: Observer = unobserving,
+    **link: str,
 ) -> AsyncIterator[Site]:
     calls: list[Invocation] = []
 
@@ -106,7 +112,9 @@ async def site(
         return await actor(invocation.args[0])
 
     first = route(**link)
-    async with running(HttpServer(), [first, *more], config=config or {}, peer=peer, id="http") as http:
+    async with running(
+        HttpServer(), [first, *more], config=config or {}, peer=peer, id="http", observe=observe
+    ) as http:
         async with aiohttp.ClientSession() as client:
             found = Site(http.runtime, first, client)
             found.calls = calls
@@ -551,14 +559,35 @@ async def test_every_failure_has_a_status_an_id_and_one_line_in_the_log(error: E
     assert (entry["status"], entry["trace"], entry["actor"]) == (status, "ab" * 16, "actor")
 
 
-async def test_the_trace_of_a_request_goes_on_and_begins_when_there_is_none():
+@pytest.mark.parametrize("parent", [f"00-{'ab' * 16}-{'cd' * 8}-01", "malformed", None])
+async def test_the_trace_of_a_request_goes_on_or_begins_and_its_client_is_told_which_it_is(parent: str | None):
+    sent = {} if parent is None else {"traceparent": parent, "tracestate": "a=b"}
     async with site(hello) as http:
-        await http.get(headers={"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "tracestate": "a=b"})
-        await http.get()
-        given, made = (call.trace for call in http.calls)
-        assert given["traceparent"].startswith(f"00-{'ab' * 16}-")
-        assert given["tracestate"] == "a=b"
-        assert len(made["traceparent"]) == 55
+        async with http.client.get(http.url, headers=sent) as response:
+            told = response.headers["x-trellis-trace"]
+        [call] = http.calls
+    goes_on = parent == sent.get("traceparent") != "malformed" and parent is not None
+    assert trace_id(call.trace) == told
+    assert (told == "ab" * 16, call.trace.get("tracestate") == "a=b") == (goes_on, goes_on)
+    seen = {name: value.decode() for name, value in call.args[0]["headers"] if name.startswith("trace")}
+    assert seen == (call.trace if sent else {})  # what the actor may hand on
+
+
+async def test_a_request_leaves_a_span_that_is_the_parent_of_the_call():
+    async def actor(request: Request) -> Response:
+        if request["path-with-query"] == "/missing?secret":
+            return ok(status=404)
+        raise Unreachable("nobody there")
+
+    spans: list[Span] = []
+    with capture_logs():
+        async with site(actor, observe=lambda span, args, answer: spans.append(span)) as http:
+            await http.get("/missing?secret", headers={"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-00"})
+            await http.get("/")
+    answered, failed = spans
+    assert (answered.context, answered.parent) == (http.calls[0].trace["traceparent"], "cd" * 8)
+    assert (answered.kind, answered.outcome, answered.http) == ("request", "ok", Http("GET", "/missing", 404))
+    assert (failed.outcome, failed.error, failed.http) == ("unreachable", "nobody there", Http("GET", "/", 503))
 
 
 async def test_an_actor_that_takes_too_long_is_cut_off_with_504():

@@ -198,8 +198,7 @@ async def test_a_call_back_to_the_actor_carries_deadline_and_trace():
         ("hi",),
     )
     assert call.deadline <= time.monotonic() + 5
-    assert call.trace["traceparent"].startswith(f"00-{'ab' * 16}-")
-    assert call.trace != trace
+    assert call.trace == trace
 
 
 async def test_more_calls_than_the_provider_allows_wait_in_line():
