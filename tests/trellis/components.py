@@ -46,7 +46,7 @@ CALCULATOR = """(component
   (func (export "half") (param "number" f64) (result f64) (canon lift (core func $i "half")))
   (func (export "spin") (canon lift (core func $i "spin"))))"""
 
-_STREAMS = """
+STREAMS = """
   (import "wasi:io/error@0.2.0" (instance $io-error (export "error" (type (sub resource)))))
   (alias export $io-error "error" (type $error))
   (import "wasi:io/streams@0.2.0" (instance $streams
@@ -66,7 +66,7 @@ _STREAMS = """
 
 COPIER = (
     """(component"""
-    + _STREAMS
+    + STREAMS
     + """
   (import "wasi:cli/stdin@0.2.0" (instance $stdin
     (alias outer 1 $input-stream (type $in-outer)) (export "input-stream" (type $in (eq $in-outer)))
