@@ -85,7 +85,6 @@ def _patient(place: Where, timer: asyncio.Timeout) -> Iterator[None]:
         raise failure(
             "TRL-NET-007",
             f"lattice `{place.lattice}` at {plain(place.nats)} has not answered within {place.patience:g} s",
-            why="it was reached, but not all that was asked for came in this time",
             fix="--timeout SECONDS  gives it more",
             exit_code=UNREACHABLE,
         ) from error

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,10 @@ STATE_COLOURS = {
 
 
 def columns(rows: Sequence[Sequence[str]], *, indent: str = "", right: frozenset[int] = frozenset()) -> list[str]:
-    """Rows as lines with aligned columns, those numbered in `right` to the right; colours do not count."""
+    """Rows as lines with aligned columns, those numbered in `right` to the right; colours do not count.
+
+    At a terminal that is too narrow, a row goes on below, further in.
+    """
     widths: list[int] = []
     for row in rows:
         for index, cell in enumerate(row):
@@ -34,7 +40,19 @@ def columns(rows: Sequence[Sequence[str]], *, indent: str = "", right: frozenset
         for index, cell in enumerate(row):
             gap = " " * (widths[index] - len(click.unstyle(cell)))
             cells.append(gap + cell if index in right else cell + gap)
-        lines.append((indent + "  ".join(cells)).rstrip())
+        lines += folded((indent + "  ".join(cells)).rstrip(), indent + "    ")
+    return lines
+
+
+def folded(line: str, indent: str) -> list[str]:
+    """`line`, broken between words where the terminal ends; what follows is behind `indent`."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+    lines = [""]
+    for word in re.findall(r"\s*\S+", line):
+        if lines[-1] and len(click.unstyle(lines[-1] + word)) > width:
+            lines.append(indent + word.lstrip())
+        else:
+            lines[-1] += word
     return lines
 
 

@@ -2,62 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1] / "wadm"))
-
-from simulated_host import SimulatedHost
+from shell import LINKED, SHOP, Shell, shell_on
 
 from lattice import EntityId, HostId
 from lattice.events import AppChanged, ComponentScaled, ConfigSet, encode
 from lattice.images import ImageStore
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
-from lattice.nats_transport import connect
 from trellis.commands.events import Chosen
 from trellis.commands.rollback import rebuilt
 from trellis.commands.undeploy import no_longer_used, of_others
-from wadm import Manager
 
 pytestmark = pytest.mark.nats
-
-SHOP = """\
-apiVersion: core.oam.dev/v1beta1
-kind: Application
-metadata: {name: shop, annotations: {version: v1}}
-spec:
-  components:
-    - name: api
-      type: component
-      properties: {image: "img:1"}
-      traits:
-        - {type: spreadscaler, properties: {instances: 2}}
-    - name: kv
-      type: capability
-      properties: {image: "ghcr.io/wasmcloud/keyvalue-nats:0.3.0"}
-"""
-
-LINKED = SHOP.replace("version: v1", "version: v2").replace("img:1", "img:2").replace(
-    "{instances: 2}}\n",
-    "{instances: 4}}\n"
-    "        - type: link\n"
-    "          properties:\n"
-    "            target: {name: kv, config: [{name: place, properties: {bucket: shop}}]}\n"
-    "            namespace: wasi\n"
-    "            package: keyvalue\n"
-    "            interfaces: [store]\n",
-)  # fmt: skip
-
 
 SUMS = """\
 from providers import Provider, export
@@ -69,44 +32,9 @@ class Sums(Provider):
 """
 
 
-class Shell:
-    def __init__(self, folder: Path, url: str, lattice: str) -> None:
-        self.folder = folder
-        self.environment = {**os.environ, "TRELLIS_NATS": url, "TRELLIS_LATTICE": lattice}
-
-    def write(self, text: str) -> None:
-        (self.folder / "app.yaml").write_text(text)
-
-    async def run(self, *arguments: str, code: int = 0, stdin: int = asyncio.subprocess.DEVNULL) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "trellis", *arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=stdin,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(60):
-            out, err = await process.communicate()
-        assert process.returncode == code, f"{arguments} exited with {process.returncode}:\n{out!r}\n{err!r}"
-        return out.decode() if code != 1 else err.decode()
-
-    async def json(self, *arguments: str, code: int = 0) -> Any:
-        return json.loads(await self.run(*arguments, "-o", "json", code=code))
-
-
 @pytest.fixture
 async def shell(tmp_path: Path, nats_url: str, lattice_name: str) -> AsyncIterator[Shell]:
-    async with AsyncExitStack() as stack:
-
-        async def lattice() -> Lattice:
-            return await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
-
-        for id, zone in (("A", "eu"), ("B", "us")):
-            await stack.enter_async_context(SimulatedHost(await lattice(), id, zone=zone))
-        await stack.enter_async_context(Manager(await lattice(), discovery=0.3, tick=0.2))
-        shell = Shell(tmp_path, nats_url, lattice_name)
-        shell.write(SHOP)
+    async with shell_on(tmp_path, nats_url, lattice_name) as shell:
         yield shell
 
 

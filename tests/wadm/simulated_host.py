@@ -46,6 +46,8 @@ class SimulatedHost:
         self.components: dict[str, ComponentDescription] = {}
         self.providers: dict[str, ProviderDescription] = {}
         self.broken: dict[str, str] = {}
+        self.endless: set[str] = set()
+        """Images that it takes, and never has ready."""
         self.commands: list[str] = []
         self._subscriptions: list[Subscription] = []
         self._beating: asyncio.Task[None] | None = None
@@ -125,7 +127,8 @@ class SimulatedHost:
             case ["host", "get"]:
                 return ctl.answer(self.inventory().encode()), None
             case ["component", "scale"]:
-                return ctl.ack(), self._scale(ctl.ScaleComponent.model_validate(body))
+                scale = ctl.ScaleComponent.model_validate(body)
+                return ctl.ack(), None if scale.component_ref in self.endless else self._scale(scale)
             case ["provider", "start"]:
                 start = ctl.StartProvider.model_validate(body)
                 if start.provider_id in self.providers and not start.replace:

@@ -1,0 +1,94 @@
+"""The command line in a project, on a lattice whose hosts run nothing: its manager is real, and so is the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).parents[1] / "wadm"))
+
+from simulated_host import SimulatedHost
+
+from lattice.lattice import Lattice
+from lattice.nats_transport import connect
+from wadm import Manager
+
+SHOP = """\
+apiVersion: core.oam.dev/v1beta1
+kind: Application
+metadata: {name: shop, annotations: {version: v1}}
+spec:
+  components:
+    - name: api
+      type: component
+      properties: {image: "img:1"}
+      traits:
+        - {type: spreadscaler, properties: {instances: 2}}
+    - name: kv
+      type: capability
+      properties: {image: "ghcr.io/wasmcloud/keyvalue-nats:0.3.0"}
+"""
+
+LINKED = SHOP.replace("version: v1", "version: v2").replace("img:1", "img:2").replace(
+    "{instances: 2}}\n",
+    "{instances: 4}}\n"
+    "        - type: link\n"
+    "          properties:\n"
+    "            target: {name: kv, config: [{name: place, properties: {bucket: shop}}]}\n"
+    "            namespace: wasi\n"
+    "            package: keyvalue\n"
+    "            interfaces: [store]\n",
+)  # fmt: skip
+
+
+class Shell:
+    """Runs verbs as processes in `folder`, which has an app.yaml."""
+
+    def __init__(self, folder: Path, url: str, lattice: str, hosts: Sequence[SimulatedHost]) -> None:
+        self.folder = folder
+        self.hosts = hosts
+        self.place = {"TRELLIS_NATS": url, "TRELLIS_LATTICE": lattice}
+        self.environment = {**os.environ, **self.place}
+
+    def write(self, text: str) -> None:
+        (self.folder / "app.yaml").write_text(text)
+
+    async def run(self, *arguments: str, code: int = 0, stdin: int = asyncio.subprocess.DEVNULL) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "trellis", *arguments),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=stdin,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.timeout(60):
+            out, err = await process.communicate()
+        assert process.returncode == code, f"{arguments} exited with {process.returncode}:\n{out!r}\n{err!r}"
+        return out.decode() if code != 1 else err.decode()
+
+    async def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(await self.run(*arguments, "-o", "json", code=code))
+
+
+@asynccontextmanager
+async def shell_on(folder: Path, nats_url: str, lattice_name: str) -> AsyncIterator[Shell]:
+    """A shell in `folder`, beside hosts A (zone eu) and B (zone us) and a manager."""
+    async with AsyncExitStack() as stack:
+
+        async def lattice() -> Lattice:
+            return await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
+
+        hosts = [SimulatedHost(await lattice(), id, zone=zone) for id, zone in (("A", "eu"), ("B", "us"))]
+        for host in hosts:
+            await stack.enter_async_context(host)
+        await stack.enter_async_context(Manager(await lattice(), discovery=0.3, tick=0.2))
+        shell = Shell(folder, nats_url, lattice_name, hosts)
+        shell.write(SHOP)
+        yield shell
