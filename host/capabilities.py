@@ -10,7 +10,7 @@ from typing import Protocol
 
 import structlog
 
-from host.components import Emit, failure
+from host.components import Emit
 from host.config import HostConfig
 from host.configs import Configs
 from host.links import Links
@@ -20,6 +20,7 @@ from host.router import Router
 from host.secrets import SecretReferences
 from lattice import BadInput, EntityId, HostId, LatticeError
 from lattice.control import ProviderDescription, StartProvider
+from lattice.errors import failure
 from lattice.events import (
     HealthCheckFailed,
     HealthCheckPassed,
@@ -52,6 +53,9 @@ REFUSED_RETRY = 2.0
 
 RESTART_FIRST, RESTART_MOST = 0.5, 30.0
 """Seconds before a provider that ended is started again; doubled each time, up to the most."""
+
+HANDED_ON = 0.02
+"""Seconds between two looks whether a provider that leaves has closed what its successor waits for."""
 
 IN_USE = "TRL-PRV-001"
 """In what a provider says against a link whose address somebody else listens at."""
@@ -202,7 +206,7 @@ class Capabilities:
     async def _succeed(self, old: Provided, new: Provided) -> None:
         """Let `new` take calls, then `old` leave. When `new` refuses what `old` took, `old` stays.
 
-        An address can be listened at by one of them only, so such a link comes to `new` when `old` has left.
+        Where an address can be listened at by one of them only, such a link comes to `new` when `old` has closed it.
         """
         refused = await self._come_alive(new)
         links = {link.identity: link for link in self._links.of(new.id)}
@@ -213,14 +217,26 @@ class Capabilities:
             raise LatticeError(why[0] if why else "it was stopped meanwhile")
         await self._take_calls(new)
         self.running[new.id] = new
-        await self._end(old, self.grace, ask=False)
-        for id, link in links.items():
-            if id in refused:
-                await self._put_link(new, link)
+        async with asyncio.TaskGroup() as tasks:
+            leaving = tasks.create_task(self._end(old, self.grace, ask=False))
+            for id, link in links.items():
+                if id in refused:
+                    tasks.create_task(self._inherit(new, link, leaving))
         now = self._links.of(new.id)
         if changed := ([k for k in links.values() if k not in now], [k for k in now if k not in links.values()]):
             self._spawn(new, self._change_links(new, *changed))
         await self._links.started(new.id, new.reference)
+
+    async def _inherit(self, new: Provided, link: LinkDefinition, leaving: asyncio.Task[None]) -> None:
+        """Have `new` take a link as soon as the one that is leaving makes room for it."""
+        while not leaving.done():
+            try:
+                if new.body is not None:
+                    await new.body.put_link(await self._record(new, link))
+                return
+            except (BadInput, LatticeError):
+                await asyncio.wait({leaving}, timeout=HANDED_ON)
+        await self._put_link(new, link)
 
     async def _announce(self, provided: Provided) -> None:
         await self._emit(

@@ -25,7 +25,7 @@ from host.router import Router
 from host.secrets import SecretReferences
 from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError
 from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
-from lattice.errors import DeadlineExceeded, LimitExceeded, Trap
+from lattice.errors import DeadlineExceeded, LimitExceeded, Trap, failure
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
 from lattice.lattice import Lattice, Serving
 from lattice.routes import Local
@@ -168,7 +168,7 @@ class Components:
         given, names, asked = Given.of(running.actor), running.config_names, running.limits
         if annotations.get(SETTINGS) is None or annotations[SETTINGS] != running.annotations.get(SETTINGS):
             names, asked = list(request.config), request.component_limits
-            given = await self._given(running.id, names)
+            given = await self._given(running.id, names, request.config_data)
         limits = self._limits(running.id, asked, request.count)
         if reference in ("", running.reference):
             running.actor.limit(limits)
@@ -185,7 +185,7 @@ class Components:
 
     async def _start(self, request: ScaleComponent, annotations: dict[str, str]) -> None:
         id = request.component_id
-        given = await self._given(id, request.config)
+        given = await self._given(id, request.config, request.config_data)
         limits = self._limits(id, request.component_limits, request.count)
         strict = annotations.get(STRICT_LINKS) == "true"
         actor = await self._actor(id, request.component_ref, given, limits, strict=strict)
@@ -326,13 +326,15 @@ class Components:
 
     # -- configuration and limits
 
-    async def _given(self, id: EntityId, names: list[str]) -> Given:
+    async def _given(
+        self, id: EntityId, names: list[str], said: Mapping[str, Mapping[str, str]] | None = None
+    ) -> Given:
         """What the named configurations come to; the component learns where it runs, too."""
         plain = [n for n in names if not n.startswith(PREFIX)]
-        values = await self._configs.merged(plain)
+        values = await self._configs.merged(plain, said)
         own = {"trellis.actor": id, "trellis.host": self._host_name, "trellis.host.id": self._host}
         grants = granted(values, self._config.allowed)
-        return Given({**without_grants(values), **own}, grants, await self._secrets.of(id, names))
+        return Given({**without_grants(values), **own}, grants, await self._secrets.of(id, names, said))
 
     def _config_changed(self, name: str) -> None:
         async def refresh(running: Running) -> None:
@@ -362,17 +364,3 @@ def _wrote(id: EntityId, invocation: Invocation | None, stream: str, line: str) 
     """A line that a guest printed, with the trace of the request it was printed for."""
     trace = "" if invocation is None else trace_id(invocation.trace)
     log.info("component.wrote", component=id, stream=stream, line=line, trace=trace)
-
-
-def failure(error: BaseException) -> str:
-    """What went wrong in one line, with code and cause, for events and logs."""
-    if isinstance(error, BadInput):
-        return "; ".join(
-            f"{finding.code}: {finding.message}"
-            + (f" ({finding.why})" if finding.why else "")
-            + (f"; fix: {finding.fix}" if finding.fix else "")
-            for finding in error.findings
-        )
-    if isinstance(error, LatticeError):
-        return error.message
-    return f"{type(error).__name__}: {error}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -56,11 +56,14 @@ class Configs:
         """Which of `names` the lattice does not have."""
         return [n for n in names if n not in self._known and await self.get(n) is None]
 
-    async def merged(self, names: Iterable[str]) -> dict[str, str]:
-        """The configurations in `names` merged from left to right, the right-most winning. Raises BadInput."""
+    async def merged(self, names: Iterable[str], said: Mapping[str, Mapping[str, str]] | None = None) -> dict[str, str]:
+        """The configurations in `names` merged from left to right, the right-most winning. Raises BadInput.
+
+        Those in `said` as it says, not as the lattice has them.
+        """
         result: dict[str, str] = {}
         for name in names:
-            values = await self.get(name)
+            values = said[name] if said and name in said else await self.get(name)
             if values is None:
                 raise BadInput(
                     Finding(

@@ -11,7 +11,7 @@ import structlog
 
 from actors import Engine, EngineConfig
 from host.capabilities import Capabilities
-from host.components import Components, failure
+from host.components import Components
 from host.config import HostConfig
 from host.configs import Configs
 from host.control import Control
@@ -24,6 +24,7 @@ from host.secrets import SecretReferences
 from lattice import BadInput, LatticeError, events, subjects
 from lattice.control import APPSPEC, DRAINED, HostInfo, Inventory, uptime_human
 from lattice.directory import Directory
+from lattice.errors import failure
 from lattice.events import Event
 from lattice.history import events_of
 from lattice.images import ImageStore

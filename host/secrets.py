@@ -20,9 +20,11 @@ class SecretReferences:
         self._configs = configs
         self._backends = backends
 
-    async def of(self, id: EntityId, names: Iterable[str]) -> Secrets:
+    async def of(
+        self, id: EntityId, names: Iterable[str], said: Mapping[str, Mapping[str, str]] | None = None
+    ) -> Secrets:
         """What a component may ask for: the secrets that the configurations `names` refer to. Raises as `_values`."""
-        values = await self._values(id, names)
+        values = await self._values(id, names, said)
 
         async def secrets(name: str) -> SecretValue | None:
             return values.get(name)
@@ -45,7 +47,9 @@ class SecretReferences:
                 ) from None
         return merged
 
-    async def _values(self, id: EntityId, names: Iterable[str]) -> dict[str, SecretValue]:
+    async def _values(
+        self, id: EntityId, names: Iterable[str], said: Mapping[str, Mapping[str, str]] | None = None
+    ) -> dict[str, SecretValue]:
         """By the secrets' own names.
 
         Raises BadInput with all that cannot be had, LatticeError when a back end cannot be asked.
@@ -56,7 +60,7 @@ class SecretReferences:
             if not name.startswith(PREFIX):
                 continue
             try:
-                reference = SecretReference.model_validate(await self._configs.merged([name]))
+                reference = SecretReference.model_validate(await self._configs.merged([name], said))
             except ValidationError:
                 findings.append(Finding("TRL-SEC-001", f'the configuration {name} of "{id}" refers to no secret'))
                 continue

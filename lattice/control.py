@@ -133,7 +133,11 @@ LIMIT_KEYS = {
 
 
 class ScaleComponent(Wire):
-    """`component.scale.{host}`: run `count` instances at a time at most; 0 stops it."""
+    """`component.scale.{host}`: run `count` instances at a time at most; 0 stops it.
+
+    `config_data` is our addition: what configurations of `config` said that say something else by now, for a version
+    that needs them as they were.
+    """
 
     component_id: Id
     component_ref: str = ""
@@ -143,6 +147,7 @@ class ScaleComponent(Wire):
     host_id: str = ""
     config: list[str] = []
     allow_update: bool = False
+    config_data: dict[str, dict[str, str]] = {}
 
 
 class UpdateComponent(Wire):

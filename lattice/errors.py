@@ -160,3 +160,17 @@ class BadInput(Exception):
     def __init__(self, *findings: Finding) -> None:
         super().__init__("\n".join(f.render() for f in findings))
         self.findings = findings
+
+
+def failure(error: BaseException) -> str:
+    """What went wrong in one line, with code and cause, for events and logs."""
+    if isinstance(error, BadInput):
+        return "; ".join(
+            f"{finding.code}: {finding.message}"
+            + (f" ({finding.why})" if finding.why else "")
+            + (f"; fix: {finding.fix}" if finding.fix else "")
+            for finding in error.findings
+        )
+    if isinstance(error, LatticeError):
+        return error.message
+    return f"{type(error).__name__}: {error}"

@@ -49,6 +49,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lattice import BadInput, EntityId, Finding, HostId, LatticeError, login, subjects
+from lattice.errors import failure
 from lattice.lattice import Lattice
 from lattice.links import LinkKey
 from lattice.names import entity_id
@@ -58,7 +59,7 @@ from lattice.transport import Message, Subscription
 from providers.link import LinkRecord, link_between
 from providers.load import default_id, resolve
 from providers.provider import Provider
-from providers.runtime import Runtime, sentence
+from providers.runtime import Runtime
 
 log = structlog.get_logger("providers")
 
@@ -154,8 +155,8 @@ class Process:
             except Exception as error:
                 if not isinstance(error, (BadInput, LatticeError)):
                     log.exception("provider.broken", provider=start.provider_id)
-                log.error("provider.start_failed", provider=start.provider_id, error=sentence(error))
-                await self._ready(lattice, {"ok": False, "error": sentence(error)})
+                log.error("provider.start_failed", provider=start.provider_id, error=failure(error))
+                await self._ready(lattice, {"ok": False, "error": failure(error)})
                 return 1
             await self._serve(lattice, runtime)
         return 0
@@ -164,7 +165,7 @@ class Process:
         start = self.start
         results = await asyncio.gather(*(runtime.put_link(r) for r in start.links), return_exceptions=True)
         refused = [
-            {"link": record.model_dump(mode="json"), "error": sentence(error)}
+            {"link": record.model_dump(mode="json"), "error": failure(error)}
             for record, error in zip(start.links, results, strict=True)
             if isinstance(error, BaseException)
         ]
@@ -226,7 +227,7 @@ class Verbs:
         try:
             answer = {"ok": True} | await work(message.data)
         except (BadInput, LatticeError) as error:
-            answer = {"ok": False, "error": sentence(error)}
+            answer = {"ok": False, "error": failure(error)}
         except ValidationError as error:
             answer = {"ok": False, "error": f"not a request for {message.subject}: {error.errors()[0]['msg']}"}
         if message.reply is not None:

@@ -55,7 +55,7 @@ class ScaleComponent:
     """`count` instances at a time on that host; 0 stops it.
 
     With `update`, what runs there takes the image (the old one serves until the new one is proven); else only a start
-    looks at it.
+    looks at it. `config_data` is what those of its configurations said that say something else by now.
     """
 
     host: HostId
@@ -66,6 +66,7 @@ class ScaleComponent:
     config: tuple[str, ...] = ()
     limits: Mapping[str, str] | None = None
     update: bool = False
+    config_data: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def key(self) -> Key:

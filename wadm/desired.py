@@ -144,11 +144,20 @@ class Leftovers:
 
 
 @dataclass(frozen=True, slots=True)
+class Proven:
+    """A component or provider as it was in the last version that was ready, and what its configurations said."""
+
+    wanted: Wanted
+    configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """Everything that should be there, of every deployed application.
 
     `configs` are ours to write; `external` configs only have to exist. `leftovers` hold, by application, what was
-    put earlier (deployed or not); what of it nobody wants now is taken away.
+    put earlier (deployed or not); what of it nobody wants now is taken away. `proven` is what may be started while it
+    is not known whether what is wanted runs.
     """
 
     apps: frozenset[str] = frozenset()
@@ -159,6 +168,7 @@ class Desired:
     external: frozenset[str] = frozenset()
     claims: tuple[Claim, ...] = ()
     leftovers: Mapping[str, Leftovers] = field(default_factory=dict)
+    proven: Mapping[EntityId, Proven] = field(default_factory=dict)
 
     def of(self, app: str) -> tuple[Wanted, ...]:
         return tuple(w for w in self.wanted if w.app == app)
@@ -268,6 +278,12 @@ def desired_from(
     )
 
 
+def with_proven(desired: Desired, before: Desired) -> Desired:
+    """One application's, and how it was in the last version that was ready."""
+    proven = {w.id: Proven(w, {n: before.configs[n] for n in w.config if n in before.configs}) for w in before.wanted}
+    return replace(desired, proven=proven)
+
+
 def together(parts: Iterable[Desired], leftovers: Mapping[str, Leftovers] | None = None) -> Desired:
     """Several applications on one lattice.
 
@@ -281,6 +297,7 @@ def together(parts: Iterable[Desired], leftovers: Mapping[str, Leftovers] | None
     owners: dict[str, str] = {}
     external: set[str] = set()
     claims: list[Claim] = []
+    proven: dict[EntityId, Proven] = {}
     for part in sorted(parts, key=lambda p: (sorted(p.apps), [w.id for w in p.wanted])):
         apps |= part.apps
         for one in part.wanted:
@@ -292,6 +309,7 @@ def together(parts: Iterable[Desired], leftovers: Mapping[str, Leftovers] | None
             configs.setdefault(name, data)
             owners.setdefault(name, part.owners.get(name, ""))
         external |= part.external
+        proven |= {id: one for id, one in part.proven.items() if id in wanted and wanted[id].app == one.wanted.app}
     return Desired(
         apps=frozenset(apps),
         wanted=tuple(sorted(wanted.values(), key=lambda w: (w.app, w.name))),
@@ -301,6 +319,7 @@ def together(parts: Iterable[Desired], leftovers: Mapping[str, Leftovers] | None
         external=frozenset(external - set(configs)),
         claims=tuple(claims),
         leftovers=leftovers or {},
+        proven=proven,
     )
 
 

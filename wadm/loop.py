@@ -49,7 +49,7 @@ from wadm.commands import (
     sent,
     settled,
 )
-from wadm.desired import Desired, Leftovers, desired_from, together
+from wadm.desired import Desired, Leftovers, desired_from, together, with_proven
 from wadm.keeping import kept_parts, users
 from wadm.lease import RENEW, Lease
 from wadm.manifest import Manifest
@@ -73,7 +73,7 @@ from wadm.observed import (
 from wadm.reasons import State
 from wadm.reconcile import AppStatus, Plan, reconcile
 from wadm.status import described, lattice_state, undeployed, wadm_status
-from wadm.store import Overrides, StorageError, Store, Stored, decode_kept, decode_overrides, decode_put
+from wadm.store import Overrides, StorageError, Store, Stored, decode_manifest, decode_overrides, decode_put
 
 log = structlog.get_logger("wadm")
 
@@ -118,11 +118,16 @@ class Manager:
         self.overrides: dict[str, Overrides] = {}
         self.put: dict[str, Leftovers] = {}
         self.kept: dict[str, Manifest] = {}
+        self.proven: dict[str, Manifest] = {}
+        """The last version of each application that was ready."""
         self.pending: Pending = {}
         self.plan = Plan()
         self.desired = Desired()
         self._manifests: dict[str, tuple[Stored, Manifest]] = {}
-        self._wants: dict[str, tuple[Manifest, Mapping[str, int], Mapping[str, Manifest], Desired]] = {}
+        self._wants: dict[
+            str, tuple[Manifest, Manifest | None, Mapping[str, int], Mapping[str, Manifest], Desired]
+        ] = {}
+        self._noted_proven: dict[str, Manifest] = {}
         self._unplanned: set[str] = set()
         self._since: dict[str, tuple[str, str]] = {}
         self._told: dict[str, dict[str, Any]] = {}
@@ -403,8 +408,9 @@ class Manager:
         if kind == "override":
             self._overridden(app, decode_overrides(entry.value) if entry.value is not None else None)
         elif kind == "kept":
-            manifest = decode_kept(entry.value) if entry.value is not None else None
-            self.kept = {name: m for name, m in {**self.kept, app: manifest}.items() if m is not None}
+            self.kept = _with_note(self.kept, app, entry)
+        elif kind == "proven":
+            self.proven = _with_note(self.proven, app, entry)
         elif entry.value is None:
             self.put.pop(app, None)
         else:
@@ -495,6 +501,7 @@ class Manager:
             assert self._tasks is not None
             self._tasks.create_task(self._send(command))
         await self._tell()
+        await self._note_what_is_ready()
         await self._forget_what_is_gone()
 
     def _desired(self) -> Desired:
@@ -510,12 +517,15 @@ class Manager:
         for name, (stored, manifest) in self._manifests.items():
             override = self.overrides.get(name)
             counts = override.instances if override and override.version == stored.deployed_version else {}
+            proven = self.proven.get(name)
             before = self._wants.get(name)
-            if before is not None and before[0] is manifest and before[1:3] == (counts, shared):
-                parts[name] = before[3]
+            known = before is not None and before[0] is manifest and before[1] is proven
+            if before is not None and known and before[2:4] == (counts, shared):
+                parts[name] = before[4]
             else:
-                parts[name] = desired_from(manifest, counts, shared)
-                self._wants[name] = (manifest, counts, shared, parts[name])
+                desired = desired_from(manifest, counts, shared)
+                parts[name] = with_proven(desired, desired_from(proven, None, shared)) if proven else desired
+                self._wants[name] = (manifest, proven, counts, shared, parts[name])
         self._wants = {name: self._wants[name] for name in parts}
         return {**parts, **kept_parts(self.kept, deployed)}
 
@@ -550,11 +560,27 @@ class Manager:
                 await self._store.note_put(app, both)
                 self.put[app] = both
 
+    async def _note_what_is_ready(self) -> None:
+        """It is what to go back to where the next version does not run."""
+        assert self._store is not None
+        for name, (stored, manifest) in self._manifests.items():
+            ready = name in self.plan.apps and self.plan.apps[name].state is State.READY
+            if not ready or name in self._unplanned or self._noted_proven.get(name) is manifest:
+                continue
+            if self.proven.get(name) != manifest and stored.deployed_version is not None:
+                await self._store.note_proven(name, stored.manifests[stored.deployed_version])
+                self.proven = {**self.proven, name: manifest}
+            self._noted_proven[name] = manifest
+
     async def _forget_what_is_gone(self) -> None:
         """What is neither wanted nor there any more need not be remembered."""
         assert self._store is not None
         now = self.clock()
         there = {link_key(link) for link in self.observed.all_links()}
+        for app in self.proven.keys() - self._manifests.keys():
+            await self._store.note_proven(app, None)
+            self._noted_proven.pop(app, None)
+            self.proven = {name: m for name, m in self.proven.items() if name != app}
         for app in [name for name in self.kept if name not in self.apps or self.apps[name].deployed_version is None]:
             if not self._used_by(app):
                 await self._store.note_kept(app, None)
@@ -632,7 +658,7 @@ class Manager:
                     target=link.target,
                 )
                 return await control("link", "del", body=key)
-            case ScaleComponent(host, id, image, count, annotations, config, limits, update):
+            case ScaleComponent(host, id, image, count, annotations, config, limits, update, config_data):
                 scale = ctl.ScaleComponent.model_validate(
                     {
                         "component_id": id,
@@ -643,6 +669,7 @@ class Manager:
                         "host_id": host,
                         "config": list(config),
                         "allow_update": update,
+                        "config_data": {name: dict(data) for name, data in config_data.items()},
                     }
                 )
                 return await control("component", "scale", host, body=scale)
@@ -858,6 +885,12 @@ def _is_about_state(message: str) -> bool:
     """The host did not mind the command, it only has (or has not) what we thought."""
     gone = message.startswith("component ") and message.endswith(" not found")
     return gone or any(said in message for said in ("already running", "not running", "already updated"))
+
+
+def _with_note(manifests: dict[str, Manifest], app: str, entry: Entry) -> dict[str, Manifest]:
+    """With the manifest that is noted for `app`, or without."""
+    found = decode_manifest(entry.value) if entry.value is not None else None
+    return {name: m for name, m in {**manifests, app: found}.items() if m is not None}
 
 
 def _failing_ids(desired: Desired) -> frozenset[str]:

@@ -38,17 +38,22 @@ class Eligible:
     def __init__(self, hosts: Sequence[Host], settled: Collection[HostId] = ()) -> None:
         self.hosts = hosts
         self.settled = settled
+        self._by_id = {h.id: h for h in hosts}
         self._fitting: dict[tuple[tuple[str, str], ...], dict[HostId, None]] = {}
         self._overlap: dict[tuple[tuple[tuple[str, str], ...], ...], bool] = {}
 
     def of(self, spread: Spread) -> Mapping[HostId, None]:
-        """The hosts that have what the spread requires; those that are being emptied only where there are no others."""
+        """The hosts that have what the spread requires, and take work."""
         found = self._fitting.get(spread.requirements)
         if found is None:
-            fitting = [h for h in self.hosts if spread.fits(h.labels)]
-            found = {h.id: None for h in fitting if h.takes_work} or {h.id: None for h in fitting}
+            found = {h.id: None for h in self.hosts if h.takes_work and spread.fits(h.labels)}
             self._fitting[spread.requirements] = found
         return found
+
+    def emptied(self, spread: Spread, current: Collection[HostId]) -> Mapping[HostId, None]:
+        """Those of `current` that have what the spread requires, and are being emptied."""
+        found = (self._by_id[h] for h in current if h in self._by_id)
+        return {h.id: None for h in found if not h.takes_work and spread.fits(h.labels)}
 
     def overlap(self, spreads: Sequence[Spread]) -> bool:
         """Whether a host fits several of them."""
@@ -68,10 +73,11 @@ def place(
 ) -> Placed:
     """Share `wanted` out over `hosts`, of which `current` run some already; `avoid` are not given more.
 
-    With `stay`, nothing moves only to be spread better.
+    With `stay`, nothing moves only to be spread better. Where no host takes work, what runs on hosts that are being
+    emptied stays there, and nothing is added.
     """
     shares = wanted.counts()
-    fitting = {s.name: hosts.of(s) for s in wanted.spreads}
+    fitting = {s.name: hosts.of(s) or hosts.emptied(s, current) for s in wanted.spreads}
     order = sorted(wanted.spreads, key=lambda s: (len(fitting[s.name]), s.name))
     rank = ranking(wanted.app)
     counts: dict[HostId, int] = {}
@@ -81,6 +87,7 @@ def place(
     overlap = hosts.overlap(wanted.spreads)
     for spread in order:
         share, eligible = shares[spread.name], fitting[spread.name]
+        taking = bool(hosts.of(spread))
         if wanted.kind is Kind.PROVIDER:
             share = len(eligible) if wanted.rule is Rule.DAEMON else share
             free = {h: None for h in eligible if h not in counts} if counts else eligible
@@ -88,18 +95,19 @@ def place(
             given = dict.fromkeys(chosen, 1)
             missing = share - len(chosen)
         elif wanted.rule is Rule.DAEMON:
-            given = {h: share for h in eligible if h not in counts and share > 0}
+            given = {h: share if taking else min(share, current[h]) for h in eligible if h not in counts and share > 0}
             missing = 0
             share = sum(given.values())
         elif eligible:
             if overlap and sum(current.values()) >= sum(shares.values()):
                 eligible = {h: None for h in eligible if h in current or h in hosts.settled} or eligible
             here = {} if overlap else {h: n for h, n in current.items() if h in eligible}
-            given = level(share, eligible, here, avoid, rank)
+            most = share if taking else min(share, sum(current[h] for h in eligible))
+            given = level(most, eligible, here, avoid, rank)
             if given == here and not stay:
                 given = even(here, (h for h in hosts.settled if h in eligible and h not in avoid), rank)
             given = {h: n for h, n in given.items() if n > 0}
-            missing = 0
+            missing = share - most
         else:
             given, missing = {}, share
         total += share

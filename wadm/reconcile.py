@@ -30,7 +30,7 @@ from wadm.commands import (
     StopProvider,
     link_key,
 )
-from wadm.desired import SETTINGS, Desired, Kind, Rule, Spread, Wanted, WantedLink
+from wadm.desired import SETTINGS, Desired, Kind, Proven, Rule, Spread, Wanted, WantedLink
 from wadm.manifest import ROLLOUT
 from wadm.observed import NOWHERE, Failure, Host, Observed, Running
 from wadm.placement import Eligible, Placed, place
@@ -257,13 +257,12 @@ class _Round:
         for rival in self.links_by_source[_claim(link)]:
             if claims.contradict(rival.link, link) and (rival.app, str(rival.link)) < (wanted.app, str(link)):
                 return _Standing(State.BLOCKED, claims.in_the_way(wanted, rival))
+        for name in (*link.source_config, *link.target_config):
+            if name in configs and configs[name].state is not State.READY:
+                return configs[name]
         there = self.linked.get(link.identity)
         if there is not None and claims.same_link(there, link):
             return _READY
-        needed = [configs[c] for c in (*link.source_config, *link.target_config) if c in configs]
-        for standing in needed:
-            if standing.state is not State.READY:
-                return standing
         in_the_way = [old for old in self.observed.links.get(link.source_id, ()) if old.conflicts(link)]
         for old in in_the_way:
             owner = self.ids.get(link.source_id)
@@ -327,7 +326,7 @@ class _Round:
             for old in self.observed.all_links():
                 if link_key(old) in ours:
                     found.add(app)
-                    if not self.outdated(old.source_id):  # else the version that needs it still takes calls
+                    if not self.outdated(old.source_id):  # else the version that needs it takes calls, or may have to
                         self.send(DeleteLink(old))
         return found
 
@@ -382,12 +381,16 @@ class _Round:
         wanted = self.with_values(wanted)
         running = self.running(wanted)
         old = self.old(wanted, running)
-        failed = {h.id: f for h, f in self.failures.get(wanted.id, ()) if f.about(wanted.image, wanted.settings)}
+        failed = self.failed(wanted)
         waiting = {h for h, f in failed.items() if self.now < f.retry_at}
         proven = len(old) < len(running)
         avoid = waiting | {h for h, f in failed.items() if f.final and proven}  # there, it is because of the host
-        placed = place(wanted, self.eligible, {h: r.count for h, r in running.items()}, avoid, stay=bool(old))
         held = self.held_back(wanted, configs, links)
+        before = self.before(wanted) if held is not None or failed or not proven else None
+        if before is not None:
+            avoid = set(self.failed(before.wanted))
+            waiting = {h for h in waiting if h in running} | avoid
+        placed = place(wanted, self.eligible, {h: r.count for h, r in running.items()}, avoid, stay=bool(old))
         paused = None
         if old or not self.there_already(wanted, placed, running):
             scene = Scene(
@@ -400,7 +403,7 @@ class _Round:
                 waiting=waiting,
                 on_their_way=self.on_their_way(wanted, {*placed.counts, *running}),
             )
-            paused = self.advance(wanted, placed, running, scene, held is not None)
+            paused = self.advance(wanted, placed, running, scene, held is not None, before)
         return self.component_status(wanted, placed, running, old, held, paused)
 
     def with_values(self, wanted: Wanted) -> Wanted:
@@ -421,9 +424,27 @@ class _Round:
         )
 
     def outdated(self, id: EntityId) -> bool:
-        """Whether an old version still runs somewhere."""
-        wanted = self.ids.get(id)
-        return wanted is not None and bool(self.old(self.with_values(wanted), self.running(wanted)))
+        """Whether an old version still runs somewhere, or may have to."""
+        if id not in self.ids:
+            return False
+        wanted = self.with_values(self.ids[id])
+        running = self.running(wanted)
+        old = self.old(wanted, running)
+        unproven = len(old) == len(running) or bool(self.failed(wanted))
+        return bool(old) or (unproven and self.before(wanted) is not None)
+
+    def failed(self, wanted: Wanted) -> dict[HostId, Failure]:
+        """Where this version could not start."""
+        return {h.id: f for h, f in self.failures.get(wanted.id, ()) if f.about(wanted.image, wanted.settings)}
+
+    def before(self, wanted: Wanted) -> Proven | None:
+        """The last version that was ready, if that is another one."""
+        found = self.desired.proven.get(wanted.id)
+        if found is None or found.wanted.kind is not wanted.kind:
+            return None
+        found = replace(found, wanted=self.with_values(found.wanted))
+        same = (found.wanted.image, found.wanted.settings) == (wanted.image, wanted.settings)
+        return None if same else found
 
     @staticmethod
     def there_already(wanted: Wanted, placed: Placed, running: Mapping[HostId, Running]) -> bool:
@@ -450,15 +471,21 @@ class _Round:
         running: Mapping[HostId, Running],
         scene: Scene,
         held: bool,
+        before: Proven | None,
     ) -> float | None:
-        """Send what brings one component closer; until when its rollout pauses."""
+        """Send what brings one component closer; until when its rollout pauses.
+
+        What is missing of the version `before` starts as that.
+        """
         steps = step(wanted.rollout, scene, self.now)
         moved = set()
+        missing = before is not None and _missing(before.wanted, running)
         for move in steps.moves:
-            if held and move.number >= scene.running.get(move.host, 0):
+            restore = before if missing and move.verb is Verb.START else None
+            if held and restore is None and move.number >= scene.running.get(move.host, 0):
                 continue
             moved.add(move.host)
-            self.command(wanted, placed, running.get(move.host), move)
+            self.command(wanted, placed, running.get(move.host), move, restore)
         if wanted.kind is Kind.COMPONENT and not held:
             for id in sorted(scene.changed):
                 if id not in moved and running[id].app != wanted.app:  # somebody else started it
@@ -479,9 +506,13 @@ class _Round:
                         found[host] = 0
         return found
 
-    def command(self, wanted: Wanted, placed: Placed, there: Running | None, move: Move) -> None:
-        """Send what makes a host do it. A version that stays keeps the settings it has."""
+    def command(
+        self, wanted: Wanted, placed: Placed, there: Running | None, move: Move, before: Proven | None = None
+    ) -> None:
+        """Send what makes a host do it. A version that stays keeps the settings it has; one from `before` gets them."""
         host = self.by_id[move.host]
+        if before is not None:
+            wanted = before.wanted
         provider = wanted.kind is Kind.PROVIDER
         marks = self.marks(wanted, placed, host)
         match move.verb:
@@ -495,7 +526,12 @@ class _Round:
                 self.send(self.scale(wanted, host, there.image, move.number, marks))
             case _:
                 scale = self.scale(wanted, host, wanted.image, move.number, marks)
-                self.send(replace(scale, update=move.verb is Verb.REPLACE))
+                said = {} if before is None else self.said_otherwise(before)
+                self.send(replace(scale, update=move.verb is Verb.REPLACE, config_data=said))
+
+    def said_otherwise(self, before: Proven) -> dict[str, Mapping[str, str]]:
+        """Its configurations that say something else by now."""
+        return {name: data for name, data in before.configs.items() if self.observed.configs.get(name) != data}
 
     @staticmethod
     def marks(wanted: Wanted, placed: Placed, host: Host) -> dict[str, str]:
@@ -601,6 +637,11 @@ class _Round:
         return Reason(NO_FIT, _no_fit(wanted, spread, self.hosts), _label_fix(spread))
 
 
+def _missing(before: Wanted, running: Mapping[HostId, Running]) -> bool:
+    """Whether fewer run than that version had."""
+    return before.rule is Rule.DAEMON or sum(r.count for r in running.values()) < before.instances
+
+
 def _claim(link: LinkDefinition) -> tuple[str, ...]:
     """What two links must have in common to be in each other's way."""
     return (link.source_id, link.wit_namespace, link.wit_package, link.name)
@@ -626,10 +667,13 @@ def _labels(host: Host, spread: Spread) -> str:
 def _no_fit(wanted: Wanted, spread: Spread, hosts: Sequence[Host]) -> str:
     listed = "; ".join(_labels(h, spread) for h in hosts[:6])
     more = f"; and {len(hosts) - 6} more hosts" if len(hosts) > 6 else ""
-    return f"No host satisfies {spread} for {wanted.name}: {listed}{more}."
+    head = f"No host satisfies {spread}" if spread.requirements else "No host takes more work"
+    return f"{head} for {wanted.name}: {listed}{more}."
 
 
 def _label_fix(spread: Spread) -> str:
+    if not spread.requirements:
+        return "start another host, or let one take work again:  trellis host drain HOST --undo"
     labels = " ".join(f"--label {key}={value}" for key, value in spread.requirements)
     return f"start a host with these labels:  trellis host start {labels}"
 

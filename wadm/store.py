@@ -3,8 +3,9 @@
 `wadm_manifests`: `{lattice}-{app}` holds every version and which one is deployed, `{lattice}` the list of names.
 `trellis_manager`: `{lattice}.override.{app}` holds recorded instance counts, `{lattice}.put.{app}` the links and
 configurations that were put for an application (they carry no owner on the lattice), `{lattice}.kept.{app}` the
-manifest of an undeployed application of which others use components, `{lattice}.history.{app}` when which version was
-deployed, and `{lattice}.lease` which manager acts.
+manifest of an undeployed application of which others use components, `{lattice}.proven.{app}` the manifest of the
+deployed one that was the last to be ready, `{lattice}.history.{app}` when which version was deployed, and
+`{lattice}.lease` which manager acts.
 """
 
 from __future__ import annotations
@@ -180,8 +181,8 @@ class Store:
     # -- our own notes
 
     def note_of(self, key: str) -> tuple[str, str] | None:
-        """(kind, application) of a note's key: kind is `override`, `put` or `kept`."""
-        for kind in ("override", "put", "kept"):
+        """(kind, application) of a note's key: kind is `override`, `put`, `kept` or `proven`."""
+        for kind in ("override", "put", "kept", "proven"):
             prefix = f"{self.lattice}.{kind}."
             if key.startswith(prefix):
                 return kind, key.removeprefix(prefix)
@@ -242,7 +243,13 @@ class Store:
 
     async def note_kept(self, app: str, manifest: Mapping[str, Any] | None) -> None:
         """Remember what is undeployed while others use its components; None forgets it."""
-        key = f"{self.lattice}.kept.{app}"
+        await self._note_manifest(f"{self.lattice}.kept.{app}", manifest)
+
+    async def note_proven(self, app: str, manifest: Mapping[str, Any] | None) -> None:
+        """Remember what was ready; None forgets it."""
+        await self._note_manifest(f"{self.lattice}.proven.{app}", manifest)
+
+    async def _note_manifest(self, key: str, manifest: Mapping[str, Any] | None) -> None:
         if manifest is None:
             await self.notes.delete(key)
         else:
@@ -316,7 +323,7 @@ def decode_deployments(value: bytes) -> list[dict[str, Any]]:
         return []
 
 
-def decode_kept(value: bytes) -> Manifest | None:
+def decode_manifest(value: bytes) -> Manifest | None:
     try:
         return Manifest.model_validate_json(value)
     except ValidationError:

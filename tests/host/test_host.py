@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from servers import free_port
-from worlds import ADD, ADDER, ASK, ASKER, link, start_http
+from worlds import ADD, ADDER, ASK, ASKER, in_time, link, start_http
 
 from actors import Limits
 from lattice import EntityId, Function, Invocation, WitError, events
@@ -321,6 +321,47 @@ class Calc(Provider):
     assert [p["image_ref"] for p in described] == [references["two"]]
     assert await call() == 12
     assert not [e for e in world.events if isinstance(e, events.ProviderStopped)]
+
+
+@pytest.mark.parametrize("placement", ["host", "process"])
+async def test_a_new_http_server_takes_over_the_port(world, placement):
+    host, port = await world.host(), free_port()
+    await world.lattice.control("config", "put", "place", body={"placement": placement})
+    await start_http(world, host, port)
+    turned_away = []
+
+    async def ask():
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            if not (await reader.read(-1)).startswith(b"HTTP/1.1 503 "):  # nobody is behind it, as it says itself
+                turned_away.append("no answer")
+            writer.close()
+        except ConnectionError as error:
+            turned_away.append(error)
+
+    async def keep_asking():
+        while True:
+            await ask()
+
+    async def answered():
+        turned_away.clear()
+        await ask()
+        return not turned_away
+
+    await in_time(answered)
+    async with asyncio.TaskGroup() as tasks:
+        asking = tasks.create_task(keep_asking())
+        for version in ("0.27.0", "0.28.0"):
+            image = f"ghcr.io/wasmcloud/http-server:{version}"
+            body = {"provider_id": "http", "provider_ref": image, "config": ["place"], "replace": True}
+            await world.ask("provider", "start", host.id, **body)
+            await world.until(events.ProviderStarted, image_ref=image)
+            if version == "0.27.0":
+                turned_away.clear()  # from the host's process into one of its own, the port is closed for a moment
+        asking.cancel()
+    assert placement == "process" or not turned_away
+    assert await answered()
 
 
 async def test_a_provider_that_cannot_start_says_why(world):

@@ -64,6 +64,9 @@ class Site(World):
 
         return await in_time(there)
 
+    async def holds(self, counts: list[int]) -> bool:
+        return self.counts() == counts
+
     def counts(self) -> list[int]:
         return sorted(h.components.running["asker"].count for h in self.hosts if "asker" in h.components.running)
 
@@ -124,8 +127,14 @@ async def test_the_old_version_keeps_its_configuration_until_the_new_one_takes_o
     written = await site.lattice.control("config", "get", "app-said")
     assert written.response == {"greeting": "good evening"}
     assert greetings() == ["hello", "hello"]
+    lost = site.hosts
+    site.hosts = [await site.host()]
+    for host in lost:
+        await host.stop()
+    await in_time(lambda: site.holds([4]))
+    assert greetings() == ["hello"]
     await site.deploy("v3", site.wasm("one", adding(1)), said="good evening")
-    assert greetings() == ["good evening", "good evening"]
+    assert greetings() == ["good evening"]
 
 
 async def test_work_moves_to_a_host_that_came_and_back_when_it_leaves(site):
@@ -133,12 +142,9 @@ async def test_work_moves_to_a_host_that_came_and_back_when_it_leaves(site):
         third = await site.host()
         site.hosts.append(third)
 
-        async def spread(counts):
-            return site.counts() == counts
-
-        await in_time(lambda: spread([1, 1, 2]))
+        await in_time(lambda: site.holds([1, 1, 2]))
         await site.becomes("ready")
         site.hosts.remove(third)
         await third.stop()
-        await in_time(lambda: spread([2, 2]))
+        await in_time(lambda: site.holds([2, 2]))
     assert set(answers) == {1}

@@ -157,6 +157,7 @@ class SimLattice:
             external=desired.external,
             claims=desired.claims,
             leftovers=dict(self.ledger),
+            proven=desired.proven,
         )
 
     def settle(self, desired: Desired, rounds: int = 80) -> Plan:
@@ -190,13 +191,13 @@ class SimLattice:
                 listed = self.links.setdefault(link.source_id, [])
                 listed[:] = [old for old in listed if link_key(old) != link_key(link)]
                 self.fact(LinksSeen(link.source_id, tuple(listed)))
-            case ScaleComponent(host_id, id, image, count, annotations, config, _, update):
+            case ScaleComponent(host_id, id, image, count, annotations, config, _, update, said):
                 host = self.hosts[host_id]
                 if not host.up:
                     return
                 old = host.components.get(id)
                 for name in config if count else ():
-                    assert name in self.configs, "a component was started before its configuration"
+                    assert name in self.configs or name in said, "a component was started before its configuration"
                 error = host.broken.get(image) or self.broken.get(image)
                 if count and (old is None or update) and error:
                     failed = ComponentScaleFailed(

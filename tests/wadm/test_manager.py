@@ -202,6 +202,30 @@ async def test_a_broken_image_is_blocked_with_the_hosts_own_sentence(world: Worl
     assert wadm["status"]["status"]["type"] == "failed"
 
 
+async def test_what_was_ready_is_remembered_by_the_next_manager_and_comes_back_when_its_host_is_lost(
+    world: World,
+) -> None:
+    one = manifest_text("shop", [component("api")])
+    await deploy(world, one)
+    await world.eventually(lambda: world.manager is not None and "shop" in world.manager.proven)
+    for host in world.hosts.values():
+        host.broken["img:2"] = "no such file: x"
+    await world.ask("put", one.replace("img:1", "img:2"))
+    await world.ask("deploy.shop")
+    await world.until("shop", "blocked")
+    assert world.manager is not None
+    await world.manager.__aexit__(None, None, None)
+    await world.manage()
+    (lost,) = world.count("shop-api")
+    await world.hosts.pop(lost).die()
+    await world.eventually(lambda: bool(world.count("shop-api")))
+    assert {h.components["shop-api"].image_ref for h in world.hosts.values()} == {"img:1"}
+    await world.until("shop", "blocked")
+    await world.ask("undeploy.shop")
+    await world.until("shop", "stopped")
+    await world.eventually(lambda: world.manager is not None and not world.manager.proven)
+
+
 async def test_deploying_again_tries_again_at_once(world: World) -> None:
     for host in world.hosts.values():
         host.broken["img:1"] = "no such file: x"

@@ -8,7 +8,7 @@ from simulated_lattice import SimLattice, component, manifest_text
 from lattice import EntityId, HostId
 from lattice.events import HealthCheckFailed, HealthCheckPassed, HostStopped
 from wadm.commands import DeleteLink, ScaleComponent, StartProvider
-from wadm.desired import SETTINGS, Desired, desired_from, together
+from wadm.desired import SETTINGS, Desired, desired_from, together, with_proven
 from wadm.observed import Seen
 from wadm.reasons import State
 from wadm.reconcile import AppStatus, Plan
@@ -20,6 +20,11 @@ def shop(*components: str, **rollout: str) -> Desired:
     checked = check(manifest_text("shop", components, annotations))
     assert checked.manifest is not None, "\n".join(f.render() for f in checked.findings)
     return together([desired_from(checked.manifest)])
+
+
+def after(before: Desired, now: Desired) -> Desired:
+    """Where `before` was ready when `now` was deployed."""
+    return together([with_proven(now, before)])
 
 
 def api(image: str, instances: int = 20, **more: str) -> str:
@@ -164,6 +169,83 @@ def test_a_new_provider_that_is_not_well_is_not_followed(five: SimLattice) -> No
     assert "no connection. The change stopped with 1 of 5 hosts done" in part.reason.message
     five.fact(HealthCheckPassed(provider_id=EntityId("shop-kv"), host_id=a), a)
     assert status(five.settle(shop(kv("img:2")))).state is State.READY
+
+
+# -- hosts lost in a change
+
+
+@pytest.mark.parametrize("kind", ["component", "capability"])
+def test_what_is_lost_while_a_change_is_stopped_comes_back_as_it_was(five: SimLattice, kind: str) -> None:
+    old, new = (shop(component("kv", kind=kind, image=image)) for image in ("img:1", "img:2"))
+    started(five, old)
+    five.broken["img:2"] = "TRL-IMG-001: no such file"
+    for _ in range(5):
+        five.round(after(old, new))
+    for _ in range(3):
+        (runs,) = five.running("shop-kv")
+        five.hosts[HostId(runs)].up = False
+        for _ in range(8):
+            plan = five.round(after(old, new))
+        assert set(images(five).values()) == {"img:1"} and len(five.running("shop-kv")) == 1
+    assert status(plan).state is State.BLOCKED
+    five.broken.clear()
+    five.settle(after(old, new))
+    (runs,) = five.running("shop-kv")
+    assert images(five)[runs] == "img:2"
+
+
+def test_what_is_lost_in_a_change_that_goes_well_ends_as_the_new_version(five: SimLattice) -> None:
+    old, new = shop(api("img:1", 3)), shop(api("img:2", 3))
+    started(five, old)
+    (first, second, _) = five.running("shop-api")
+    five.round(after(old, new))
+    five.hosts[HostId(second)].up = False
+    five.settle(after(old, new))
+    assert five.running("shop-api").keys() >= {first}
+    assert {images(five)[host] for host in five.running("shop-api")} == {"img:2"}
+    assert sum(five.running("shop-api").values()) == 3
+
+
+def test_more_instances_of_a_new_version_start_as_that(five: SimLattice) -> None:
+    old, new = shop(api("img:1", 1)), shop(api("img:2", 4))
+    started(five, old)
+    five.settle(after(old, new))
+    assert {c.image for c in five.sent if isinstance(c, ScaleComponent)} == {"img:2"}
+
+
+def test_an_old_version_comes_back_with_what_its_configuration_said_and_its_links(five: SimLattice) -> None:
+    kv = component("kv", kind="capability", image="p:1")
+    old = shop(api("img:1", 1, config="cfg", link="kv"), kv)
+    new = shop(api("img:2", 1, config="cfg", values="{a: c}"), kv)
+    started(five, old)
+    (before,) = (h.components["shop-api"].annotations[SETTINGS] for h in five.hosts.values() if h.components)
+    five.broken["img:2"] = "TRL-IMG-001: no such file"
+    for _ in range(5):
+        five.round(after(old, new))
+    (runs,) = five.running("shop-api")
+    five.hosts[HostId(runs)].up = False
+    five.sent.clear()
+    for _ in range(8):
+        five.round(after(old, new))
+    (start,) = [c for c in five.sent if isinstance(c, ScaleComponent) and c.image == "img:1"]
+    assert start.config_data == {"shop-cfg": {"a": "b"}} and start.annotations[SETTINGS] == before
+    assert five.configs["shop-cfg"] == {"a": "c"}
+    assert [link.target for link in five.links["shop-api"]] == ["shop-kv"]
+
+
+def test_what_is_lost_while_a_version_waits_for_a_configuration_comes_back_as_it_was(five: SimLattice) -> None:
+    old = shop(api("img:1", 1))
+    new = shop(api("img:2", 1).replace("image: img:2", "image: img:2\n        config: [{name: theirs}]"))
+    started(five, old)
+    five.round(after(old, new))
+    (runs,) = five.running("shop-api")
+    five.hosts[HostId(runs)].up = False
+    for _ in range(8):
+        plan = five.round(after(old, new))
+    (runs,) = five.running("shop-api")
+    assert images(five)[runs] == "img:1"
+    reason = status(plan).components[0].reason
+    assert reason is not None and reason.code == "TRL-CFG-001"
 
 
 # -- configuration
