@@ -16,6 +16,7 @@ import actors.wasi  # noqa: F401  the interfaces that a host serves are register
 from actors import ComponentDescription, Engine, InterfaceDescription
 from lattice import BadInput, Finding, Place
 from lattice.types import InterfaceType
+from trellis.archives import archives, uncertain
 from trellis.configuring import exported, misconfigured, provider_classes
 from trellis.show import megabytes
 from wadm.images import local_file
@@ -101,6 +102,11 @@ async def examine(
             found[component.name], imports[component.name] = loaded
             digest = found[component.name].digest
             pinned[component.name] = f"{image}#sha256:{digest}" if local_file(image) else reference
+    if images is not None:
+        certain = [finding async for finding in archives(manifest, document, images)]
+        findings += certain
+        told = {finding.place for finding in certain}
+        checked = replace(checked, findings=tuple(f for f in checked.findings if f.place not in told))
     kinds, unloaded = provider_classes(manifest, document)
     findings += [*unloaded, *misconfigured(manifest, document, kinds, imports)]
     offers = _offers(found, {name: exported(kind) for name, kind in kinds.items()})
@@ -123,9 +129,10 @@ async def examine(
 
 
 def remote(component: Component) -> bool:
-    """Whether its image is a component that is no file here."""
+    """Whether a registry, or the web, has to be asked about its image."""
     image = component.properties.image
-    return image is not None and not component.capability and local_file(image) is None
+    elsewhere = image is not None and not component.capability and local_file(image) is None
+    return elsewhere or uncertain(component)
 
 
 def _softened(finding: Finding) -> Finding:

@@ -81,13 +81,22 @@ def answered_by(image: str) -> str | None:
     return f"builtin:{name}" if name in BUILTINS else None
 
 
+def native_code(image: str) -> tuple[str, str, str]:
+    """(message, why, fix) of a provider's image that is an archive."""
+    return (
+        f"`{image}` is an archive of native code, which hosts here do not run",
+        "a provider here is Python: one of ours by name, or a class in a file or module",
+        f"use builtin:NAME ({', '.join(BUILTINS)}), or file://PATH.py for your own",
+    )
+
+
 def native_problem(image: str) -> tuple[str, str] | None:
     """(message, level) when `image`, a provider's, is an archive of native code, which no host of ours runs."""
     if answered_by(image) is not None:
         return None
     path = file_path(image)
     if path is not None and path.partition("#")[0].endswith((".par", ".par.gz")):
-        return f"`{image}` is an archive of native code, which hosts here do not run", "error"
+        return native_code(image)[0], "error"
     first_party = _FIRST_PARTY.match(image)
     if first_party is not None:
         return f"no provider here answers wasmCloud's `{first_party['name']}`", "error"

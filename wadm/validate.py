@@ -37,7 +37,7 @@ from pydantic.fields import FieldInfo
 
 from lattice import Finding
 from lattice.names import entity_id
-from wadm.images import BUILTINS, builtin_problem, native_problem
+from wadm.images import builtin_problem, native_code, native_problem
 from wadm.manifest import (
     API_VERSION,
     COMPONENT_TYPES,
@@ -563,8 +563,8 @@ class _Checker:
                     "031",
                     native[0],
                     (*path, "image"),
-                    why="a provider here is Python: one of ours by name, or a class in a file or module",
-                    fix=f"use builtin:NAME ({', '.join(BUILTINS)}), or file://PATH.py for your own",
+                    why=native_code(properties.image)[1],
+                    fix=native_code(properties.image)[2],
                     level=native[1],
                 )
 

@@ -25,7 +25,9 @@ OLD_LAYER = "application/vnd.module.wasm.content.layer.v1+wasm"
 PLAIN_LAYER = "application/vnd.oci.image.layer.v1.tar"
 """Of any artifact; wasmCloud's tools write the component into it as it is, not as a tar."""
 
+PROVIDER_CONFIG = "application/vnd.wasmcloud.provider.archive.config"
 PROVIDER_LAYER = "application/vnd.wasmcloud.provider.archive.layer.v1+par"
+"""Of native code, which only wasmCloud's hosts run."""
 
 MAGIC = b"\0asm"
 

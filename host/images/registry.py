@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import re
@@ -92,6 +93,25 @@ class Registry:
             if media.is_index(data, kind):
                 raise failures.not_wasm(what, "it is an index of indexes")
         return media.component_layer(media.read(media.ImageManifest, data, what), what)
+
+    async def media_types(self) -> frozenset[str]:
+        """Of the image's config and layers; of an index, those of its first image."""
+        what = str(self._image)
+        _, data, kind = await self.manifest(self._image.selector)
+        if media.is_index(data, kind):
+            for first in media.read(media.ImageIndex, data, what).manifests[:1]:
+                _, data, _ = await self.manifest(first.digest)
+        manifest = media.read(media.ImageManifest, data, what)
+        return frozenset(part.media_type for part in (manifest.config, *manifest.layers))
+
+    async def tags(self) -> list[str]:
+        """Those of the repository, as far as the registry tells."""
+        async with self._ask("GET", "tags/list", missing=True) as response:
+            try:
+                found = json.loads(await _bounded(response, ANSWER_BYTES, self.server))["tags"]
+                return [str(tag) for tag in found]
+            except (ValueError, LookupError, TypeError):
+                return []
 
     async def download(self, layer: media.Descriptor, into: Incoming) -> None:
         """The layer's bytes; verified."""
@@ -256,11 +276,23 @@ class Registry:
                 what, self._image.registry, said, with_credentials=self._credential is not None
             )
         if response.status == 404 and not push:
-            return failures.not_found(what, said, "look at its name and tag; to put one there:  trellis push")
+            return failures.not_found(what, said, await self._instead())
         if response.status < 400 or response.status == 429 or response.status >= 500:
             return failures.unreachable(self.server, said, "try again later")
         fix = "if it does not know components yet:  trellis push --old-media-types" if method == "PUT" else ""
         return failures.refused(what, self.server, said, fix)
+
+    async def _instead(self) -> str:
+        """What to do about a tag that is not there."""
+        tag = self._image.tag
+        try:
+            tags = await self.tags() if tag else []
+        except BadInput:
+            tags = []
+        near = difflib.get_close_matches(tag or "", tags, n=3, cutoff=0.4) or tags[-3:]
+        if near:
+            return f"take a tag that is there, such as {', '.join(near)}"
+        return "look at its name and tag; to put one there:  trellis push"
 
 
 async def _bounded(response: ClientResponse, most: int, server: str) -> bytes:

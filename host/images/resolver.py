@@ -100,6 +100,13 @@ class Images:
             reference += f"#sha256:{await asyncio.to_thread(component_digest, path, self.settings.largest)}"
         return reference, path
 
+    async def media_types(self, reference: str) -> frozenset[str]:
+        """Of the parts of an image in a registry; none for what is elsewhere. Raises BadInput."""
+        image = parse(reference)
+        if not isinstance(image, RegistryImage):
+            return frozenset()
+        return await (await self.registry(image)).media_types()
+
     def _fetched(self, reference: str, done: asyncio.Task[Path]) -> None:
         self._fetching.pop(reference, None)
         if not done.cancelled():

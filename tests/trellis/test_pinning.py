@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from registries import SmallRegistry, digest, http_server
+from registries import SmallRegistry, digest, http_server, manifest_of
 from wasmtime import wat2wasm
 
 from host import Host, HostConfig
@@ -146,3 +146,33 @@ async def test_a_file_on_the_web_is_pinned_to_its_content(registry: tuple[SmallR
     small.paths["/adder.wasm"] = data = wasm(ADDER)
     found = await examined_manifest(manifest(tmp_path, f"http://{name}/adder.wasm"), fetch=True)
     assert found.images == {"adder": f"http://{name}/adder.wasm#sha256:{digest(data)}"}
+
+
+async def test_what_is_no_provider_of_ours_is_told_by_its_registrys_media_types(
+    registry: tuple[SmallRegistry, str], tmp_path: Path
+):
+    small, name = registry
+    par = manifest_of(b"native", "application/vnd.wasmcloud.provider.archive.layer.v1+par")
+    small.put("acme/redis", "1", b"native", par)
+    small.put("acme/odd", "1", b"odd", manifest_of(b"odd", "text/plain", config={**par["config"], "mediaType": "a/b"}))
+
+    async def found(image: str) -> list[tuple[str, str, int]]:
+        file = manifest(tmp_path, image)
+        file.write_text(file.read_text().replace("type: component", "type: capability"))
+        checked = (await examined_manifest(file, fetch=True)).checked
+        return [(f.code, f.level, f.place.line) for f in checked.findings if f.place is not None]
+
+    assert await found(f"{name}/acme/redis:1") == [("TRL-MAN-031", "error", 8)]
+    assert await found(f"{name}/acme/adder:1") == [("TRL-MAN-029", "error", 8)]
+    assert await found(f"{name}/acme/redis:2") == [("TRL-IMG-001", "error", 8)]
+    assert await found(f"{name}/acme/odd:1") == [("TRL-MAN-031", "warning", 8)]
+
+
+async def test_a_tag_that_is_not_there_is_answered_with_the_nearest(
+    registry: tuple[SmallRegistry, str], tmp_path: Path
+):
+    small, name = registry
+    small.paths["/v2/acme/adder/tags/list"] = b'{"name": "acme/adder", "tags": ["0.9.0", "1", "1.2.3", "nightly"]}'
+    checked = (await examined_manifest(manifest(tmp_path, f"{name}/acme/adder:1.2.4"), fetch=True)).checked
+    (finding,) = checked.errors
+    assert finding.code == "TRL-IMG-001" and finding.fix.startswith("take a tag that is there, such as 1.2.3")
