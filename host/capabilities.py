@@ -35,7 +35,9 @@ from lattice.lattice import Lattice, Serving
 from lattice.links import LinkDefinition
 from lattice.routes import Local
 from lattice.secrets import PREFIX
+from lattice.transport import Subscription
 from providers import LinkRecord
+from providers.description import describe, publish
 from providers.link import LinkId
 from providers.load import builtin_name, resolve
 from providers.runtime import Health, Runtime
@@ -81,6 +83,7 @@ class InProcess:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.serving: Serving | None = None
+        self.described: Subscription | None = None
         self.leave: Callable[[], None] = lambda: None
         """Have no more calls come directly."""
 
@@ -98,6 +101,8 @@ class InProcess:
 
     async def stop(self, grace: float, *, ask: bool = True) -> None:
         self.leave()
+        if self.described is not None:
+            await self.described.unsubscribe()
         if self.serving is not None:
             await self.serving.drain(grace)
         await self.runtime.stop(grace)
@@ -316,6 +321,8 @@ class Capabilities:
         if isinstance(body, InProcess):
             handle, around = body.runtime.handle, self._observing.around
             body.serving = await self._lattice.serve(provided.id, around(handle, "provider"), host=self._host)
+            said = describe(type(body.runtime.provider), provided.reference)
+            body.described = await publish(self._lattice, provided.id, said)
             local = self._router.local[provided.id] = Local(around(handle, "provider", direct=True), lambda: 0.0)
 
             def leave() -> None:

@@ -70,6 +70,11 @@ def provider(lattice: str, entity: EntityId, host: HostId, verb: str) -> str:
     return f"trellis.provider.{lattice}.{entity}.{host}.{verb}"
 
 
+def description(lattice: str, entity: EntityId) -> str:
+    """Asks a provider, wherever it runs, what it is."""
+    return f"trellis.provider.{lattice}.{entity}.describe"
+
+
 def logs(lattice: str, member: str) -> str:
     """What a host or manager logs, and what is logged on it."""
     return f"trellis.log.{lattice}.{member}"

@@ -79,12 +79,11 @@ def _fold(key: str) -> str:
 
 def _names(model: type[BaseModel]) -> dict[str, str]:
     """Every accepted spelling, folded, to the one that pydantic wants."""
-    return {
-        _fold(spelling): spelling for field in model.model_fields for spelling in reversed(_spellings(model, field))
-    }
+    return {_fold(spelling): spelling for field in model.model_fields for spelling in reversed(spellings(model, field))}
 
 
-def _spellings(model: type[BaseModel], field: str) -> list[str]:
+def spellings(model: type[BaseModel], field: str) -> list[str]:
+    """What a field may be called in a configuration; the first is its own name there."""
     alias = model.model_fields[field].validation_alias
     return [str(choice) for choice in alias.choices] if isinstance(alias, AliasChoices) else [str(alias or field)]
 
@@ -96,7 +95,7 @@ def _secrets(model: type[BaseModel]) -> set[str]:
         return hint in (SecretStr, SecretBytes) or any(map(secret, typing.get_args(hint)))
 
     hidden = [name for name, info in model.model_fields.items() if not info.repr or secret(info.annotation)]
-    return {spelling for field in hidden for spelling in (field, *_spellings(model, field))}
+    return {spelling for field in hidden for spelling in (field, *spellings(model, field))}
 
 
 def _unknown(key: str, config: Mapping[str, str], names: Mapping[str, str], of: str, lenient: bool) -> Finding:

@@ -31,6 +31,7 @@ from lattice.transport import Bucket, Entry, Transport, WrongRevision
 from providers.link import Link, LinkId
 from providers.nats import Connections, NatsLogin
 from providers.provider import Provider, Spawn
+from providers.wit import GUESTS
 
 log = structlog.get_logger("providers")
 
@@ -274,6 +275,8 @@ def _read(entry: Entry) -> tuple[datetime, str]:
 class Cron(Provider):
     """`builtin:cron`."""
 
+    wit = GUESTS / "cron.wit"
+    calls = (SCHEDULER,)
     link_config = CronLink
 
     def __init__(self, transport: Transport | None = None, clock: Clock | None = None) -> None:

@@ -1,42 +1,83 @@
-"""What a provider says of itself before it runs: the functions it answers, and the configuration it takes."""
+"""What a provider says of itself: the functions it answers and calls, and the configuration it takes.
+
+Before it runs, its class says so; while it runs, anybody on the lattice may ask it (`published`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import TypeAdapter, ValidationError
 
-from lattice.types import function_text
+from lattice import DeadlineExceeded, EntityId, Unreachable, subjects
+from lattice.lattice import Lattice
+from lattice.transport import Message, Subscription
+from lattice.types import InterfaceType, function_text
 from providers.exports import declared
 from providers.provider import Provider
+from providers.schema import schema_of
+
+ANSWERING = 1.0
+"""Seconds that a running provider has to say what it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """`functions` by interface: with types where the WIT is declared, else by name. The other two are JSON Schemas, or
-    None where any keys are taken."""
+    """`functions`, which it answers, and `calls`, which it makes of the other end of a link, are by interface: with
+    types where the WIT is declared, else by name. Configurations are JSON Schemas, or None where any keys are taken."""
 
-    summary: str
-    functions: dict[str, list[str]]
-    config: dict[str, Any] | None
-    link_config: dict[str, Any] | None
+    summary: str = ""
+    functions: dict[str, list[str]] = field(default_factory=dict)
+    calls: dict[str, list[str]] | None = None
+    """None where it does not say."""
+    config: dict[str, Any] | None = None
+    link_config: dict[str, Any] | None = None
+    reference: str = ""
+    """What it was started from, when it runs."""
 
 
-def describe(kind: type[Provider]) -> Description:
+def describe(kind: type[Provider], reference: str = "") -> Description:
     wit = declared(kind) or {}
     functions: dict[str, list[str]] = {}
     for key in sorted(kind.exports):
         function = kind.exports[key].function
-        interface = wit.get(function.interface)
-        typed = function_text(function.name, interface.functions[function.name]) if interface else function.name
-        functions.setdefault(function.interface, []).append(typed)
-    return Description(_summary(kind), functions, _schema(kind.settings_model), _schema(kind.link_config))
+        functions.setdefault(function.interface, []).extend(_texts(wit, function.interface, [function.name]))
+    calls = None
+    if kind.calls is not None:
+        calls = {name: _texts(wit, name, wit[name].functions if name in wit else ()) for name in kind.calls}
+    summary = (kind.__doc__ or kind.__name__).strip().partition("\n")[0]
+    return Description(
+        summary, functions, calls, schema_of(kind.settings_model), schema_of(kind.link_config), reference
+    )
 
 
-def _summary(kind: type[Provider]) -> str:
-    return (kind.__doc__ or kind.__name__).strip().partition("\n")[0]
+def _texts(wit: Mapping[str, InterfaceType], interface: str, functions: Iterable[str]) -> list[str]:
+    typed = wit[interface].functions if interface in wit else {}
+    return [function_text(name, typed[name]) if name in typed else name for name in functions]
 
 
-def _schema(model: type[BaseModel] | None) -> dict[str, Any] | None:
-    return None if model is None else model.model_json_schema()
+async def publish(lattice: Lattice, id: EntityId, description: Description) -> Subscription:
+    """Answer who asks what the provider `id` is, until the subscription ends."""
+    answer = json.dumps(asdict(description)).encode()
+
+    async def asked(message: Message) -> None:
+        if message.reply is not None:
+            await lattice.transport.publish(message.reply, answer)
+
+    subject = subjects.description(lattice.name, id)
+    return await lattice.transport.subscribe(subject, asked, queue=subject)
+
+
+async def published(lattice: Lattice, id: EntityId) -> Description | None:
+    """What the provider that runs as `id`, wherever, says of itself; None when none does, or none says so."""
+    try:
+        answer = await lattice.transport.request(subjects.description(lattice.name, id), b"", timeout=ANSWERING)
+        return _DESCRIPTION.validate_json(answer.data)
+    except (Unreachable, DeadlineExceeded, ValidationError):
+        return None
+
+
+_DESCRIPTION = TypeAdapter(Description)

@@ -46,6 +46,8 @@ class Provider:
     wit: ClassVar[str | Path | tuple[str | Path, ...] | None] = None
     """Declare the WIT, as text or as its file or folder, and arguments and results are held against it. Of several, a
     later one's interfaces take the place of those before."""
+    calls: ClassVar[tuple[str, ...] | None] = None
+    """The interfaces that it calls on the other end of its links (`namespace:package/interface`); None: not said."""
     link_config: ClassVar[type[BaseModel] | None] = None
     """Declare a model, and every link's `config` is one of these; one that does not fit refuses its link."""
     settings_model: ClassVar[type[BaseModel] | None] = None

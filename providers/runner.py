@@ -56,6 +56,7 @@ from lattice.names import entity_id
 from lattice.nats_transport import DEFAULT_URL, NatsOptions, connect
 from lattice.presence import routes
 from lattice.transport import Message, Subscription
+from providers.description import describe, publish
 from providers.link import LinkRecord, link_between
 from providers.load import default_id, resolve
 from providers.provider import Provider
@@ -114,9 +115,11 @@ Configuration = TypeAdapter(dict[str, str])
 class Process:
     """One provider process between its connection and its end."""
 
-    def __init__(self, start: Start, make: Callable[[], Provider]) -> None:
+    def __init__(self, start: Start, make: Callable[[], Provider], reference: str = "") -> None:
         self.start = start
         self.make = make
+        self.reference = reference
+        """What `make` makes it from."""
         self.stopping = asyncio.Event()
         self.grace = start.grace
 
@@ -171,10 +174,12 @@ class Process:
         ]
         serving = await lattice.serve(start.provider_id, runtime.handle, host=start.host_id)
         verbs = Verbs(self, lattice, runtime)
+        described = await publish(lattice, start.provider_id, describe(type(runtime.provider), self.reference))
         await verbs.listen()
         await self._ready(lattice, {"ok": True, "refused": refused})
         await self.stopping.wait()
         await verbs.deafen()
+        await described.unsubscribe()
         until = time.monotonic() + self.grace
         log.info("provider.stopping", provider=start.provider_id, grace=self.grace)
         await serving.drain(self.grace)
@@ -273,7 +278,7 @@ def main(argv: Sequence[str] | None = None, provider: Provider | None = None) ->
     if not by_hand:
         _die_with_parent(start.grace + LAST_SECONDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_until_signal(start, make))
+        return runner.run(_until_signal(start, make, "" if provider else options.ref))
 
 
 def serve(provider: Provider) -> None:
@@ -281,8 +286,8 @@ def serve(provider: Provider) -> None:
     sys.exit(main(None, provider))
 
 
-async def _until_signal(start: Start, make: Callable[[], Provider]) -> int:
-    process = Process(start, make)
+async def _until_signal(start: Start, make: Callable[[], Provider], reference: str) -> int:
+    process = Process(start, make, reference)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, process.stop)
     return await process.run()

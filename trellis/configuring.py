@@ -1,21 +1,24 @@
 """A manifest next to the providers it names: would they take the configuration, and do they answer what is linked?
 
-A provider's own class is asked, so the words are those with which it would refuse the link on a host.
+A provider's own class is asked, so the words are those with which it would refuse the link on a host. Where the class
+is elsewhere, what the running provider says of itself stands in for it (`trellis.published`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from lattice import BadInput, Finding
+from lattice import BadInput, Finding, Place
 from lattice.types import InterfaceType, function_text
 from providers import Provider
 from providers.config import read_config
-from providers.exports import declared
+from providers.description import Description, describe
 from providers.load import resolve
+from providers.schema import model_of
 from wadm.images import answered_by, local_file
 from wadm.manifest import LINK, Component, Config, Link, Manifest, Secret
 from wadm.source import Document, Path
@@ -24,9 +27,44 @@ PLACEMENT = "placement"
 """A key that the host keeps for itself."""
 
 
-def provider_classes(manifest: Manifest, document: Document) -> tuple[dict[str, type[Provider]], list[Finding]]:
-    """The class behind each capability that is Python, by name, and why one could not be loaded here."""
-    kinds: dict[str, type[Provider]] = {}
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a provider says of itself, and what its configurations are parsed with."""
+
+    name: str
+    description: Description
+    settings: type[BaseModel] | None
+    link: type[BaseModel] | None
+    place: Callable[[Any, Any], str | None] = lambda settings, config: None
+    certain: bool = True
+    """What is found by it is so: it is not said by another version than the manifest's."""
+
+    @classmethod
+    def of_class(cls, kind: type[Provider]) -> Known:
+        return cls(kind.__name__, describe(kind), kind.settings_model, kind.link_config, kind.place)
+
+    @classmethod
+    def of_running(cls, name: str, said: Description, image: str | None) -> Known:
+        return cls(
+            name, said, model_of(said.config), model_of(said.link_config), certain=image in (None, said.reference)
+        )
+
+    @property
+    def exports(self) -> set[str]:
+        """The interfaces that it answers."""
+        return set(self.description.functions)
+
+
+class Ends(NamedTuple):
+    """What a component imports and exports, with types."""
+
+    imports: Sequence[InterfaceType]
+    exports: Sequence[InterfaceType]
+
+
+def known_providers(manifest: Manifest, document: Document) -> tuple[dict[str, Known], list[Finding]]:
+    """Each capability that is Python, by name, and why one could not be loaded here."""
+    kinds: dict[str, Known] = {}
     findings: list[Finding] = []
     for index, component in enumerate(manifest.spec.components):
         try:
@@ -36,26 +74,23 @@ def provider_classes(manifest: Manifest, document: Document) -> tuple[dict[str, 
             findings += (replace(finding, place=place, level="warning") for finding in error.findings)
             continue
         if kind is not None:
-            kinds[component.name] = kind
+            kinds[component.name] = Known.of_class(kind)
     return kinds, findings
-
-
-def exported(kind: type[Provider]) -> set[str]:
-    """The interfaces that it answers."""
-    return {export.function.interface for export in kind.exports.values()}
 
 
 def misconfigured(
     manifest: Manifest,
     document: Document,
-    kinds: Mapping[str, type[Provider]],
-    imports: Mapping[str, Sequence[InterfaceType]],
+    kinds: Mapping[str, Known],
+    ends: Mapping[str, Ends],
+    configs: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[Finding]:
     """Every value that a provider would refuse, and every link that it has nothing for.
 
-    `imports` are those of the components at hand, by name: their types are held against a WIT that a provider declares.
+    `ends` are those of the components at hand, by name: their types are held against a WIT that a provider declares.
+    `configs` are those that are on the lattice already, by name; None where nobody asked it.
     """
-    yield from _Checker(manifest, document, kinds, imports).findings()
+    yield from _Checker(manifest, document, kinds, ends, configs).findings()
 
 
 class _Checker:
@@ -63,47 +98,59 @@ class _Checker:
         self,
         manifest: Manifest,
         document: Document,
-        kinds: Mapping[str, type[Provider]],
-        imports: Mapping[str, Sequence[InterfaceType]],
+        kinds: Mapping[str, Known],
+        ends: Mapping[str, Ends],
+        configs: Mapping[str, Mapping[str, str]] | None,
     ) -> None:
         self.manifest = manifest
         self.document = document
         self.kinds = kinds
-        self.imports = imports
+        self.ends = ends
+        self.configs = configs
         self.settings: dict[str, BaseModel | None] = {}
-        """Of each provider, as far as the manifest has them and they can be used."""
+        """Of each provider, as far as they are known and can be used."""
         self.taken: dict[tuple[str, str], str] = {}
         """Whose link has which place of which provider."""
 
     def findings(self) -> Iterator[Finding]:
         for index, component in enumerate(self.manifest.spec.components):
+            at: Path = ("spec", "components", index, "properties")
+            own = self._values(component.properties.config, (*at, "config"), component.properties.secrets)
+            yield from own.missing()
             if component.name in self.kinds:
-                at: Path = ("spec", "components", index, "properties")
-                properties = component.properties
-                own = _Values(self.document, properties.config, (*at, "config"), properties.secrets)
-                model = self.kinds[component.name].settings_model
-                self.settings[component.name], found = own.against(model, f"provider `{component.name}`")
-                yield from found
+                kind = self.kinds[component.name]
+                self.settings[component.name], found = own.against(kind.settings, f"provider `{component.name}`")
+                yield from _as_certain(kind, found)
         for index, component in enumerate(self.manifest.spec.components):
             for trait, raw in enumerate(component.traits):
                 if raw.type == LINK:
                     at = ("spec", "components", index, "traits", trait, "properties")
                     yield from self._link(component.name, Link.model_validate(raw.properties), at)
 
+    def _values(self, configs: list[Config], at: Path, secrets: list[Secret]) -> _Values:
+        return _Values(self.document, configs, at, secrets, self.configs)
+
     def _link(self, name: str, link: Link, at: Path) -> Iterator[Finding]:
         of = f"link of `{name}` to `{link.target.name}`"
+        source_at = (*at, "source", "config") if link.source else (*at, "source_config")
+        target_at = (*at, "target", "config") if link.target.config else (*at, "target_config")
+        source = self._values(link.for_source(), source_at, link.source.secrets if link.source else [])
+        target = self._values(link.for_target(), target_at, link.target.secrets)
+        yield from (*source.missing(), *target.missing())
+        place = self.document.place((*at, "interfaces"))
         if name in self.kinds:
-            configs = (*at, "source", "config") if link.source else (*at, "source_config")
-            values = _Values(self.document, link.for_source(), configs, link.source.secrets if link.source else [])
-            config, found = values.against(self.kinds[name].link_config, of)
-            yield from found
-            yield from self._clash(name, link.target.name, config, configs)
+            kind = self.kinds[name]
+            config, found = source.against(kind.link, of)
+            peer = self.ends.get(link.target.name)
+            found += [
+                *self._clash(name, link.target.name, config, source_at),
+                *_uncalled(name, link, kind, peer, place),
+            ]
+            yield from _as_certain(kind, found)
         elif link.target.name in self.kinds:
-            target = self.kinds[link.target.name]
-            configs = (*at, "target", "config") if link.target.config else (*at, "target_config")
-            values = _Values(self.document, link.for_target(), configs, link.target.secrets)
-            yield from values.against(target.link_config, of)[1]
-            yield from _unanswered(name, link, target, self.imports, self.document, (*at, "interfaces"))
+            kind = self.kinds[link.target.name]
+            found = [*target.against(kind.link, of)[1], *_unanswered(name, link, kind, self.ends.get(name), place)]
+            yield from _as_certain(kind, found)
 
     def _clash(self, name: str, target: str, config: BaseModel | None, at: Path) -> Iterator[Finding]:
         """A link that wants the place of one before it."""
@@ -132,21 +179,59 @@ def _class_of(component: Component) -> type[Provider] | None:
     return made if isinstance(made, type) else None
 
 
+def _as_certain(kind: Known, found: Iterable[Finding]) -> Iterator[Finding]:
+    """What another version says of itself is worth a warning."""
+    for finding in found:
+        if kind.certain:
+            yield finding
+        else:
+            why = f"so says the one that runs, from {kind.description.reference or 'elsewhere'}; {finding.why}"
+            yield replace(finding, level="warning", why=why.removesuffix("; "))
+
+
 class _Values:
     """The configurations that are merged for one provider or link, each key with its place."""
 
-    def __init__(self, document: Document, configs: list[Config], at: Path, secrets: list[Secret]) -> None:
+    def __init__(
+        self,
+        document: Document,
+        configs: list[Config],
+        at: Path,
+        secrets: list[Secret],
+        lattices: Mapping[str, Mapping[str, str]] | None,
+    ) -> None:
         self.document = document
         self.at = at
         self.values: dict[str, str] = {}
         self.places: dict[str, Path] = {}
         self.secrets = {secret.name for secret in secrets}
-        self.whole = all(config.properties is not None for config in configs)
-        """Nothing comes from configurations that are on the lattice already."""
+        self.unknown: dict[str, Path] = {}
+        """Configurations that are on the lattice, or should be, and are not known here."""
+        self.asked = lattices is not None
         for index, config in enumerate(configs):
-            for key, value in (config.properties or {}).items():
+            place: Path = (*at, index)
+            values: Mapping[str, str] | None = config.properties
+            if values is None:
+                values = (lattices or {}).get(config.name)
+            else:
+                place = (*place, "properties")
+            if values is None:
+                self.unknown[config.name] = place
+            for key, value in (values or {}).items():
                 self.values[key] = value
-                self.places[key] = (*at, index, "properties", key)
+                self.places[key] = place if config.properties is None else (*place, key)
+
+    def missing(self) -> Iterator[Finding]:
+        """What the lattice was asked for, and does not have."""
+        for name, place in self.unknown.items() if self.asked else ():
+            yield Finding(
+                "TRL-CFG-001",
+                f"configuration `{name}` is not on the lattice",
+                self.document.place(place),
+                why="without `properties`, it is one that somebody put there",
+                fix=f"put it there:  trellis config put {name} KEY=VALUE  or give it properties",
+                level="warning",
+            )
 
     def against(self, model: type[BaseModel] | None, of: str) -> tuple[BaseModel | None, list[Finding]]:
         """The values as `model`, when nothing is wrong or missing; and all that is wrong for certain."""
@@ -156,36 +241,53 @@ class _Values:
         read = read_config(model, values, of=of)
         certain: list[Finding] = []
         for key, finding in read.findings:
-            from_elsewhere = not self.whole or key in self.secrets or (not key and self.secrets)
+            from_elsewhere = bool(self.unknown) or key in self.secrets or (not key and self.secrets)
             if key in self.places or not from_elsewhere:
                 certain.append(replace(finding, place=self.document.place(self.places.get(key, self.at))))
-        return read.model if self.whole else None, certain
+        return None if self.unknown else read.model, certain
 
 
-def _unanswered(
-    name: str,
-    link: Link,
-    target: type[Provider],
-    imports: Mapping[str, Sequence[InterfaceType]],
-    document: Document,
-    at: Path,
-) -> Iterator[Finding]:
-    answered = exported(target)
-    linked = [f"{link.namespace}:{link.package}/{interface}" for interface in link.interfaces]
-    if not answered.intersection(linked):
+def _unanswered(name: str, link: Link, target: Known, ends: Ends | None, place: Place) -> Iterator[Finding]:
+    linked = _linked(link)
+    if not target.exports.intersection(linked):
         yield Finding(
             "TRL-LNK-005",
-            f"`{name}` is linked to `{link.target.name}` for {', '.join(linked)}, "
-            f"which {target.__name__} does not export",
-            document.place(at),
-            why=f"it exports {', '.join(sorted(answered)) or 'nothing'}",
+            f"`{name}` is linked to `{link.target.name}` for {', '.join(linked)}, which {target.name} does not export",
+            place,
+            why=f"it exports {', '.join(sorted(target.exports)) or 'nothing'}",
             fix="correct the interfaces, or link to another provider",
         )
         return
-    wit = declared(target) or {}
-    for interface in imports.get(name, ()):
-        if interface.key in linked and interface.key in wit and not _held_by_hosts(interface):
-            yield from _different(name, link, interface, wit[interface.key], document, at)
+    for interface in ends.imports if ends else ():
+        if interface.key not in linked or _held_by_hosts(interface):
+            continue
+        for wanted, other in _different(interface, target.description.functions.get(interface.key, [])):
+            has = f"has {other}" if other else "does not answer it"
+            said = f"`{name}` imports {wanted} of {interface.key}, and `{link.target.name}` {has}"
+            yield _mismatch(said, place, level="error" if other else "warning")  # it may never be called
+
+
+def _uncalled(name: str, link: Link, source: Known, ends: Ends | None, place: Place) -> Iterator[Finding]:
+    calls, linked = source.description.calls, _linked(link)
+    if calls is not None and not calls.keys() & set(linked):
+        yield Finding(
+            "TRL-LNK-005",
+            f"`{name}` is linked to `{link.target.name}` for {', '.join(linked)}, which {source.name} does not call",
+            place,
+            why=f"it calls {', '.join(sorted(calls)) or 'nothing'}",
+            fix="correct the interfaces; a component that calls the provider has the link among its own traits",
+        )
+    for interface in ends.exports if ends else ():
+        if interface.key not in linked or _held_by_hosts(interface):
+            continue
+        for offered, other in _different(interface, (calls or {}).get(interface.key, [])):
+            if other:
+                said = f"`{link.target.name}` exports {offered} of {interface.key}, and `{name}` calls {other}"
+                yield _mismatch(said, place)
+
+
+def _linked(link: Link) -> list[str]:
+    return [f"{link.namespace}:{link.package}/{interface}" for interface in link.interfaces]
 
 
 def _held_by_hosts(interface: InterfaceType) -> bool:
@@ -193,18 +295,24 @@ def _held_by_hosts(interface: InterfaceType) -> bool:
     return any(signature.handles() for signature in interface.functions.values())
 
 
-def _different(
-    name: str, link: Link, wanted: InterfaceType, offered: InterfaceType, document: Document, at: Path
-) -> Iterable[Finding]:
-    for function, signature in wanted.functions.items():
-        other = offered.functions.get(function)
-        if other == signature:
-            continue
-        has = "has no such function" if other is None else f"has {function_text(function, other)}"
-        yield Finding(
-            "TRL-LNK-009",
-            f"`{name}` imports {function_text(function, signature)} of {wanted.key}, and `{link.target.name}` {has}",
-            document.place(at),
-            why="both were written against a WIT of that name, but not the same one",
-            fix="give both the same WIT, and build again",
-        )
+def _different(interface: InterfaceType, theirs: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Functions that a component and a provider see differently: as the component has it, and as the provider has it.
+
+    The latter is "" for one that the provider does not have. Where its functions have no types, nothing is known.
+    """
+    texts = {text.partition(":")[0]: text for text in theirs if ":" in text}
+    for function, signature in interface.functions.items() if texts else ():
+        own, other = function_text(function, signature), texts.get(function, "")
+        if other != own:
+            yield own, other
+
+
+def _mismatch(message: str, place: Place, level: str = "error") -> Finding:
+    return Finding(
+        "TRL-LNK-009",
+        message,
+        place,
+        why="both were written against a WIT of that name, but not the same one",
+        fix="give both the same WIT, and build again",
+        level=level,
+    )

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 import actors.wasi  # noqa: F401  the interfaces that a host serves are registered by importing them
 from actors import ComponentDescription, Engine, InterfaceDescription
 from lattice import BadInput, Finding, Place
-from lattice.types import InterfaceType
 from trellis.archives import archives, uncertain
-from trellis.configuring import exported, misconfigured, provider_classes
+from trellis.configuring import Ends, Known, known_providers, misconfigured
 from trellis.show import megabytes
 from wadm.images import local_file
 from wadm.manifest import Component, Link
@@ -49,6 +48,17 @@ class Examined:
     components: Mapping[str, ComponentDescription]
     images: Mapping[str, str] = field(default_factory=dict)
     """What each of them was loaded from, by digest: another content is another image, although its name stays."""
+    ends: Mapping[str, Ends] = field(default_factory=dict)
+    """Of each of them."""
+    providers: Mapping[str, Known] = field(default_factory=dict)
+    """Those whose class is at hand."""
+
+    def with_findings(self, findings: Iterable[Finding]) -> Examined:
+        """With those as well; an error takes the manifest away."""
+        checked = replace(self.checked, findings=(*self.checked.findings, *findings))
+        if checked.errors:
+            checked = replace(checked, manifest=None, data=None)
+        return replace(self, checked=checked)
 
 
 def read(path: Path) -> Checked:
@@ -76,7 +86,7 @@ async def examine(
         return Examined(checked, {})
     findings: list[Finding] = []
     found: dict[str, ComponentDescription] = {}
-    imports: dict[str, list[InterfaceType]] = {}
+    ends: dict[str, Ends] = {}
     pinned: dict[str, str] = {}
     places: dict[str, Place] = {}
     for index, component in enumerate(manifest.spec.components):
@@ -99,7 +109,7 @@ async def examine(
                 place = found_wrong.place or places[component.name]
                 findings.append(replace(found_wrong, message=message, place=place))
         else:
-            found[component.name], imports[component.name] = loaded
+            found[component.name], ends[component.name] = loaded
             digest = found[component.name].digest
             pinned[component.name] = f"{image}#sha256:{digest}" if local_file(image) else reference
     if images is not None:
@@ -107,9 +117,9 @@ async def examine(
         findings += certain
         told = {finding.place for finding in certain}
         checked = replace(checked, findings=tuple(f for f in checked.findings if f.place not in told))
-    kinds, unloaded = provider_classes(manifest, document)
-    findings += [*unloaded, *misconfigured(manifest, document, kinds, imports)]
-    offers = _offers(found, {name: exported(kind) for name, kind in kinds.items()})
+    kinds, unloaded = known_providers(manifest, document)
+    findings += [*unloaded, *misconfigured(manifest, document, kinds, ends)]
+    offers = _offers(found, {name: kind.exports for name, kind in kinds.items()})
     seen: list[Finding] = []
     for index, component in enumerate(manifest.spec.components):
         links = list(component.links())
@@ -122,10 +132,7 @@ async def examine(
             link = links[next(number)]
             at = document.place(("spec", "components", index, "traits", trait, "properties", "interfaces"))
             seen += _ends(component.name, link, found, at)
-    findings += seen
-    if any(f.level == "error" for f in findings):
-        return Examined(replace(checked, manifest=None, data=None, findings=(*checked.findings, *findings)), found)
-    return Examined(replace(checked, findings=(*checked.findings, *findings)), found, pinned)
+    return Examined(checked, found, pinned, ends, kinds).with_findings([*findings, *seen])
 
 
 def remote(component: Component) -> bool:
@@ -145,8 +152,8 @@ def _softened(finding: Finding) -> Finding:
 
 async def _loaded(
     engine: Engine, file: Path, name: str, say: Callable[[str, str, str], None]
-) -> tuple[ComponentDescription, list[InterfaceType]]:
-    """What the component says of itself, and its imports with their types."""
+) -> tuple[ComponentDescription, Ends]:
+    """What the component says of itself, and its imports and exports with their types."""
     loading = asyncio.ensure_future(engine.load(file))
     done, _ = await asyncio.wait({loading}, timeout=SLOW)
     if not done:
@@ -154,7 +161,7 @@ async def _loaded(
     component = await loading
     description = component.describe()
     say("compiled", name, f"{megabytes(description.size)}  sha256:{description.digest[:12]}")
-    return description, list(component.imports)
+    return description, Ends(list(component.imports), list(component.exports))
 
 
 def _offers(found: Mapping[str, ComponentDescription], provided: Mapping[str, set[str]]) -> dict[str, list[str]]:

@@ -178,6 +178,7 @@ class Cors:
 class HttpServer(Provider):
     """`builtin:http-server`."""
 
+    calls = (HANDLE.interface,)
     link_config = RouteSettings
     settings_model = ServerSettings
     settings: ServerSettings

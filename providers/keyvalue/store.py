@@ -125,6 +125,7 @@ class KeyValue(Provider):
     """
 
     wit = Path(__file__).parent / "keyvalue.wit"
+    calls = (WATCHER,)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         self = super().__new__(cls, *args, **kwargs)

@@ -184,6 +184,7 @@ class MessagingNats(Provider):
     """
 
     wit = GUESTS / "messaging.wit"
+    calls = (HANDLER,)
     link_config = MessagingLink
 
     def __init__(self, transport: Transport | None = None) -> None:

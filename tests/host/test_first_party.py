@@ -15,6 +15,7 @@ from lattice import EntityId, Function, HostId, Invocation, NotLinked, Value
 from lattice.events import Event, LinkSet, LinkSetFailed, ProviderStarted, ProviderStartFailed
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, connect
+from providers.description import published
 
 ACTOR, PROVIDER = EntityId("actor"), EntityId("provider")
 
@@ -130,6 +131,8 @@ async def test_sql_on_a_file_of_the_host(world: World, tmp_path: Path):
     await world.until(LinkSet)
     answer = await world.call("trellis:sql/query#query", "SELECT ? AS x", [{"text": "hi"}])
     assert answer == {"columns": ["x"], "rows": [[{"text": "hi"}]], "changes": 0}
+    said = await published(world.lattice, PROVIDER)
+    assert said is not None and said.link_config is not None and "max_rows" in said.link_config["properties"]
 
 
 async def test_schedules_call_actors_on_the_lattice_from_a_process_of_their_own(world: World):

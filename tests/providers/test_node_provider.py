@@ -32,8 +32,11 @@ from lattice import (
 )
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsTransport
+from providers.config import read_config
+from providers.description import published
 from providers.link import LinkId, LinkRecord, link_between
 from providers.load import executable
+from providers.schema import model_of
 
 pytestmark = [pytest.mark.nats, pytest.mark.toolchain]
 
@@ -116,6 +119,15 @@ def link(source: str = "actor", **config: str) -> LinkRecord:
 async def test_the_example_answers_as_the_one_in_python_does(voice: Any):
     shout = await voice("shout.mjs", link(suffix="?!"))
     assert await shout("shout", "hi") == "HI?!"
+
+
+async def test_it_says_what_it_answers_and_what_its_links_may_hold(voice: Any, program: Path):
+    shout = await voice("shout.mjs")
+    said = await published(shout.lattice, VOICE)
+    assert said is not None and said.functions == {TEXT: ["shout"]}
+    assert said.reference == (program / "shout.mjs").as_uri()
+    [(key, wrong)] = read_config(model_of(said.link_config), {"sufix": "?"}, of="link").findings
+    assert (key, wrong.hint) == ("sufix", 'did you mean "suffix"?')
 
 
 async def test_its_links_come_change_and_go(voice: Any):

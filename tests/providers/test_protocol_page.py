@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from lattice.flow import Flow
 from lattice.memory import MemoryBroker
 from lattice.streams import ByteStream
 from lattice.values import pack, stream_mark, unpack
+from providers.description import Description
 from providers.runner import VERBS, Start
 
 PAGE = (Path(__file__).parents[2] / "docs" / "provider-protocol.md").read_text()
@@ -119,7 +121,8 @@ async def test_streams_are_written_so():
 
 def test_the_first_line_and_the_verbs_are_those_of_the_page():
     blocks = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-    start = Start.model_validate(json.loads(blocks[0]) | {"links": [json.loads(blocks[1])]})
+    start = Start.model_validate(json.loads(blocks[0]) | {"links": [json.loads(blocks[2])]})
     assert (start.config, start.links[0].target_config) == ({"voice": "loud"}, {"suffix": "?!"})
     told = re.findall(r"^\| ([a-z.]+) \| ", PAGE.partition("| verb | body |")[2].partition("\n\n")[0], re.MULTILINE)
     assert told == list(VERBS)
+    assert json.loads(blocks[1]).keys() == {one.name for one in fields(Description)}

@@ -19,6 +19,7 @@ from lattice import EntityId, Function, HostId, Invocation, LatticeError, NotLin
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsTransport
 from lattice.transport import Message
+from providers.description import published
 from providers.link import LinkRecord, link_between
 
 pytestmark = pytest.mark.nats
@@ -130,6 +131,8 @@ async def test_a_process_says_when_it_is_ready_and_answers_calls(child: Started)
         assert await shout.ready == {"ok": True, "refused": []}
         assert await shout.call("shout", "hi") == "HI!"
         assert await shout.ask("health") == {"ok": True, "healthy": True, "message": ""}
+        said = await published(shout.lattice, SHOUT)
+        assert said is not None and said.functions == {TEXT: ["shout", "slowly"]}
 
 
 async def test_links_come_change_and_go_while_it_runs(child: Started):

@@ -197,3 +197,60 @@ def test_inspect_shows_what_a_provider_answers_and_the_schema_of_its_configurati
     assert found["functions"] == {"demo:math/ops": ["add: func(a: u32, b: u64) -> u32"]}
     assert found["link_config"]["properties"]["volume"]["maximum"] == 10
     assert found["link_config"]["properties"]["token"]["anyOf"][0]["writeOnly"] is True
+
+
+def test_a_function_that_a_provider_never_answers_is_a_warning(findings: Any):
+    renamed = PROVIDER.replace("interface ops { add: func(a: u32, b: u64) -> u32; }", "interface ops { sum: func(); }")
+    other = renamed.replace(
+        'ops#add")\n    async def add(self, link: Link[Volume], a: int, b: int)',
+        'ops#sum")\n    async def sum(self, link: Link[Volume])',
+    )
+    [finding] = findings(asker="image: ./asker.wat", provider=other)
+    assert (finding["code"], finding["level"]) == ("TRL-LNK-009", "warning")
+    assert finding["message"].endswith("of demo:math/ops, and `loud` does not answer it")
+
+
+HEARER = """(component
+  (core module $m (memory (export "memory") 1)
+    (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+    (func (export "hear") (param i32)))
+  (core instance $i (instantiate $m))
+  (func $hear (param "msg" u32) (canon lift (core func $i "hear")))
+  (instance $handler (export "handle-message" (func $hear)))
+  (export "wasmcloud:messaging/handler@0.2.0" (instance $handler)))"""
+
+
+def test_a_component_that_a_provider_calls_by_another_wit_is_found(tmp_path: Path):
+    def said(interface: str) -> list[str]:
+        (tmp_path / "hearer.wat").write_text(HEARER)
+        (tmp_path / "app.yaml").write_text(
+            MANIFEST.partition("  components:")[0]
+            + f"""  components:
+    - name: hearer
+      type: component
+      properties: {{image: ./hearer.wat}}
+    - name: messages
+      type: capability
+      properties: {{image: builtin:messaging-nats}}
+      traits:
+        - type: link
+          properties:
+            target: hearer
+            namespace: wasmcloud
+            package: messaging
+            interfaces: [{interface}]
+            source: {{config: [{{name: all, properties: {{subscriptions: "a.>"}}}}]}}
+"""
+        )
+        done = CliRunner().invoke(cli, ["check", str(tmp_path), "-o", "json"])
+        return [f"{one['code']} {one['message']}" for one in json.loads(done.stdout)["findings"]]
+
+    [differs] = said("handler")
+    assert differs.startswith(
+        "TRL-LNK-009 `hearer` exports handle-message: func(msg: u32) of wasmcloud:messaging/handler"
+    )
+    assert differs.endswith(
+        "`messages` calls handle-message: func(msg: record { subject: string, body: list<u8>, "
+        "reply-to: option<string> }) -> result<_, string>"
+    )
+    assert any("which MessagingNats does not call" in one for one in said("consumer"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from trellis.failures import USER_ERROR, failure, show
-from trellis.options import output_option, registry_options
+from trellis.options import Where, lattice_options, output_option, registry_options, where
 from trellis.output import Output
 from trellis.running import run
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 
 @click.command
 @click.argument("path", metavar="[FILE]", default=".", type=click.Path(path_type=Path))
+@click.option("--on-lattice", is_flag=True, help="Ask the lattice, too: for configurations, and running providers.")
 @registry_options
 @output_option
-def command(path: Path, output: Output) -> int:
-    """Say everything that is wrong with a manifest and its components. Needs no lattice.
+@lattice_options
+def command(path: Path, on_lattice: bool, output: Output, nats: str | None, lattice: str | None) -> int:
+    """Say everything that is wrong with a manifest and its components. Needs no lattice, unless you want it asked.
 
     FILE is a manifest, or a folder with an app.yaml. Components of registries are fetched.
     """
-    checked = run(examined_manifest(path, fetch=True)).checked
+    checked = run(_examined(path, where(nats, lattice) if on_lattice else None)).checked
     answered = _answered(checked.manifest)
     if not output.text:
         findings = [asdict(f) for f in checked.findings]
@@ -43,6 +45,17 @@ def command(path: Path, output: Output) -> int:
         else:
             click.echo("no findings")
     return USER_ERROR if checked.errors else 0
+
+
+async def _examined(path: Path, place: Where | None) -> Examined:
+    examined = await examined_manifest(path, fetch=True)
+    if place is None:
+        return examined
+    from trellis.published import held_against_lattice
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        return await held_against_lattice(lattice, examined)
 
 
 def _answered(manifest: Manifest | None) -> dict[str, str]:

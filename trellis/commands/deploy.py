@@ -75,13 +75,14 @@ class Progress:
     def say(self, kind: str, name: str, text: str) -> None:
         if self.output.form == "json":
             return
-        from trellis.show import seconds
+        from trellis.show import folded, seconds
 
         elapsed = time.monotonic() - self.begun
         line, after = f"{kind:<10} {name:<24} {text}".rstrip(), seconds(elapsed)
         room = WIDTH - len(click.unstyle(line))
         stage = {"stage": kind, "name": name, "text": click.unstyle(text), "seconds": round(elapsed, 4)}
-        self.output.next(stage, f"{line}{after:>{room}}" if room > len(after) else f"{line}  {after}")
+        whole = f"{line}{after:>{room}}" if room > len(after) else f"{line}  {after}"
+        self.output.next(stage, "\n".join(folded(whole, " " * 4)))
 
     def line(self, line: Line) -> None:
         self.say(line.kind, line.name, "; ".join(line.text.splitlines()))
@@ -101,6 +102,7 @@ async def deploy(
     from trellis.carrying import carry
     from trellis.commands.check import examined_manifest
     from trellis.project import urls
+    from trellis.published import verified
     from trellis.session import joined
 
     progress = Progress(output)
@@ -111,6 +113,7 @@ async def deploy(
         raise Failure(USER_ERROR)
     manifest = checked.manifest
     async with joined(place) as lattice:
+        await verified(lattice, examined)
         await carry(lattice, examined, progress.say)
         version, outcome = await put_and_await(
             lattice,

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trellis.options import output_option
+from trellis.failures import failure
+from trellis.options import Where, lattice_options, output_option, where
 from trellis.output import Output
 from trellis.running import run
 
@@ -35,13 +36,21 @@ STANDARD = tuple(
 @click.command
 @click.argument("reference", metavar="FILE.wasm|PROVIDER")
 @click.option("--all", "everything", is_flag=True, help="Show the functions of the standard interfaces, too.")
+@click.option("--running", is_flag=True, help="PROVIDER is the id of one that runs: ask it, over the lattice.")
 @output_option
-def command(reference: str, everything: bool, output: Output) -> None:
+@lattice_options
+def command(
+    reference: str, everything: bool, running: bool, output: Output, nats: str | None, lattice: str | None
+) -> None:
     """Show what a component imports and exports, with types, and who answers each import.
 
     Of a PROVIDER (a file FILE.py, python:MODULE or builtin:NAME) it shows the functions that it answers and the
     configuration that it takes; `-o json` has that as JSON Schema.
     """
+    if running:
+        said = run(_asked(where(nats, lattice), reference))
+        output.answer(asdict(said), _of_provider(said.reference or reference, said))
+        return
     if re.match(r"(wasmcloud\+)?builtin:|python:|.*\.py(:\w+)?$", reference):
         _provider(reference, output)
         return
@@ -50,6 +59,22 @@ def command(reference: str, everything: bool, output: Output) -> None:
         raise click.BadParameter(f"there is no file {file}")
     found = run(_describe(file))
     output.answer(asdict(found), _of_component(file, found, everything))
+
+
+async def _asked(place: Where, id: str) -> Description:
+    from lattice import EntityId
+    from providers.description import published
+    from trellis.session import joined
+
+    async with joined(place) as lattice:
+        said = await published(lattice, EntityId(id))
+    if said is None:
+        raise failure(
+            "TRL-PRV-003",
+            f"no provider that runs as `{id}` says what it is",
+            fix="trellis status  shows what runs",
+        )
+    return said
 
 
 def _provider(reference: str, output: Output) -> None:
@@ -65,11 +90,12 @@ def _provider(reference: str, output: Output) -> None:
 
 def _of_provider(reference: str, found: Description) -> Iterator[str]:
     yield f"{reference}  {found.summary}"
-    yield click.style("\nexports", bold=True)
-    for interface, functions in found.functions.items():
-        yield f"  {interface}"
-        for function in functions:
-            yield f"    {function}"
+    for title, functions in (("exports", found.functions), ("calls", found.calls)):
+        if functions:
+            yield click.style(f"\n{title}", bold=True)
+        for interface, texts in (functions or {}).items():
+            yield f"  {interface}"
+            yield from (f"    {text}" for text in texts)
     for title, schema in (("configuration", found.config), ("configuration of a link", found.link_config)):
         yield click.style(f"\n{title}", bold=True)
         yield from ["  any keys"] if schema is None else _keys(schema)

@@ -40,6 +40,7 @@ async def _plan(place: Where, path: Path) -> dict[str, Any]:
     from trellis.commands.check import examined_manifest
     from trellis.commands.deploy import pinned
     from trellis.planner import Planner, unmanaged
+    from trellis.published import verified
     from trellis.session import joined
 
     examined = await examined_manifest(path, fetch=True)
@@ -48,6 +49,7 @@ async def _plan(place: Where, path: Path) -> dict[str, Any]:
     if checked.manifest is None or checked.data is None:
         raise Failure(USER_ERROR)
     async with joined(place) as lattice:
+        await verified(lattice, examined)
         try:
             return await Planner(lattice).plan(manifest=pinned(checked.data, examined))
         except (Unreachable, DeadlineExceeded) as error:

@@ -41,7 +41,7 @@ async def _of_project() -> dict[str, Any]:
     """With what the manifest here and its components have. Raises Failure without a manifest."""
     from lattice.names import Interface
     from trellis.commands.check import examined_manifest
-    from trellis.configuring import exported, provider_classes
+    from trellis.configuring import known_providers
     from wadm.schema import manifest_schema
 
     examined = await examined_manifest(Path())
@@ -57,8 +57,8 @@ async def _of_project() -> dict[str, Any]:
         ]
     used = {one.name for its in examined.components.values() for one in (*its.imports, *its.exports)}
     if document is not None and examined.checked.manifest is not None:
-        kinds, _ = provider_classes(examined.checked.manifest, document)
-        used |= {name for kind in kinds.values() for name in exported(kind)}
+        kinds, _ = known_providers(examined.checked.manifest, document)
+        used |= {name for kind in kinds.values() for name in kind.exports}
     interfaces: dict[tuple[str, str], set[str]] = {}
     for name in used:
         try:

@@ -3,6 +3,7 @@
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { pathToFileURL } from "node:url";
 import { decode, encode, ExtensionCodec } from "@msgpack/msgpack";
 import { connect, createInbox, credsAuthenticator, nkeyAuthenticator } from "nats";
 
@@ -31,7 +32,8 @@ export class Failure extends Error {
  * Be the provider that the line of JSON on standard input asks for; resolves when it has drained.
  *
  * `provider.exports` has a function `(link, ...args, { signal, trace, source })` for each WIT function; `linkAdded`,
- * `linkRemoved`, `configChanged`, `health` and `stopped` are hooks, none of which must be there.
+ * `linkRemoved`, `configChanged`, `health` and `stopped` are hooks, none of which must be there. `linkConfig` and `config`
+ * are JSON Schemas of a link's configuration and of the provider's own; without one, any keys are taken.
  */
 export async function serve(provider) {
   const [line] = await once(createInterface({ input: process.stdin }), "line");
@@ -84,6 +86,9 @@ class Running {
         message.respond(JSON.stringify(await this.answered(() => act(body))));
       }),
     );
+    const about = `trellis.provider.${lattice}.${id}.describe`;
+    const says = JSON.stringify(this.description());
+    asked.push(this.listen(about, (message) => message.respond(says), { queue: about }));
     await this.nats.flush();
     this.nats.publish(own("ready"), JSON.stringify({ ok: true, refused }));
     for (const signal of ["SIGTERM", "SIGINT"]) process.once(signal, () => this.stop(this.start.grace ?? 10));
@@ -99,6 +104,16 @@ class Running {
 
   listen(subject, arrived, options = {}) {
     return this.nats.subscribe(subject, { ...options, callback: (error, message) => error || arrived(message) });
+  }
+
+  description() {
+    const functions = {};
+    for (const key of Object.keys(this.provider.exports)) {
+      const [name, of] = key.split("#");
+      (functions[name] ??= []).push(of);
+    }
+    const { config = null, linkConfig = null } = this.provider;
+    return { functions, config, link_config: linkConfig, reference: pathToFileURL(process.argv[1]).href };
   }
 
   async idle() {

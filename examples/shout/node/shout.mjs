@@ -5,6 +5,7 @@
 import { serve } from "./provider.mjs";
 
 await serve({
+  linkConfig: { properties: { suffix: { type: "string", default: "!" } }, additionalProperties: false },
   exports: {
     "demo:text/transform#shout": (link, text) => text.toUpperCase() + (link.config.suffix ?? "!"),
   },
