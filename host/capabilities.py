@@ -69,6 +69,10 @@ STEADY = 60.0
 class Body(Protocol):
     """A provider's running form."""
 
+    @property
+    def in_hand(self) -> int | None:
+        """Calls that it answers just now; None when nobody here knows."""
+
     async def put_link(self, record: LinkRecord) -> None: ...
     async def delete_link(self, record: LinkRecord) -> None: ...
     async def set_config(self, config: dict[str, str]) -> None: ...
@@ -86,6 +90,10 @@ class InProcess:
         self.described: Subscription | None = None
         self.leave: Callable[[], None] = lambda: None
         """Have no more calls come directly."""
+
+    @property
+    def in_hand(self) -> int:
+        return self.runtime.in_hand
 
     async def put_link(self, record: LinkRecord) -> None:
         await self.runtime.put_link(record)

@@ -18,6 +18,7 @@ from host.control import Control
 from host.identity import new_host_id, own_labels, own_version
 from host.images import Images
 from host.links import Links
+from host.metrics import Metrics, figures
 from host.observing import Observing
 from host.router import Router
 from host.secrets import SecretReferences
@@ -34,7 +35,7 @@ from lattice.lattice import Lattice
 from lattice.names import EntityId, friendly_name
 from lattice.nats_transport import connect
 from lattice.presence import Presence
-from lattice.transport import Transport
+from lattice.transport import Message, Transport
 from providers.secrets.backends import backends
 
 log = structlog.get_logger("host")
@@ -56,6 +57,8 @@ class Host:
         self.labels = {**config.labels, **own_labels()}
         self.registries: dict[str, object] = {}
         self.observing = Observing()
+        self.metrics = Metrics()
+        self.observing.observers.append(self.metrics.observe)
         self._transport = transport
         self._tasks: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -153,6 +156,7 @@ class Host:
         self.lattice.transport.on_reconnect(lambda: self.control.later(self._put_back()))
         await presence.listen()
         await self.control.listen()
+        await self.lattice.transport.subscribe(subjects.figures(self.lattice.name), self._say_figures)
         await self.lattice.transport.flush()
         await self._keep_events()
         await self.emit(events.HostStarted(friendly_name=self.name, labels=dict(self.labels), version=own_version()))
@@ -241,6 +245,10 @@ class Host:
         """The app that a component or provider here belongs to."""
         running = self.components.running.get(id) or self.capabilities.running.get(id)
         return None if running is None else running.annotations.get(APPSPEC)
+
+    async def _say_figures(self, message: Message) -> None:
+        if message.reply is not None:
+            await self.lattice.transport.publish(message.reply, figures(self).model_dump_json().encode())
 
     async def emit(self, event: Event) -> None:
         """Tell the lattice; a broker that is away is logged, since the next heartbeat says it all again."""

@@ -46,6 +46,8 @@ LAST_LINES = 15
 class ChildProvider:
     """One provider process. `on_exit` is called when it ends without having been told to."""
 
+    in_hand = None
+
     def __init__(
         self,
         reference: str,

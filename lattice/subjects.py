@@ -80,6 +80,11 @@ def logs(lattice: str, member: str) -> str:
     return f"trellis.log.{lattice}.{member}"
 
 
+def figures(lattice: str) -> str:
+    """Asks all hosts what they have counted (`lattice.figures`)."""
+    return f"trellis.figures.{lattice}"
+
+
 def log_stream(lattice: str) -> str:
     """Our own stream: the log lines of a day."""
     return f"TRELLIS_LOGS_{lattice}"

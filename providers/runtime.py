@@ -99,6 +99,11 @@ class Runtime:
         permits = Permits(max_concurrent or provider.concurrency, LINE)
         self._answer: Handler = limited(permits)(self._dispatch)
 
+    @property
+    def in_hand(self) -> int:
+        """Calls that it answers just now."""
+        return len(self._in_hand)
+
     # -- its life
 
     async def start(self) -> None:

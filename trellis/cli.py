@@ -43,6 +43,7 @@ VERBS: Mapping[str, str] = {
     "pull": "Get a component from a registry.",
     "events": "Show what happened on the lattice, and what happens.",
     "logs": "Show what was logged on all hosts.",
+    "top": "Show what goes on: calls, failures, times and load.",
     "link": "Show and change who answers what an actor imports.",
     "config": "Show and change named configurations.",
     "secret": "Keep secrets on the lattice, sealed.",
