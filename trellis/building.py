@@ -3,8 +3,8 @@
 An actor's folder has a trellis.toml:
 
     [build]
-    language = "python"          # or javascript, or c; or give `command` for any other toolchain
-    world = "counter"            # of the WIT in wit/
+    language = "python"          # or another of trellis.toolchains; or give `command` for any other toolchain
+    world = "counter"            # of the WIT in wit/; in Rust, the source names it
     module = "app"               # what implements the world: app.py, app.js or app.c
     output = "build/counter.wasm"
 
@@ -30,9 +30,22 @@ from time import monotonic
 from typing import Any
 
 from lattice import BadInput, Finding, Place
+from trellis.cargo import artefact, readable
 from trellis.failures import USER_ERROR, Failure
 from trellis.project import BUILD_FILE
-from trellis.toolchains import LANGUAGES, compiler_version, componentize, jco, missing, zig
+from trellis.toolchains import (
+    LANGUAGES,
+    RUST_TARGET,
+    cargo,
+    check_rust_target,
+    compiler_version,
+    componentize,
+    componentize_go,
+    jco,
+    missing,
+    qjs,
+    zig,
+)
 
 STAMP = Path(".trellis") / "build.json"
 TAIL = 15
@@ -103,7 +116,7 @@ def recipe(folder: Path) -> Recipe:
             "language",
             why=f"{', '.join(LANGUAGES)} are; any other toolchain can be named as `command`",
         )
-    elif language and not build.get("world"):
+    elif language not in (None, "rust") and not build.get("world"):
         report("an actor needs `world`", "language", fix="name the world of wit/ that the module implements")
     if not build.get("output"):
         report("`output` is missing", "build", fix='add:  output = "build/NAME.wasm"')
@@ -150,6 +163,8 @@ async def build(recipe: Recipe, *, force: bool = False) -> Built:
         try:
             for command in commands(recipe, scratch, part):
                 said = await _run(recipe, command, scratch)
+            if recipe.language == "rust" and (made := artefact(said, recipe.folder)) is not None:
+                shutil.copyfile(made, part)
             if part.is_file():
                 part.replace(recipe.output)
             if not recipe.output.is_file():
@@ -223,9 +238,16 @@ def commands(recipe: Recipe, scratch: Path, output: Path) -> list[list[str]]:
     """
     if recipe.shell is not None:
         return [shlex.split(recipe.shell)]
+    if recipe.language == "rust":
+        target = ["--release", "--target", RUST_TARGET]
+        return [[cargo(), "build", *target, "--quiet", "--message-format", "json"]]
     assert recipe.world is not None
     wit, core, typed = str(scratch / "wit"), str(scratch / "core.wasm"), str(scratch / "typed.wasm")
     world = recipe.world.rpartition("/")[2]
+    if recipe.language == "go":
+        return [[*componentize_go(recipe.folder), "-d", wit, "-w", world, "build", "-o", str(output)]]
+    if recipe.language == "javascript" and (tool := qjs(recipe.folder)) is not None:
+        return [[tool, "--wit", wit, "--world", world, "--js", f"{recipe.module}.js", "--sync", "-o", str(output)]]
     if recipe.language == "javascript":
         # `fetch-event` is off since the actor exports the handler itself; without `http` its own requests would fail
         options = ["--wit", wit, "--world-name", world, "--disable", "fetch-event"]
@@ -248,8 +270,10 @@ def commands(recipe: Recipe, scratch: Path, output: Path) -> list[list[str]]:
 
 
 def _prepare(recipe: Recipe, standard: Path, scratch: Path) -> None:
-    """What a toolchain needs to find in `scratch`: the actor's WIT, and all that it may stand on."""
-    if recipe.language is None:
+    """What a toolchain needs to find in `scratch`: the actor's WIT, and all that it may stand on. Raises Failure."""
+    if recipe.language == "rust":
+        check_rust_target()
+    if recipe.language in (None, "rust"):  # what they build against is all in their folder
         return
     wit, own = scratch / "wit", recipe.folder / "wit"
     shutil.copytree(standard, wit)
@@ -292,7 +316,7 @@ async def _run(recipe: Recipe, command: Sequence[str], scratch: Path) -> str:
 
 
 def _failed(recipe: Recipe, command: Sequence[str], how: str, said: str = "") -> Failure:
-    text = said.rstrip()
+    text = readable(said).rstrip() if recipe.language == "rust" else said.rstrip()
     text = text.partition("\nAssertionError: ")[2] or text  # how componentize-py's script begins every error
     lines = text.splitlines()[-TAIL:]
     finding = Finding(

@@ -114,20 +114,11 @@ def _languages(folder: Path) -> dict[str, Path]:
 async def _toolchains(needed: dict[str, Path]) -> AsyncIterator[Line]:
     """Those of the languages that `trellis build` knows. What no actor here needs may be absent."""
     for language in toolchains.LANGUAGES:
-        actor = needed.get(language, Path())
         try:
-            if language == "python":
-                command = [toolchains.componentize()]
-            elif language == "javascript":
-                command = [toolchains.jco(actor)]
-            else:
-                toolchains.jco(actor)
-                command = [*toolchains.zig(), "version"]
+            command = toolchains.version_command(language, needed.get(language, Path()))
         except Failure as error:
             yield _failed(f"{language} actors", error, "problem" if language in needed else "absent")
             continue
-        if command[-1] != "version":
-            command.append("--version")
         yield await _runs(f"{language} actors", command)
 
 

@@ -1,10 +1,12 @@
 """What makes a component of a source, by language: the commands, and what to install where one of them is missing.
 
-| language   | compiler                                                              |
-|------------|-----------------------------------------------------------------------|
-| python     | componentize-py                                                       |
-| javascript | jco, from the actor's own node_modules or PATH                        |
-| c          | zig cc (the ziglang wheel, or zig on PATH), and jco for the component |
+| language   | compiler                                                                    |
+|------------|-----------------------------------------------------------------------------|
+| python     | componentize-py                                                             |
+| javascript | componentize-qjs or jco from the actor's own node_modules, else jco on PATH |
+| c          | zig cc (the ziglang wheel, or zig on PATH), and jco for the component       |
+| rust       | cargo, with the target wasm32-wasip2                                        |
+| go         | componentize-go: a tool of the actor's go.mod, else the one on PATH         |
 
 Any other language is built by a command that its trellis.toml names.
 """
@@ -13,18 +15,22 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from trellis.failures import Failure, failure
 
-LANGUAGES = ("python", "javascript", "c")
+LANGUAGES = ("python", "javascript", "c", "rust", "go")
+
+RUST_TARGET = "wasm32-wasip2"
 
 INSTALL = {
-    "cargo": "curl https://sh.rustup.rs -sSf | sh  and then  rustup target add wasm32-wasip2",
+    "cargo": f"curl https://sh.rustup.rs -sSf | sh  and then  rustup target add {RUST_TARGET}",
     "rustup": "curl https://sh.rustup.rs -sSf | sh",
     "go": "https://go.dev/dl",
+    "componentize-go": "go install github.com/bytecodealliance/componentize-go@latest",
     "tinygo": "https://tinygo.org/getting-started/install",
     "node": "https://nodejs.org",
     "npm": "https://nodejs.org",
@@ -62,6 +68,12 @@ def jco(folder: Path) -> str:
     return found
 
 
+def qjs(folder: Path) -> str | None:
+    """componentize-qjs, where the actor in `folder` has it."""
+    own = folder / "node_modules" / ".bin" / "componentize-qjs"
+    return str(own) if own.is_file() and shutil.which("node") else None
+
+
 def zig() -> list[str]:
     """The zig of this Python, else the one on PATH. Raises Failure."""
     if importlib.util.find_spec("ziglang") is not None:
@@ -69,6 +81,56 @@ def zig() -> list[str]:
     if (found := shutil.which("zig")) is None:
         raise missing("zig", "it compiles C to Wasm")
     return [found]
+
+
+def cargo() -> str:
+    """Raises Failure."""
+    if (found := shutil.which("cargo")) is None:
+        raise missing("cargo", "it compiles Rust")
+    return found
+
+
+def check_rust_target() -> None:
+    """Raises Failure unless the compiler that cargo uses can make components."""
+    command = [shutil.which("rustc") or "rustc", "--print", "target-libdir", "--target", RUST_TARGET]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise missing("rustc", "cargo compiles with it", INSTALL["rustup"]) from error
+    if done.returncode != 0 or not Path(done.stdout.strip()).is_dir():
+        why = "cargo makes components for it; it comes with Rust 1.82 and later"
+        raise missing(f"Rust's target {RUST_TARGET}", why, f"rustup target add {RUST_TARGET}")
+
+
+def componentize_go(folder: Path) -> list[str]:
+    """Raises Failure."""
+    if shutil.which("go") is None:
+        raise missing("go", "componentize-go compiles with it, 1.25 or later")
+    module = folder / "go.mod"
+    if module.is_file() and "bytecodealliance/componentize-go" in module.read_text(encoding="utf-8"):
+        return ["go", "tool", "componentize-go"]
+    if (found := shutil.which("componentize-go")) is None:
+        raise missing("componentize-go", "it makes a component of a Go module")
+    return [found]
+
+
+def version_command(language: str, folder: Path) -> list[str]:
+    """What makes the toolchain of an actor in `folder` say its version. Raises Failure when a part of it is missing."""
+    match language:
+        case "python":
+            return [componentize(), "--version"]
+        case "javascript":
+            return ["node", "--version"] if qjs(folder) else [jco(folder), "--version"]
+        case "c":
+            jco(folder)
+            return [*zig(), "version"]
+        case "rust":
+            command = [cargo(), "--version"]
+            check_rust_target()
+            return command
+        case _:
+            componentize_go(folder)
+            return ["go", "version"]
 
 
 def compiler_version(language: str | None) -> str:

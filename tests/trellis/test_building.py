@@ -1,5 +1,8 @@
 """Building actors: what a trellis.toml may say, when nothing is done, and what a failure shows."""
 
+import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -8,9 +11,11 @@ import pytest
 from lattice import BadInput
 from trellis import building
 from trellis.building import build, recipe
+from trellis.cargo import artefact, readable
 from trellis.commands.build import build_all
 from trellis.failures import Failure
 from trellis.project import actor_folders
+from trellis.toolchains import check_rust_target
 
 COPY = f"""
 [build]
@@ -101,6 +106,8 @@ async def test_a_toolchain_that_is_not_there_is_named(actor: Path):
         ('language = "python"\nworld = "w"', r"pip install 'trellis-lattice\[build\]'"),
         ('language = "javascript"\nworld = "w"', "npm install --prefix /.*/actor"),
         ('language = "c"\nworld = "w"', "npm install --prefix /.*/actor"),
+        ('language = "rust"', "rustup target add wasm32-wasip2"),
+        ('language = "go"\nworld = "w"', "https://go.dev/dl"),
         ('command = "cargo build --release --target wasm32-wasip2"', "rustup target add wasm32-wasip2"),
         ('command = "tinygo build"', "https://tinygo.org"),
     ],
@@ -115,6 +122,112 @@ async def test_a_missing_toolchain_gets_the_line_that_installs_it(
     monkeypatch.setenv("PATH", str(actor))
     with pytest.raises(Failure, match=f"TRL-BLD-002.* is not installed(.|\n)*fix: .*{installed_by}"):
         await build(recipe(actor))
+
+
+def stand_in(folder: Path, name: str, script: str) -> None:
+    """A command of that name, which does what the script in Python says."""
+    (folder / name).write_text(f"#!{sys.executable}\n{script}")
+    (folder / name).chmod(0o755)
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="no Rust here")
+async def test_cargo_without_the_target_for_components_gets_the_line_that_adds_it(actor: Path):
+    try:
+        check_rust_target()
+    except Failure as error:
+        assert "fix: rustup target add wasm32-wasip2" in str(error)
+    else:
+        pytest.skip("the target is here")
+    (actor / "trellis.toml").write_text('[build]\nlanguage = "rust"\noutput = "a.wasm"\n')
+    with pytest.raises(Failure, match="TRL-BLD-002.*wasm32-wasip2 is not installed"):
+        await build(recipe(actor))
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="no Rust here")
+def test_what_cargo_says_in_json_is_read_as_it_would_say_it(tmp_path: Path):
+    (tmp_path / "Cargo.toml").write_text('[package]\nname = "shop"\nversion = "1.0.0"\nedition = "2021"\n')
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "main.rs").write_text("fn main() { missing() }\n")
+    check = [shutil.which("cargo") or "", "check", "--quiet", "--offline", "--message-format", "json"]
+    done = subprocess.run(check, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    said = readable(done.stdout)
+    assert done.returncode != 0 and '{"reason"' not in said
+    assert "error[E0425]: cannot find function `missing`" in said and "src/main.rs:1:13" in said
+    assert artefact(done.stdout, tmp_path) is None
+
+
+async def test_a_crate_is_built_and_what_cargo_made_is_found(actor: Path, tmp_path: Path, monkeypatch):
+    """With stand-ins for cargo and rustc: they say what cargo 1.95 says."""
+    tools, target = tmp_path / "tools", actor / "target" / "wasm32-wasip2" / "release"
+    tools.mkdir()
+    stand_in(tools, "rustc", f"print({str(tools)!r})")
+    message = {"reason": "compiler-artifact", "features": [], "executable": None}
+    ours = {**message, "manifest_path": str(actor / "Cargo.toml"), "filenames": [str(target / "shop_api.wasm")]}
+    other = {**message, "manifest_path": "/elsewhere/Cargo.toml", "filenames": ["/elsewhere/libdep.rlib"]}
+    stand_in(
+        tools,
+        "cargo",
+        f"import pathlib, sys\n"
+        f"assert sys.argv[1:5] == ['build', '--release', '--target', 'wasm32-wasip2'], sys.argv\n"
+        f"pathlib.Path({str(target)!r}).mkdir(parents=True, exist_ok=True)\n"
+        f"pathlib.Path({str(target / 'shop_api.wasm')!r}).write_text('made')\n"
+        f"print({json.dumps(other)!r})\nprint({json.dumps(ours)!r})\n",
+    )
+    monkeypatch.setenv("PATH", str(tools))
+    (actor / "trellis.toml").write_text('[build]\nlanguage = "rust"\noutput = "build/shop.wasm"\n')
+    assert (await build(recipe(actor))).fresh
+    assert (actor / "build" / "shop.wasm").read_text() == "made"
+    assert not (await build(recipe(actor))).fresh, "what cargo keeps in target/ is no source"
+
+
+async def test_a_go_module_is_built_by_componentize_go_against_the_whole_wit(actor: Path, tmp_path: Path, monkeypatch):
+    """With a stand-in for componentize-go, which needs the network to be had."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    stand_in(tools, "go", "")
+    (actor / "trellis.toml").write_text('[build]\nlanguage = "go"\nworld = "a:b/w"\noutput = "a.wasm"\n')
+    (actor / "wit").mkdir()
+    (actor / "wit" / "world.wit").write_text("package a:b;\nworld w {}\n")
+    monkeypatch.setenv("PATH", str(tools))
+    with pytest.raises(Failure, match="(?s)componentize-go is not installed.*go install github.com/bytecodealliance"):
+        await build(recipe(actor))
+    stand_in(
+        tools,
+        "componentize-go",
+        "import pathlib, sys\n"
+        "_, d, wit, w, world, build, o, output = sys.argv\n"
+        "assert (d, w, build, o, world) == ('-d', '-w', 'build', '-o', 'w'), sys.argv\n"
+        "assert pathlib.Path(wit, 'deps').is_dir()\n"
+        "pathlib.Path(output).write_text(pathlib.Path(wit, 'world.wit').read_text())\n",
+    )
+    await build(recipe(actor))
+    assert (actor / "a.wasm").read_text() == "package a:b;\nworld w {}\n"
+    (actor / "go.mod").write_text("module a\n\ntool github.com/bytecodealliance/componentize-go\n")
+    assert building.commands(recipe(actor), Path("scratch"), Path("a"))[0][:3] == ["go", "tool", "componentize-go"]
+
+
+@pytest.fixture
+def qjs_modules(pytestconfig: pytest.Config) -> Path:
+    """A node_modules with componentize-qjs, installed once."""
+    kept = pytestconfig.cache.mkdir("componentize-qjs-0.4.5")
+    if not (kept / "node_modules").exists():
+        options = ["--no-audit", "--no-fund", "--fetch-retries=1", "--prefix", str(kept)]
+        install = [shutil.which("npm") or "false", "install", *options, "componentize-qjs@0.4.5"]
+        if subprocess.run(install, capture_output=True, check=False).returncode != 0:
+            pytest.skip("npm cannot install componentize-qjs")
+    return kept / "node_modules"
+
+
+@pytest.mark.toolchain
+async def test_javascript_is_built_by_componentize_qjs_where_the_actor_has_it(actor: Path, qjs_modules: Path):
+    (actor / "node_modules").symlink_to(qjs_modules)
+    (actor / "trellis.toml").write_text('[build]\nlanguage = "javascript"\nworld = "a:b/w"\noutput = "a.wasm"\n')
+    (actor / "app.js").write_text("export function greet(name) { return `hello ${name}`; }\n")
+    (actor / "wit").mkdir()
+    (actor / "wit" / "world.wit").write_text("package a:b;\nworld w { export greet: func(name: string) -> string; }\n")
+    made = (await build(recipe(actor))).recipe.output.read_bytes()
+    assert made.startswith(b"\0asm\x0d\0\x01\0") and b"greet" in made, "a component, as its first bytes say"
+    assert b"hello ${name}" in made
 
 
 async def test_what_is_wrong_in_the_wit_is_told_with_its_place_in_the_project(actor: Path):

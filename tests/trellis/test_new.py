@@ -151,7 +151,9 @@ def test_a_name_that_cannot_be_is_refused(here: Path, name: str, told: str):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["app", "x", "--lang", "go"], "there is: c, javascript, python"),
+        (["app", "x", "--lang", "cobol"], "there is: c, javascript, python"),
+        (["app", "x", "--lang", "go"], 'fix: put a trellis.toml into the project:  [build]  language = "go"'),
+        (["actor", "x", "--lang", "rust"], "there is no template in rust"),
         (["app", "x", "--lang", "pyton"], "did you mean `python`?"),
         (["app", "x", "--lang", "c", "--template", "cron"], "no template `cron` for a new app in c"),
         (["app", "x", "--template", "htp"], "did you mean `http`?"),
