@@ -15,6 +15,7 @@ from host.config import HostConfig
 from host.configs import Configs
 from host.links import Links
 from host.observing import Observing
+from host.policy import Policy
 from host.process import ChildProvider
 from host.router import Router
 from host.secrets import SecretReferences
@@ -161,6 +162,7 @@ class Capabilities:
         links: Links,
         configs: Configs,
         secrets: SecretReferences,
+        policy: Policy,
         emit: Emit,
         observing: Observing,
     ) -> None:
@@ -172,6 +174,7 @@ class Capabilities:
         self._router = router
         self._links = links
         self._secrets = secrets
+        self._policy = policy
         self._emit = emit
         self._observing = observing
         self.running: dict[EntityId, Provided] = {}
@@ -196,6 +199,7 @@ class Capabilities:
         if old is not None and not request.replace:
             return
         try:
+            await self._policy.start_provider(id, provided.reference, provided.annotations)
             async with provided.turn:
                 if old is None:
                     self.running[id] = provided

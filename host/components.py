@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -14,6 +15,7 @@ import actors.wasi  # noqa: F401  (registers what the host serves to guests)
 from actors import Actor, Component, Engine, Limits
 from actors.grants import Grants
 from actors.secrets import Secrets
+from host.claims import Claims, KnownClaims, read_claims
 from host.config import HostConfig
 from host.configs import Configs
 from host.egress import Egress
@@ -21,9 +23,10 @@ from host.grants import granted, without_grants
 from host.limits import limited
 from host.links import Links
 from host.observing import Observing
+from host.policy import Policy, Subject
 from host.router import Router
 from host.secrets import SecretReferences
-from lattice import BadInput, EntityId, Finding, HostId, Invocation, LatticeError
+from lattice import BadInput, EntityId, Finding, Handler, HostId, Invocation, LatticeError
 from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
 from lattice.errors import DeadlineExceeded, LimitExceeded, Trap, failure
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
@@ -74,17 +77,32 @@ class Running:
     annotations: dict[str, str]
     config_names: list[str]
     limits: dict[str, str] | None = None
+    claims: Claims | None = None
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def describe(self) -> ComponentDescription:
         return ComponentDescription(
             id=self.id,
             image_ref=self.reference,
-            name=self.id,
+            name=self.claims.name if self.claims else self.id,
             annotations=self.annotations,
+            revision=self.claims.revision if self.claims else 0,
             max_instances=self.count,
             limits=self.limits,
         )
+
+    def signed(self) -> dict[str, Any]:
+        """What events say of a signed component."""
+        return {} if self.claims is None else {"public_key": self.claims.subject, "claims": self.claims.told()}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A component that can be called."""
+
+    actor: Actor
+    handler: Handler
+    claims: Claims | None
 
 
 class Components:
@@ -101,6 +119,8 @@ class Components:
         links: Links,
         configs: Configs,
         secrets: SecretReferences,
+        claims: KnownClaims,
+        policy: Policy,
         emit: Emit,
         fetch: Fetch,
         observing: Observing,
@@ -116,6 +136,8 @@ class Components:
         self._links = links
         self._configs = configs
         self._secrets = secrets
+        self._claims = claims
+        self._policy = policy
         self._observing = observing
         self._egress = Egress(observed=partial(observing.around, kind="outgoing"))
         self._emit = emit
@@ -145,6 +167,7 @@ class Components:
                     )
                 )
                 return
+            running = self.running.get(request.component_id)
             await self._emit(
                 ComponentScaled(
                     component_id=request.component_id,
@@ -152,6 +175,7 @@ class Components:
                     image_ref=reference,
                     max_instances=request.count,
                     annotations=annotations,
+                    **(running.signed() if running else {}),
                 )
             )
 
@@ -174,9 +198,9 @@ class Components:
             running.actor.limit(limits)
             given.give(running.actor)
         else:
+            subject = Subject(running.id, reference, request.count, annotations)
             strict = annotations.get(STRICT_LINKS) == "true"
-            new = await self._actor(running.id, reference, given, limits, strict=strict)
-            await self._replace(running, reference, new)
+            await self._replace(running, reference, await self._made(subject, given, limits, strict=strict))
         if request.count != running.count:
             log.info("component.scaled", component=running.id, instances=request.count)
         running.count, running.limits, running.config_names = request.count, asked, names
@@ -187,28 +211,43 @@ class Components:
         id = request.component_id
         given = await self._given(id, request.config, request.config_data)
         limits = self._limits(id, request.component_limits, request.count)
-        strict = annotations.get(STRICT_LINKS) == "true"
-        actor = await self._actor(id, request.component_ref, given, limits, strict=strict)
-        serving = await self._lattice.serve(id, self._observing.around(actor.handle, "component"), host=self._host)
-        self._router.local[id] = self._local(actor)
+        subject = Subject(id, request.component_ref, request.count, annotations)
+        made = await self._made(subject, given, limits, strict=annotations.get(STRICT_LINKS) == "true")
+        serving = await self._lattice.serve(id, self._observing.around(made.handler, "component"), host=self._host)
+        self._router.local[id] = self._local(made)
         self.running[id] = Running(
             id,
             request.component_ref,
-            actor,
+            made.actor,
             serving,
             request.count,
             annotations,
             list(request.config),
             request.component_limits,
+            made.claims,
         )
-        await self._links.started(id, request.component_ref)
+        await self._started(self.running[id])
         log.info("component.started", component=id, image=request.component_ref, instances=request.count)
 
-    async def _actor(self, id: EntityId, reference: str, given: Given, limits: Limits, *, strict: bool) -> Actor:
-        """One that was instantiated already: what cannot begin never gets a call."""
+    async def _started(self, running: Running) -> None:
+        """Let the lattice know what it was started from."""
+        await self._links.started(running.id, running.reference)
+        if running.claims is not None:
+            await self._claims.put(running.claims)
+
+    async def _made(self, subject: Subject, given: Given, limits: Limits, *, strict: bool) -> Made:
+        """One that was instantiated already: what cannot begin never gets a call.
+
+        Raises BadInput, and Denied when the policy is against it.
+        """
+        id = subject.id
+        file = await self._fetch(subject.reference)
+        claims = await asyncio.to_thread(read_claims, file, subject.reference)
+        subject = replace(subject, claims=claims)
+        await self._policy.start_component(subject)
         actor = Actor(
             id,
-            await self._load(id, reference, strict=strict),
+            await self._load(id, file, subject.reference, strict=strict),
             imports=self._egress.around(self._router.imports, lambda: actor.grants.http),
             config=given.config,
             secrets=given.secrets,
@@ -222,10 +261,10 @@ class Components:
             raise BadInput(
                 Finding("TRL-IMG-013", f'component "{id}" fails when it is instantiated', why=error.message)
             ) from error
-        return actor
+        return Made(actor, self._policy.around(subject, actor.handle), claims)
 
-    async def _load(self, id: EntityId, reference: str, *, strict: bool) -> Component:
-        component = await self._engine.load(await self._fetch(reference), reference)
+    async def _load(self, id: EntityId, file: Path, reference: str, *, strict: bool) -> Component:
+        component = await self._engine.load(file, reference)
         if strict:
             missing = [i for i in component.needs_links() if not self._links.linked(id, i)]
             if missing:
@@ -250,8 +289,9 @@ class Components:
             try:
                 old, strict = running.actor, running.annotations.get(STRICT_LINKS) == "true"
                 reference = request.new_component_ref
-                new = await self._actor(running.id, reference, Given.of(old), old.limits, strict=strict)
-                await self._replace(running, reference, new)
+                subject = Subject(running.id, reference, running.count, annotations)
+                made = await self._made(subject, Given.of(old), old.limits, strict=strict)
+                await self._replace(running, reference, made)
                 running.annotations = annotations
                 event = ComponentScaled(
                     component_id=running.id,
@@ -259,6 +299,7 @@ class Components:
                     image_ref=running.reference,
                     max_instances=running.count,
                     annotations=annotations,
+                    **running.signed(),
                 )
             except Exception as error:
                 sentence = failure(error)
@@ -273,19 +314,19 @@ class Components:
                 )
             await self._emit(event)
 
-    async def _replace(self, running: Running, reference: str, new: Actor) -> None:
-        """New calls go to `new`; those in hand end where they began."""
+    async def _replace(self, running: Running, reference: str, made: Made) -> None:
+        """New calls go to what was made; those in hand end where they began."""
         old = running.actor
-        running.actor = new
-        running.serving.handler = self._observing.around(new.handle, "component")
-        self._router.local[running.id] = self._local(new)
+        running.actor, running.claims = made.actor, made.claims
+        running.serving.handler = self._observing.around(made.handler, "component")
+        self._router.local[running.id] = self._local(made)
         running.reference = reference
-        await self._links.started(running.id, reference)
+        await self._started(running)
         log.info("component.updated", component=running.id, image=reference)
         self._later(self._drain(old))
 
-    def _local(self, actor: Actor) -> Local:
-        return Local(self._observing.around(actor.handle, "component", direct=True), _load(actor))
+    def _local(self, made: Made) -> Local:
+        return Local(self._observing.around(made.handler, "component", direct=True), _load(made.actor))
 
     async def _stop(self, running: Running) -> None:
         """No new calls; those in line go elsewhere if they can; those in hand get the grace period."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from actors import Limits
 from host.grants import Allowed
 from host.images import ImageSettings
+from host.policy import PolicySettings
 from lattice.nats_transport import NatsOptions
 
 
@@ -43,5 +44,8 @@ class HostConfig:
     """The file with what opens the secrets of `nats-kv`."""
     images: ImageSettings = field(default_factory=ImageSettings)
     """Where component images may come from, and how they are fetched."""
+    policy: PolicySettings = field(default_factory=PolicySettings)
+    config_service: bool = False
+    """Ask wasmCloud's configuration service for the logins of registries, once, at the start."""
     max_instances: int = 1000
     """Concurrent instances that "unbounded" means, per component."""

@@ -273,7 +273,7 @@ class Control:
         return ctl.answer([link.model_dump(mode="json") for link in self._host.links.all()])
 
     async def _claims(self, body: bytes, arg: str) -> Answer:
-        return ctl.answer([])
+        return ctl.answer(self._host.claims.answers())
 
     # -- configuration
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import structlog
 
 from actors import Engine, EngineConfig
 from host.capabilities import Capabilities
+from host.claims import KnownClaims
 from host.components import Components
 from host.config import HostConfig
 from host.configs import Configs
@@ -20,9 +22,10 @@ from host.images import Images
 from host.links import Links
 from host.metrics import Metrics, figures
 from host.observing import Observing
+from host.policy import Policy
 from host.router import Router
 from host.secrets import SecretReferences
-from lattice import BadInput, LatticeError, events, subjects
+from lattice import BadInput, LatticeError, events, read_json, subjects
 from lattice.control import APPSPEC, DRAINED, HostInfo, Inventory, uptime_human
 from lattice.directory import Directory
 from lattice.errors import failure
@@ -39,6 +42,9 @@ from lattice.transport import Message, Transport
 from providers.secrets.backends import backends
 
 log = structlog.get_logger("host")
+
+CONFIG_SERVICE = 5.0
+"""Seconds that a configuration service has for its answer."""
 
 REPLAY = 10.0
 """Seconds for the first reading of links and configurations."""
@@ -70,6 +76,7 @@ class Host:
     engine: Engine
     configs: Configs
     links: Links
+    claims: KnownClaims
     directory: Directory
     router: Router
     images: Images
@@ -104,7 +111,10 @@ class Host:
     async def _join(self) -> None:
         self.engine = Engine(EngineConfig(fuel=self.config.limits.fuel is not None, stack=self.config.stack))
         self.configs = Configs(await self.lattice.config_data())
-        self.links = Links(await self.lattice.lattice_data(), self.configs)
+        data = await self.lattice.lattice_data()
+        self.links = Links(data, self.configs)
+        self.claims = KnownClaims(data)
+        self.links.others = self.claims.seen
         self.directory = Directory(self.id, self.config.dead_after)
         presence = Presence(self.lattice, self.directory)
         self.router = self.routing(
@@ -115,6 +125,8 @@ class Host:
         )
         keeping = await backends(self.lattice, folder=self.config.secrets_folder, key_file=self.config.secrets_key)
         secrets = SecretReferences(self.configs, keeping)
+        policy = Policy(self.config.policy, self.lattice.transport, self._told_to_policy)
+        await policy.listen()
         self.components = Components(
             self.config,
             self.id,
@@ -125,6 +137,8 @@ class Host:
             self.links,
             self.configs,
             secrets,
+            self.claims,
+            policy,
             self.emit,
             self.images.fetch,
             self.observing,
@@ -137,6 +151,7 @@ class Host:
             self.links,
             self.configs,
             secrets,
+            policy,
             self.emit,
             self.observing,
         )
@@ -153,6 +168,8 @@ class Host:
         async with asyncio.timeout(REPLAY):
             await self.links.ready.wait()
             await self.configs.ready.wait()
+        if self.config.config_service:
+            await self._ask_for_registries()
         self.lattice.transport.on_reconnect(lambda: self.control.later(self._put_back()))
         await presence.listen()
         await self.control.listen()
@@ -237,6 +254,9 @@ class Host:
             providers=[p.describe() for p in self.capabilities.running.values() if p.body is not None],
         )
 
+    def _told_to_policy(self) -> dict[str, Any]:
+        return {"publicKey": self.id, "lattice": self.lattice.name, "labels": dict(self.labels)}
+
     def satisfies(self, constraints: dict[str, str]) -> bool:
         """Every constraint equals one of its labels, and nobody is emptying it."""
         return DRAINED not in self.labels and all(self.labels.get(key) == value for key, value in constraints.items())
@@ -256,6 +276,21 @@ class Host:
             await self.lattice.emit(event, self.id)
         except LatticeError as error:
             log.warning("event.unsent", name=event.name, error=error.message)
+
+    async def _ask_for_registries(self) -> None:
+        """The logins that a configuration service of v1 has for hosts of these labels; without its answer, none."""
+        subject = subjects.config_service(self.lattice.name)
+        asked = json.dumps({"labels": self.labels}).encode()
+        try:
+            answer = await self.lattice.transport.request(subject, asked, timeout=CONFIG_SERVICE)
+            given = read_json(answer.data)["registryCredentials"]
+            if not isinstance(given, dict):
+                raise TypeError
+        except (LatticeError, ValueError, TypeError, KeyError) as error:
+            why = error.message if isinstance(error, LatticeError) else "its answer has no registryCredentials"
+            log.warning("config_service.unanswered", subject=subject, error=why)
+        else:
+            self.registries = given
 
     async def _put_back(self) -> None:
         """A broker that lost its data keeps events again, and the images of what runs here for hosts that need them."""

@@ -39,6 +39,8 @@ class Links:
         self._targets: dict[tuple[EntityId, str, LinkName], EntityId] = {}
         self._turns: WeakValueDictionary[EntityId, asyncio.Lock] = WeakValueDictionary()
         self.ready = asyncio.Event()
+        self.others: Callable[[Entry], None] = lambda _: None
+        """Called with what else is in the bucket."""
         self.on_change: list[OnLinks] = []
         """Called with (links gone or replaced, links new or changed) after a record changed."""
 
@@ -47,6 +49,7 @@ class Links:
 
     def _seen(self, entry: Entry) -> None:
         if not entry.key.startswith(PREFIX):
+            self.others(entry)
             return
         source = EntityId(entry.key.removeprefix(PREFIX))
         if source in self._raw and self._raw[source] == entry.value:

@@ -61,12 +61,16 @@ class LabelsChanged(Event):
 
 
 class ComponentScaled(Event):
+    """`public_key` and `claims` are there where the component is signed."""
+
     name = "component_scaled"
     component_id: EntityId
     host_id: HostId
     image_ref: str
     max_instances: int
     annotations: dict[str, str] = {}
+    public_key: str | None = None
+    claims: dict[str, Any] | None = None
 
 
 class ComponentScaleFailed(ComponentScaled):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 from lattice.names import EntityId, HostId
 
-CTL_PREFIX = "wasmbus.ctl"
+CTL_PREFIX = os.environ.get("TRELLIS_CTL_PREFIX") or "wasmbus.ctl"
+"""As a lattice of v1 has it, whose hosts and clients must all have the same."""
 EVENT_PREFIX = "wasmbus.evt"
 WADM_PREFIX = "wadm.api"
 WADM_QUEUE = "wadm_server"
@@ -18,6 +21,11 @@ def control(lattice: str, *tokens: str) -> str:
 def control_queue(lattice: str, entity: str) -> str:
     """The queue group of the verbs that any one host answers: `link`, `claims`, `config`."""
     return f"{CTL_PREFIX}.v1.{lattice}.{entity}"
+
+
+def config_service(lattice: str) -> str:
+    """Where hosts of v1 ask at their start for the logins of registries."""
+    return f"wasmbus.cfg.{lattice}.req"
 
 
 def event(lattice: str, name: str) -> str:

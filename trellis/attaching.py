@@ -18,6 +18,7 @@ from host.capabilities import Capabilities
 from host.configs import Configs
 from host.links import Links
 from host.observing import Observing
+from host.policy import Policy, PolicySettings
 from host.router import Router
 from host.secrets import SecretReferences
 from lattice import EntityId, HostId
@@ -76,8 +77,18 @@ class Attached:
         host = HostId(f"attached-{os.getpid()}-{self._generation}")
         router = Router(self.lattice, self.links, Directory(host))
         secrets = SecretReferences(self._configs, {"env": EnvironmentSecrets()})
+        policy = Policy(PolicySettings(), self.lattice.transport, dict)
         made = Capabilities(
-            HostConfig(), host, self.lattice, router, self.links, self._configs, secrets, self._happened, Observing()
+            HostConfig(),
+            host,
+            self.lattice,
+            router,
+            self.links,
+            self._configs,
+            secrets,
+            policy,
+            self._happened,
+            Observing(),
         )
         await made.start(StartProvider(provider_id=self.id, provider_ref=self.reference, config=self.config))
         if self.id in made.running:

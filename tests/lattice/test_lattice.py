@@ -1,6 +1,9 @@
 """Invocations over a broker: values, errors, deadlines, sizes, streams, draining."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -355,3 +358,12 @@ async def test_a_cancel_stops_no_other_call(pair):
     go.set()
     done = await asyncio.gather(*calls, return_exceptions=True)
     assert (done[0], done[2]) == (0, 2) and isinstance(done[1], asyncio.CancelledError)
+
+
+def test_another_prefix_of_the_control_interface_comes_from_the_environment():
+    program = (
+        "from lattice.subjects import control, control_queue; print(control('x', 'host'), control_queue('x', 'link'))"
+    )
+    environment = {**os.environ, "TRELLIS_CTL_PREFIX": "acme.ctl"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["acme.ctl.v1.x.host", "acme.ctl.v1.x.link"]

@@ -14,6 +14,7 @@ from trellis.failures import NOT_CONVERGED, failure
 from trellis.local import pairs
 from trellis.logs import Format, configure, log_options
 from trellis.options import (
+    SECONDS,
     Where,
     data_options,
     lattice_options,
@@ -99,6 +100,27 @@ def command() -> None:
     metavar="SIZE",
     help="What Wasm may use of a guest's stack, 64Ki to 64Mi; the same for all components.",
 )
+@click.option(
+    "--policy-topic",
+    metavar="SUBJECT",
+    envvar="TRELLIS_POLICY_TOPIC",
+    help="Ask the policy service there before anything starts or is called; without its yes, it does not.",
+)
+@click.option(
+    "--policy-timeout",
+    type=SECONDS,
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For an answer of the policy service.",
+)
+@click.option(
+    "--policy-changes-topic",
+    metavar="SUBJECT",
+    envvar="TRELLIS_POLICY_CHANGES_TOPIC",
+    help="Where the policy service takes decisions back.",
+)
+@click.option("--config-service", is_flag=True, help="Ask wasmCloud's configuration service for logins of registries.")
 @liveness_option
 @log_options
 def start(
@@ -114,6 +136,10 @@ def start(
     secrets_key: Path | None,
     limits: tuple[str, ...],
     stack: int,
+    policy_topic: str | None,
+    policy_timeout: float,
+    policy_changes_topic: str | None,
+    config_service: bool,
     dead_after: float,
     log_format: Format,
     log_level: str,
@@ -121,8 +147,12 @@ def start(
     """Join a lattice, until SIGTERM or Ctrl-C."""
     if not 64 * 1024 <= stack <= 64 * 1024**2:
         raise failure("TRL-CLI-001", f"a stack of {stack} bytes cannot be", fix="--stack 64Ki, and up to 64Mi")
+    from host.policy import PolicySettings
+
     settings = {
         "name": name,
+        "policy": PolicySettings(policy_topic, policy_timeout, policy_changes_topic),
+        "config_service": config_service,
         "labels": parse_labels(labels),
         "allowed": parse_allowed(directories, network, http),
         "limits": parse_limits(limits),
