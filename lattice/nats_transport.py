@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -24,7 +25,7 @@ from nats.js import errors as js_errors
 from nats.js.api import DEFAULT_PREFIX, KeyValueConfig, PubAck
 from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
-from lattice.errors import BadValue, DeadlineExceeded, LatticeError, ProtocolError, Unreachable
+from lattice.errors import BadValue, DeadlineExceeded, Denied, LatticeError, ProtocolError, Unreachable
 from lattice.jetstream import JetStream, NotFound
 from lattice.transport import Entry, Message, NoBucket, OnMessage, WrongRevision
 
@@ -45,6 +46,9 @@ ANSWERING = 5.0
 
 LONGEST_SUBJECT = 900
 """Characters, of four bytes at most each."""
+
+PUBLISH_VIOLATION = re.compile(r'permissions violation for publish to "([^"]+)"')
+"""What nats-py makes of the server's sentence: all of it is in lower case, the subject too."""
 
 PENDING_MESSAGES = 65536
 PENDING_BYTES = 256 * 1024 * 1024
@@ -182,6 +186,8 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
                 refused.set()
             return  # `connect` tells
         log.warning("nats.error", error=str(error) or type(error).__name__)
+        if (violation := PUBLISH_VIOLATION.search(str(error))) is not None:
+            transport.denied(violation[1])
 
     async def on_disconnect() -> None:
         if not transport.closing:
@@ -293,6 +299,10 @@ class NatsTransport:
         """Listen for answers. Called once, by `connect`."""
         await self._replies.start()
         self.ready = True
+
+    def denied(self, subject: str) -> None:
+        """The server has told that we may not publish there (`subject` is in lower case)."""
+        self._replies.denied(subject)
 
     @property
     def options(self) -> NatsOptions:
@@ -439,7 +449,8 @@ class Replies:
         self._client = client
         self._inbox = ""
         self._numbers = itertools.count(1)
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[str, tuple[asyncio.Future[Msg], str]] = {}
+        """What each reply subject waits for, and which subject was asked."""
 
     async def start(self) -> None:
         self._inbox = self._client.new_inbox()
@@ -451,10 +462,11 @@ class Replies:
         )
 
     async def ask(self, subject: str, data: bytes, timeout: float, headers: dict[str, str] | None) -> Msg:
-        """Raises TimeoutError after `timeout` seconds, NoRespondersError, and what publishing raises."""
+        """Raises TimeoutError after `timeout` seconds, NoRespondersError, Denied, and what publishing raises."""
         reply = f"{self._inbox}.{next(self._numbers)}"
         loop = asyncio.get_running_loop()
-        future = self._waiting[reply] = loop.create_future()
+        future: asyncio.Future[Msg] = loop.create_future()
+        self._waiting[reply] = future, subject
         timer = loop.call_later(timeout, self._late, future)
         try:
             await self._client.publish(subject, data, reply, headers=headers)
@@ -467,9 +479,15 @@ class Replies:
         return answer
 
     async def _arrived(self, message: Msg) -> None:
-        future = self._waiting.get(message.subject)
-        if future is not None and not future.done():
-            future.set_result(message)
+        waiting = self._waiting.get(message.subject)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_result(message)
+
+    def denied(self, subject: str) -> None:
+        """End what was asked there (`subject` is in lower case)."""
+        for future, asked in self._waiting.values():
+            if asked.lower() == subject and not future.done():
+                future.set_exception(Denied(f"the NATS login may not publish to {asked}", because="login"))
 
     @staticmethod
     def _late(future: asyncio.Future[Msg]) -> None:

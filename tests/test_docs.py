@@ -68,7 +68,7 @@ def test_the_manifest_page_has_every_part_and_an_example_of_every_field(generato
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
 def test_every_file_that_a_document_names_is_there(document: Path):
     packages = "|".join((*PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], "benchmarks", "examples"))
-    named = re.findall(rf"(?<![\w/.])((?:{packages})/[\w./]*\w/?)", document.read_text())
+    named = re.findall(rf"(?<![\w/.])((?:{packages})/[\w./-]*\w/?)", document.read_text())
     missing = sorted({n for n in named if not (ROOT / n).exists()})
     assert not missing
 

@@ -67,7 +67,7 @@ def show(*findings: Finding) -> None:
 
 def explain(error: Exception) -> Failure | None:
     """`error` as people should read it; None for what only a developer can read."""
-    from lattice import BadInput, LatticeError, Unreachable
+    from lattice import BadInput, Denied, LatticeError, Unreachable
 
     match error:
         case Failure():
@@ -81,6 +81,9 @@ def explain(error: Exception) -> Failure | None:
             return Failure(USER_ERROR, *error.findings)
         case Unreachable():
             return failure("TRL-NET-004", error.message, exit_code=UNREACHABLE)
+        case Denied() if error.details.get("because") == "login":
+            why = "the NATS server's permissions for it say so"
+            return failure("TRL-NET-008", error.message, why=why, fix="use another login", exit_code=GATED)
         case LatticeError():
             return failure("TRL-NET-004", error.message, exit_code=NOT_CONVERGED)
         case _:

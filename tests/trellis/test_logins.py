@@ -15,7 +15,7 @@ from servers import Broker
 
 from host import Host, HostConfig
 from lattice import EntityId, Function, Invocation, events
-from lattice.errors import Unreachable
+from lattice.errors import Denied, Unreachable
 from lattice.lattice import Lattice
 from lattice.login import Login, Server, Settings, options
 from lattice.nats_transport import NatsOptions, connect
@@ -306,3 +306,15 @@ async def test_a_refused_login_says_so_to_programs_too(served):
     with pytest.raises(Unreachable, match="refuses the login") as caught:
         await connect(NatsOptions(url, token="wrong"))
     assert caught.value.details["because"] == "login" and "wrong" not in str(caught.value)
+
+
+async def test_what_a_login_may_not_do_is_said_at_once(served):
+    url = served(
+        'authorization { users: [{user: ann, password: p, permissions: {publish: {deny: ["wasmbus.ctl.>"]}}}] }'
+    )
+    transport = await connect(NatsOptions(url, user="ann", password="p"))
+    with pytest.raises(Denied, match=r"may not publish to wasmbus\.ctl\.v1\.Ours\.link\.get"):
+        await transport.request("wasmbus.ctl.v1.Ours.link.get", b"", timeout=60)
+    await transport.close()
+    code, _, err = await trellis(url, "link", "get", "--nats-user", "ann", "--nats-password", "p")
+    assert code == 5 and "TRL-NET-008" in err
