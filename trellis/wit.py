@@ -1,15 +1,21 @@
-"""The WIT of the standard interfaces, which comes with Trellis."""
+"""The WIT of the standard interfaces, which comes with Trellis, and what a project has put beside its own."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from lattice import Finding
 from trellis.failures import failure
+
+LOCK = "deps.lock"
+"""Beside the folder deps: which packages are in it, and the digests of their files (TOML)."""
 
 _PACKAGE = re.compile(r"^package ([a-z0-9:-]+)@([^;\s]+);", re.MULTILINE)
 _REFERENCE = re.compile(r"\b([a-z][a-z0-9-]*:[a-z][a-z0-9-]*)/[a-z][a-z0-9-]*@")
@@ -63,30 +69,102 @@ def package(asked: str) -> Package:
     raise failure("TRL-CLI-001", f"there is no WIT package `{asked}` here", fix=f"there is: {', '.join(known)}")
 
 
-def with_all_it_needs(name: str) -> Iterator[Package]:
-    """The package, and every one that it stands on."""
-    waiting, seen = [name], set[str]()
+def package_in(file: Path) -> Package:
+    """The package of somebody else's WIT. Raises Failure when the file names none."""
+    text = file.read_text(encoding="utf-8")
+    head = _PACKAGE.search(text)
+    if head is None:
+        raise failure("TRL-WIT-001", f"{file} names no package", fix="begin it with  package NAMESPACE:NAME@VERSION;")
+    return Package(head[1], head[2], f"{head[1].replace(':', '-')}.wit", text)
+
+
+def with_all_it_needs(first: Package) -> Iterator[Package]:
+    """The package, and every one that it stands on, of those that come with Trellis."""
+    waiting, seen = [first], set[str]()
     while waiting:
-        one = packages()[waiting.pop()]
+        one = waiting.pop()
         if one.name not in seen:
             seen.add(one.name)
-            waiting += one.needs
+            waiting += [packages()[name] for name in one.needs if name in packages()]
             yield one
 
 
 def add(asked: str, folder: Path) -> list[Path]:
-    """Put the package and all that it stands on into `folder`/deps; the files that were written.
+    """Put a package (its name, or a file) and all that it stands on into `folder`/deps; the files that were written.
 
-    A file that says something else already is left alone, and raises Failure before anything is written.
+    Their digests go into `folder`/deps.lock. A file that says something else already is left alone, and raises Failure
+    before anything is written.
     """
-    wanted = {folder / "deps" / one.file: one.text for one in with_all_it_needs(package(asked).name)}
-    for file, text in wanted.items():
+    file = Path(asked)
+    wanted = list(with_all_it_needs(package_in(file) if file.suffix == ".wit" and file.is_file() else package(asked)))
+    texts = {folder / "deps" / one.file: one.text for one in wanted}
+    for file, text in texts.items():
         if file.exists() and file.read_text(encoding="utf-8") != text:
             raise failure(
                 "TRL-NEW-001", f"{file} is there already, and says something else", fix="remove it, or keep it"
             )
-    written = [file for file in wanted if not file.exists()]
+    written = [file for file in texts if not file.exists()]
     for file in written:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(wanted[file], encoding="utf-8")
+        file.write_text(texts[file], encoding="utf-8")
+    _lock({**_locked(folder), **{one.file: Locked(one.name, one.version, _digest(one.text)) for one in wanted}}, folder)
     return sorted(written)
+
+
+# -- the lock
+
+
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """What `deps.lock` says of a file in deps/."""
+
+    package: str
+    version: str
+    sha256: str
+
+
+def changed(folder: Path) -> list[Finding]:
+    """What in `folder`/deps is not as `folder`/deps.lock says; without a lock there is nothing to hold it against.
+
+    Raises Failure for a lock that cannot be read.
+    """
+    if not (folder / LOCK).is_file():
+        return []
+    locked, found = _locked(folder), []
+    for name, one in locked.items():
+        file = folder / "deps" / name
+        again = f"remove it, then  trellis wit add {one.package}"
+        if not file.is_file():
+            found.append(Finding("TRL-WIT-001", f"{file} is missing; {folder / LOCK} has {one.package}", fix=again))
+        elif _digest(file.read_text(encoding="utf-8")) != one.sha256:
+            found.append(Finding("TRL-WIT-001", f"{file} is not the {one.package}@{one.version} of {LOCK}", fix=again))
+    for file in sorted((folder / "deps").glob("*.wit")):
+        if file.name not in locked:
+            fix = f"trellis wit add {file}  locks it"
+            found.append(Finding("TRL-WIT-001", f"{file} is not in {folder / LOCK}", fix=fix, level="warning"))
+    return found
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _locked(folder: Path) -> dict[str, Locked]:
+    """By the name of the file."""
+    file = folder / LOCK
+    try:
+        return {name: Locked(**one) for name, one in tomllib.loads(file.read_text(encoding="utf-8")).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        fix = "remove it, then add the packages again"
+        raise failure("TRL-WIT-001", f"{file} is not a lock file: {error}", fix=fix) from error
+
+
+def _lock(locked: Mapping[str, Locked], folder: Path) -> None:
+    tables = [
+        f'["{name}"]\npackage = "{one.package}"\nversion = "{one.version}"\nsha256 = "{one.sha256}"\n'
+        for name, one in sorted(locked.items())
+    ]
+    head = "# What `trellis wit add` has put into deps/; `trellis wit check` holds the files against it.\n\n"
+    (folder / LOCK).write_text(head + "\n".join(tables), encoding="utf-8")

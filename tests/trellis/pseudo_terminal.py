@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -86,13 +86,23 @@ async def terminal(
     *arguments: str, folder: Path, environment: Mapping[str, str] | None = None, columns: int = 120
 ) -> AsyncIterator[PseudoTerminal]:
     """`trellis ARGUMENTS` in a terminal so many columns wide."""
+    shown = PseudoTerminal(*_begun(arguments, folder, environment or {}, columns))
+    try:
+        yield shown
+    finally:
+        shown.close()
+
+
+def _begun(
+    arguments: Sequence[str], folder: Path, environment: Mapping[str, str], columns: int
+) -> tuple[int, subprocess.Popen[bytes]]:
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     unset = ("CI", "NO_COLOR", "COLUMNS", "LINES")
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "trellis", *arguments],
         cwd=folder,
-        env={**{k: v for k, v in os.environ.items() if k not in unset}, "TERM": "xterm", **(environment or {})},
+        env={**{k: v for k, v in os.environ.items() if k not in unset}, "TERM": "xterm", **environment},
         stdin=its,
         stdout=its,
         stderr=its,
@@ -100,8 +110,4 @@ async def terminal(
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
     )
     os.close(its)
-    shown = PseudoTerminal(ours, process)
-    try:
-        yield shown
-    finally:
-        shown.close()
+    return ours, process

@@ -1,4 +1,4 @@
-"""What all verbs have in common: `-o`, where their lattice is, how long they wait, and how their errors look to programs."""
+"""What all verbs have in common: `-o`, where their lattice is, how long they wait, how errors look to programs."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PRINTS_SOMETHING_ELSE = {
 """Verbs without -o, and what they print."""
 
 NEEDS_NO_LATTICE = {
-    *("new", "add", "build", "check", "schema", "inspect", "serve", "run", "push", "pull", "explain", "completion"),
-    *("version", "cache ls", "cache gc", "wit ls", "wit show", "wit add", "secret keygen"),
+    *("new", "add", "build", "schema", "serve", "run", "push", "pull", "explain", "completion"),
+    *("version", "cache ls", "cache gc", "wit ls", "wit show", "wit add", "wit check", "secret keygen"),
     *("context ls", "context add", "context use", "context rm"),
 }
 

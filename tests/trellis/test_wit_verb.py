@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,45 @@ def test_a_file_that_says_something_else_is_left_alone(tmp_path: Path):
     result = wit("add", "http", "--to", str(tmp_path))
     assert result.exit_code == 1 and "TRL-NEW-001" in result.stderr
     assert [file.name for file in (tmp_path / "deps").iterdir()] == ["http.wit"]
+
+
+def test_what_was_added_is_locked_and_held_against_the_lock(tmp_path: Path):
+    to = tmp_path / "wit"
+    wit("add", "wasi:config", "--to", str(to))
+    wit("add", "keyvalue", "--to", str(to))
+    assert {one["package"] for one in tomllib.loads((to / "deps.lock").read_text()).values()} == {
+        "wasi:config",
+        "wasi:keyvalue",
+    }
+    assert wit("check", str(to)).stdout == "all of it is as it was added\n"
+    (to / "deps" / "keyvalue.wit").write_text("package wasi:keyvalue@0.2.0-draft;\n")
+    (to / "deps" / "config.wit").unlink()
+    (to / "deps" / "mine.wit").write_text("package a:b@1.0.0;\n")
+    result = wit("check", str(to))
+    assert result.exit_code == 1 and result.stderr.count("error[TRL-WIT-001]") == 2
+    assert "keyvalue.wit is not the wasi:keyvalue@0.2.0-draft of deps.lock" in result.stderr
+    assert "config.wit is missing" in result.stderr and "mine.wit is not in" in result.stderr
+
+
+def test_a_package_of_somebody_else_is_added_from_a_file_with_what_it_stands_on(tmp_path: Path):
+    file = tmp_path / "sms.wit"
+    file.write_text("package acme:sms@1.2.0;\ninterface sender {\n  use wasi:io/streams@0.2.0.{output-stream};\n}\n")
+    assert wit("add", str(file), "--to", str(tmp_path / "wit")).exit_code == 0
+    assert (tmp_path / "wit" / "deps" / "acme-sms.wit").read_text() == file.read_text()
+    assert "wasi:io/streams" in read_wit(tmp_path / "wit")
+    file.write_text("interface sender {}\n")
+    assert "names no package" in wit("add", str(file)).stderr
+
+
+def test_the_check_of_an_app_looks_at_the_wit_of_its_actors(tmp_path: Path):
+    (tmp_path / "app.yaml").write_text(
+        "apiVersion: core.oam.dev/v1beta1\nkind: Application\nmetadata: {name: shop}\n"
+        "spec: {components: [{name: kv, type: capability, properties: {image: 'builtin:keyvalue-memory'}}]}\n"
+    )
+    (tmp_path / "actor").mkdir()
+    (tmp_path / "actor" / "trellis.toml").touch()
+    assert wit("add", "wasi:config", "--to", str(tmp_path / "actor" / "wit")).exit_code == 0
+    assert CliRunner().invoke(cli, ["check", str(tmp_path)]).exit_code == 0
+    (tmp_path / "actor" / "wit" / "deps" / "config.wit").write_text("")
+    result = CliRunner().invoke(cli, ["check", str(tmp_path)])
+    assert result.exit_code == 1 and "TRL-WIT-001" in result.stderr

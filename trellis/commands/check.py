@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from trellis.output import Output
 from trellis.running import run
 
 if TYPE_CHECKING:
+    from lattice import Finding
     from trellis.preflight import Examined
     from wadm.manifest import Manifest
 
@@ -31,6 +32,7 @@ def command(path: Path, on_lattice: bool, output: Output, nats: str | None, latt
     FILE is a manifest, or a folder with an app.yaml. Components of registries are fetched.
     """
     checked = run(_examined(path, where(nats, lattice) if on_lattice else None)).checked
+    checked = replace(checked, findings=(*checked.findings, *_wit(path if path.is_dir() else path.parent)))
     answered = _answered(checked.manifest)
     if not output.text:
         findings = [asdict(f) for f in checked.findings]
@@ -56,6 +58,15 @@ async def _examined(path: Path, place: Where | None) -> Examined:
 
     async with joined(place) as lattice:
         return await held_against_lattice(lattice, examined)
+
+
+def _wit(folder: Path) -> Iterator[Finding]:
+    """What somebody has changed of the WIT that actors below `folder` have added."""
+    from trellis.project import actor_folders
+    from trellis.wit import changed
+
+    for actor in actor_folders(folder):
+        yield from changed(actor / "wit")
 
 
 def _answered(manifest: Manifest | None) -> dict[str, str]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from trellis.failures import failure
+from trellis.failures import USER_ERROR, failure, show
 from trellis.options import output_option
 from trellis.output import Output
 
 
 @click.group
 def command() -> None:
-    """Show the WIT of the standard interfaces, and add it to a project."""
+    """Show the WIT of the standard interfaces, add it to a project, and see that nobody has changed it since."""
 
 
 @command.command("ls")
@@ -33,7 +34,7 @@ def ls(output: Output) -> None:
 @command.command("show")
 @click.argument("name", metavar="PACKAGE[/INTERFACE]")
 @output_option
-def show(name: str, output: Output) -> None:
+def show_package(name: str, output: Output) -> None:
     """Print a package, or one of its interfaces.
 
     \b
@@ -56,7 +57,7 @@ def show(name: str, output: Output) -> None:
 
 
 @command.command("add")
-@click.argument("name", metavar="PACKAGE")
+@click.argument("name", metavar="PACKAGE|FILE.wit")
 @click.option(
     "--to",
     "folder",
@@ -70,6 +71,7 @@ def show(name: str, output: Output) -> None:
 def add_to(name: str, folder: Path, output: Output) -> None:
     """Put a package, and all that it stands on, into wit/deps, for tools that look for it there.
 
+    It is a standard one, by name, or somebody else's, from a file. What it was is kept in wit/deps.lock.
     `trellis build` finds the standard packages by itself.
     """
     from trellis.wit import add
@@ -77,3 +79,19 @@ def add_to(name: str, folder: Path, output: Output) -> None:
     written = add(name, folder)
     said = [f"wrote {file}" for file in written]
     output.answer({"wrote": [str(file) for file in written]}, said or ["unchanged: all of it is there"])
+
+
+@command.command("check")
+@click.argument("folder", metavar="[DIR]", default="wit", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@output_option
+def check(folder: Path, output: Output) -> int:
+    """Hold the files in wit/deps against wit/deps.lock, which `trellis wit add` writes."""
+    from trellis.wit import changed
+
+    found = changed(folder)
+    errors = [one for one in found if one.level == "error"]
+    if output.text:
+        show(*found)
+    said = [] if found else ["all of it is as it was added"]
+    output.answer({"ok": not errors, "findings": [asdict(one) for one in found]}, said)
+    return USER_ERROR if errors else 0
