@@ -6,7 +6,17 @@ from urllib.parse import parse_qsl, unquote
 
 from componentize_py_types import Err, Ok
 from wit_world.imports.streams import InputStream, OutputStream, StreamError_Closed
-from wit_world.imports.wasi_http_types import Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam
+
+try:  # called so in a world where another interface is `types`, too
+    from wit_world.imports.wasi_http_types import (
+        Fields,
+        IncomingRequest,
+        OutgoingBody,
+        OutgoingResponse,
+        ResponseOutparam,
+    )
+except ModuleNotFoundError:
+    from wit_world.imports.types import Fields, IncomingRequest, OutgoingBody, OutgoingResponse, ResponseOutparam
 
 PIECE = 4096  # bytes that blocking_write_and_flush takes at once
 Send = Callable[[bytes], None]

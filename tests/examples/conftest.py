@@ -30,13 +30,10 @@ async def deployed(nats: NatsTransport, nats_url: str, lattice_name: str, tmp_pa
         built = await build(recipe(EXAMPLES / name / "actor"))
         text = (EXAMPLES / name / "app.yaml").read_text()
         port = free_port()
-        for old, new in {
-            **(changes or {}),
-            f"file://./actor/build/{name}.wasm": built.recipe.output.as_uri(),
-            "address: 127.0.0.1:808": f"address: 127.0.0.1:{port} # ",
-        }.items():
+        for old, new in {f"file://./actor/build/{name}.wasm": built.recipe.output.as_uri(), **(changes or {})}.items():
             assert old in text, old
             text = text.replace(old, new)
+        text = text.replace("address: 127.0.0.1:808", f"address: 127.0.0.1:{port} # ")
         (tmp_path / "app.yaml").write_text(text)
         await deploy(Where(nats_url, lattice_name, ""), tmp_path / "app.yaml", output=Output("json"))
         return f"http://127.0.0.1:{port}"

@@ -1,33 +1,24 @@
 """Chat rooms. What is said travels as messages on `chat.ROOM`, so that any program on NATS can listen and talk.
 
-    GET  /                      a page to try it with
-    POST /rooms/ROOM            say the body
-    POST /rooms/ROOM/pictures   show the body, a PNG
-    GET  /rooms/ROOM/events     what is said, as server-sent events
-    GET  /pictures/ID, /thumbnails/ID
+    GET  /                    a page to try it with
+    POST /rooms/ROOM          say the body
+    GET  /rooms/ROOM/events   what is said, as server-sent events
 
 An instance lives for one call, so what was said is kept in a bucket: the one that hears a message puts it there, the
 ones that stream events look there. A stream ends after a while; browsers come back and say what they saw last.
 """
 
-import hashlib
 import json
 import re
 import time
 
-import png
-from componentize_py_types import Err
-from web import Exchange, send
+from web import Exchange
 from wit_world import exports
-from wit_world.imports import atomics, blobstore, consumer, store
-from wit_world.imports.container import Container
-from wit_world.imports.wasi_blobstore_types import IncomingValue, OutgoingValue
+from wit_world.imports import atomics, consumer, store
 from wit_world.imports.wasi_http_types import IncomingRequest, ResponseOutparam
 from wit_world.imports.wasmcloud_messaging_types import BrokerMessage
 
 LONGEST = 4_000  # bytes of one text
-LARGEST = 1_000_000  # bytes of one picture
-SIDE = 64  # pixels of a thumbnail
 STREAMED = 20.0  # seconds
 LOOK = 0.1  # seconds between two looks into the bucket
 EARLIER = 20  # messages that a newcomer sees
@@ -45,14 +36,10 @@ class IncomingHandler(exports.IncomingHandler):
         match exchange.method, exchange.parts:
             case "GET", []:
                 exchange.answer(200, PAGE, "text/html; charset=utf-8")
-            case "GET", [("pictures" | "thumbnails") as kind, name]:
-                picture(exchange, kind, name)
             case _, ["rooms", room, *_] if not re.fullmatch(r"[a-z0-9-]{1,32}", room):
                 exchange.answer(400, "a room's name is up to 32 letters from a to z, digits and `-`\n")
             case "POST", ["rooms", room]:
                 say(exchange, room)
-            case "POST", ["rooms", room, "pictures"]:
-                show(exchange, room)
             case "GET", ["rooms", room, "events"]:
                 events(exchange, room)
             case _:
@@ -78,12 +65,9 @@ def say(exchange: Exchange, room: str) -> None:
     text = exchange.body(LONGEST)
     if not text:
         return exchange.answer(413 if text is None else 400, f"say something, in at most {LONGEST} bytes\n")
-    publish(room, {"text": text.decode(errors="replace")})
-    return exchange.answer(202, "said\n")
-
-
-def publish(room: str, said: dict[str, str]) -> None:
+    said = {"text": text.decode(errors="replace")}
     consumer.publish(BrokerMessage(f"chat.{room}", json.dumps(said).encode(), None))
+    return exchange.answer(202, "said\n")
 
 
 def events(exchange: Exchange, room: str) -> None:
@@ -102,45 +86,3 @@ def events(exchange: Exchange, room: str) -> None:
 
 def count(bucket: store.Bucket, room: str) -> int:
     return int(bucket.get(f"{room}.count") or b"0")
-
-
-# -- pictures
-
-
-def show(exchange: Exchange, room: str) -> None:
-    data = exchange.body(LARGEST)
-    if data is None:
-        return exchange.answer(413, f"a picture has at most {LARGEST} bytes\n")
-    try:
-        small = png.thumbnail(data, SIDE)
-    except png.NotReadable as error:
-        return exchange.answer(415, f"{error}\n")
-    name = hashlib.sha256(data).hexdigest()[:16]
-    keep("pictures", name, data)
-    keep("thumbnails", name, small)
-    publish(room, {"text": f"/pictures/{name}", "thumbnail": f"/thumbnails/{name}"})
-    return exchange.answer(201, f"/pictures/{name}\n")
-
-
-def picture(exchange: Exchange, kind: str, name: str) -> None:
-    with opened(kind) as container:
-        if not container.has_object(name):
-            return exchange.answer(404, "there is no such picture\n")
-        value = container.get_data(name, 0, container.object_info(name).size - 1)
-        return exchange.answer(200, IncomingValue.incoming_value_consume_sync(value), "image/png")
-
-
-def keep(kind: str, name: str, data: bytes) -> None:
-    value = OutgoingValue.new_outgoing_value()
-    with opened(kind) as container:
-        container.write_data(name, value)
-    with value.outgoing_value_write_body() as body:
-        send(body, data)
-    OutgoingValue.finish(value)
-
-
-def opened(kind: str) -> Container:
-    try:
-        return blobstore.get_container(kind)
-    except Err:
-        return blobstore.create_container(kind)

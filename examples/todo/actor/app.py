@@ -1,21 +1,17 @@
-"""A list of things to do, in a database; every morning a digest of it.
+"""A list of things to do, in a database.
 
-    GET    /todos        what there is, as JSON
-    POST   /todos        {"text": "...", "due": "2030-12-24"}; `due` may be left out
-    PATCH  /todos/ID     {"done": true}, or another text or day
-    DELETE /todos/ID
-
-The digest is published as a message on `todo.digest`, when the schedule says so: once, on whichever host.
+GET    /todos        what there is, as JSON
+POST   /todos        {"text": "...", "due": "2030-12-24"}; `due` may be left out
+PATCH  /todos/ID     {"done": true}, or another text or day
+DELETE /todos/ID
 """
 
 import json
 import re
-from datetime import date
 
 from componentize_py_types import Err
 from web import Exchange
 from wit_world import exports
-from wit_world.imports import consumer
 from wit_world.imports.query import (
     Answer,
     Statement,
@@ -25,8 +21,7 @@ from wit_world.imports.query import (
     Value_Text,
     transact,
 )
-from wit_world.imports.wasi_http_types import IncomingRequest, ResponseOutparam
-from wit_world.imports.wasmcloud_messaging_types import BrokerMessage
+from wit_world.imports.types import IncomingRequest, ResponseOutparam
 
 LONGEST = 10_000  # bytes of a request
 TABLE = "CREATE TABLE IF NOT EXISTS todo (id INTEGER PRIMARY KEY, text TEXT NOT NULL, due TEXT, done INT DEFAULT 0)"
@@ -47,14 +42,6 @@ class IncomingHandler(exports.IncomingHandler):
         except Err as error:
             status, value = 503, {"error": str(getattr(error.value, "value", error.value))}
         exchange.answer(status, json.dumps(value) + "\n", "application/json")
-
-
-class Scheduler(exports.Scheduler):
-    def invoke(self, payload: bytes) -> None:
-        todos = found(f"{ALL} WHERE done = 0 ORDER BY due IS NULL, due, id")
-        late = [todo["text"] for todo in todos if todo["due"] and todo["due"] < date.today().isoformat()]
-        digest = {"open": len(todos), "late": late, "first": todos[0]["text"] if todos else None}
-        consumer.publish(BrokerMessage("todo.digest", json.dumps(digest).encode(), None))
 
 
 def respond(exchange: Exchange) -> tuple[int, object]:
