@@ -263,6 +263,53 @@ def test_what_fits_on_no_other_host_stays_on_the_one_that_is_emptied(two: SimLat
     assert two.running("shop-api") == {"A": 2}
 
 
+@pytest.mark.parametrize("kind", ["component", "capability"])
+def test_a_host_that_is_emptied_gets_nothing_also_where_nothing_else_fits(two: SimLattice, kind: str) -> None:
+    empty(two, "A")
+    eu = "{name: eu, requirements: {zone: eu}}"
+    for _ in range(5):
+        plan = two.round(wanted(app("shop", component("api", kind=kind, instances=1, spread=eu))))
+    assert two.running("shop-api") == {}
+    status = plan.apps["shop"].components[0]
+    assert status.state is State.BLOCKED and status.reason is not None and status.reason.code == "TRL-PLC-001"
+    assert "host-A is being emptied" in status.reason.message
+
+
+def test_what_stays_on_a_host_that_is_emptied_does_not_grow_there(two: SimLattice) -> None:
+    eu = "{name: eu, requirements: {zone: eu}}"
+    two.settle(wanted(app("shop", component("api", instances=2, spread=eu))))
+    empty(two, "A")
+    for _ in range(5):
+        plan = two.round(wanted(app("shop", component("api", instances=4, spread=eu))))
+    assert two.running("shop-api") == {"A": 2}
+    status = plan.apps["shop"].components[0]
+    assert status.state is State.DEGRADED and status.reason is not None and status.reason.code == "TRL-PLC-001"
+    two.settle(wanted(app("shop", component("api", instances=1, spread=eu))))
+    assert two.running("shop-api") == {"A": 1}
+
+
+@pytest.mark.parametrize("kind", ["component", "capability"])
+def test_a_daemon_follows_hosts_that_come_go_and_are_emptied(two: SimLattice, kind: str) -> None:
+    desired = wanted(app("shop", component("api", kind=kind, scaler="daemonscaler")))
+    two.settle(desired)
+    guest = two.add("C")
+    for _ in range(3):
+        guest.up = True
+        two.settle(desired)
+        assert two.running("shop-api").keys() == {"A", "B", "C"}
+        guest.up, guest.components, guest.providers = False, {}, {}
+        for _ in range(6):
+            assert two.round(desired).commands == ()
+        assert two.running("shop-api").keys() == {"A", "B"}
+    empty(two, "A")
+    assert two.settle(desired).apps["shop"].state is State.READY
+    assert two.running("shop-api").keys() == {"B"}
+    two.hosts[HostId("A")].labels.pop(DRAINED)
+    two.say(LabelsChanged(host_id=HostId("A"), labels=two.hosts[HostId("A")].labels), two.hosts[HostId("A")])
+    two.settle(desired)
+    assert two.running("shop-api").keys() == {"A", "B"}
+
+
 def test_a_daemon_runs_on_every_fitting_host_also_on_new_ones(two: SimLattice) -> None:
     desired = wanted(app("shop", component("api", instances=2, scaler="daemonscaler")))
     two.settle(desired)
