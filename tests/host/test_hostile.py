@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 from worlds import ADD, ADDER, link
 
+from host.policy import PolicySettings
 from lattice import EntityId, Invocation, events, subjects
 from lattice import control as ctl
 from lattice.control import Inventory
@@ -127,7 +128,7 @@ FIELDS = [
 async def test_nobody_dies_of_a_message_and_everybody_answers_the_next_good_one(world, seed):
     dice = random.Random(seed)
     name, transport = world.lattice.name, world.lattice.transport
-    host = await world.host()
+    host = await world.host(policy=PolicySettings(changes="policy.changes"))
     path = world.folder / "sum.py"
     path.write_text(SUM)
     await world.scale(host, "adder", world.wasm("adder", ADDER), 4)
@@ -175,6 +176,8 @@ def everything(name: str, host) -> list[str]:
         *(subjects.control(name, noun, "auction") for noun in ("component", "provider")),
         *(subjects.event(name, kind) for kind in events.KINDS),
         subjects.alive(name),
+        subjects.figures(name),
+        "policy.changes",
         *(subjects.rpc(name, EntityId(id)) for id in ("adder", "sum")),
         *(subjects.rpc_at(name, EntityId(id), host.id) for id in ("adder", "sum")),
         *(subjects.cancel(name, EntityId(id)) for id in ("adder", "sum")),
