@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
-from pydantic import AliasChoices, BaseModel, SecretBytes, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
 
 from lattice import BadInput, Finding
 
@@ -19,6 +19,15 @@ NEAR = 0.75
 """How alike (0 to 1) an unknown key must be to a known one to be a slip of the pen."""
 
 log = structlog.get_logger("providers")
+
+
+class LinkLimits(BaseModel):
+    """Keys that every link's configuration has, whatever the provider."""
+
+    model_config = ConfigDict(frozen=True)
+
+    link_concurrency: int | None = Field(None, ge=1)
+    """Calls answered at a time through this link, in place of what the provider's class says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,12 @@ def parse_config(model: type[Model], config: Mapping[str, str], *, of: str) -> M
     for key, finding in read.findings:
         log.warning("config.key_unknown", of=of, key=key, said=finding.message)
     return read.model
+
+
+def limits_apart(config: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """A link's configuration without what LinkLimits has, and that."""
+    limits = {key: value for key, value in config.items() if _fold(key) in LinkLimits.model_fields}
+    return {key: value for key, value in config.items() if key not in limits}, limits
 
 
 def read_config(model: type[Model], config: Mapping[str, str], *, of: str) -> Read[Model]:

@@ -39,7 +39,7 @@ from lattice import (
 from lattice.invocation import Permits, limited
 from lattice.links import LinkKey
 from lattice.tracing import Observer, nobody, trace_id
-from providers.config import parse_config
+from providers.config import LinkLimits, limits_apart, parse_config
 from providers.link import Link, LinkId, LinkRecord, serving
 from providers.provider import Provider
 
@@ -229,10 +229,10 @@ class Runtime:
     def _made(self, record: LinkRecord) -> Link[Any]:
         if self.id not in (record.source_id, record.target):
             raise BadInput(Finding("TRL-LNK-007", f'link {record} is not about provider "{self.id}"'))
-        raw = record.target_config if record.target == self.id else record.source_config
-        model = self.provider.link_config
-        config = dict(raw) if model is None else parse_config(model, raw, of=f"link {record}")
-        most = self.provider.link_concurrency
+        of, model = f"link {record}", self.provider.link_config
+        own, limits = limits_apart(record.target_config if record.target == self.id else record.source_config)
+        config = own if model is None else parse_config(model, own, of=of)
+        most = parse_config(LinkLimits, limits, of=of).link_concurrency or self.provider.link_concurrency
         return Link(record, self.id, config, self._call, None if most is None else Permits(most, LINE))
 
     def _forget(self, link: Link[Any]) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from lattice import BadInput, Finding, Place
 from lattice.types import InterfaceType, function_text
 from providers import Provider
-from providers.config import read_config
+from providers.config import LinkLimits, limits_apart, read_config
 from providers.description import Description, describe
 from providers.load import resolve
 from providers.schema import model_of
@@ -140,7 +140,7 @@ class _Checker:
         place = self.document.place((*at, "interfaces"))
         if name in self.kinds:
             kind = self.kinds[name]
-            config, found = source.against(kind.link, of)
+            config, found = source.of_link(kind.link, of)
             peer = self.ends.get(link.target.name)
             found += [
                 *self._clash(name, link.target.name, config, source_at),
@@ -149,7 +149,7 @@ class _Checker:
             yield from _as_certain(kind, found)
         elif link.target.name in self.kinds:
             kind = self.kinds[link.target.name]
-            found = [*target.against(kind.link, of)[1], *_unanswered(name, link, kind, self.ends.get(name), place)]
+            found = [*target.of_link(kind.link, of)[1], *_unanswered(name, link, kind, self.ends.get(name), place)]
             yield from _as_certain(kind, found)
 
     def _clash(self, name: str, target: str, config: BaseModel | None, at: Path) -> Iterator[Finding]:
@@ -235,9 +235,19 @@ class _Values:
 
     def against(self, model: type[BaseModel] | None, of: str) -> tuple[BaseModel | None, list[Finding]]:
         """The values as `model`, when nothing is wrong or missing; and all that is wrong for certain."""
+        return self._read(model, {key: value for key, value in self.values.items() if key != PLACEMENT}, of)
+
+    def of_link(self, model: type[BaseModel] | None, of: str) -> tuple[BaseModel | None, list[Finding]]:
+        """The same for a link, which has limits besides."""
+        own, limits = limits_apart(self.values)
+        config, found = self._read(model, own, of)
+        return config, [*found, *self._read(LinkLimits, limits, of)[1]]
+
+    def _read(
+        self, model: type[BaseModel] | None, values: Mapping[str, str], of: str
+    ) -> tuple[BaseModel | None, list[Finding]]:
         if model is None:
             return None, []
-        values = {key: value for key, value in self.values.items() if key != PLACEMENT}
         read = read_config(model, values, of=of)
         certain: list[Finding] = []
         for key, finding in read.findings:

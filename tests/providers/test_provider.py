@@ -232,6 +232,21 @@ async def test_one_peer_that_calls_too_much_leaves_room_for_the_others():
         assert await shout.call(f"{TEXT}#shout", "hi") == "HI!"
 
 
+async def test_a_links_configuration_says_how_many_calls_are_answered_at_a_time():
+    provider = Shout()
+    async with running(provider, linked(provider, **{"link-concurrency": "1"})) as shout:
+        [link] = provider.links.values()
+        assert link.config == {}, "that key is not the provider's"
+        first = asyncio.create_task(shout.call(f"{TEXT}#wait"))
+        await provider.begun.wait()
+        with pytest.raises(DeadlineExceeded):
+            await shout.call(f"{TEXT}#shout", "hi", timeout=0.02)
+        provider.gate.set()
+        assert await first == "waited"
+        with pytest.raises(BadInput, match='"link_concurrency" input should be greater than or equal to 1'):
+            await shout.runtime.put_link(linked(provider, "other", link_concurrency="0")[0])
+
+
 # -- configuration
 
 

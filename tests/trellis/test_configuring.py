@@ -106,6 +106,12 @@ def test_a_value_that_the_provider_would_refuse_is_found_at_its_place(findings: 
     assert linked["place"]["text"].strip() == "properties: {volume: 11}"
 
 
+def test_limits_that_every_link_may_have_are_held_against_theirs(findings: Any):
+    assert findings(linked="{volume: 1, link_concurrency: 8}") == []
+    [wrong] = findings(linked="{volume: 1, link_concurrency: none}")
+    assert wrong["message"].startswith('link of `asker` to `loud`: "link_concurrency" input should be a valid integer')
+
+
 def test_an_unknown_key_and_a_missing_one_are_found(findings: Any):
     unknown, missing = findings(linked="{volum: 1}")
     assert (unknown["hint"], missing["message"]) == (
