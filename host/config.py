@@ -47,5 +47,7 @@ class HostConfig:
     policy: PolicySettings = field(default_factory=PolicySettings)
     config_service: bool = False
     """Ask wasmCloud's configuration service for the logins of registries, once, at the start."""
+    metrics: str | None = None
+    """HOST:PORT to answer `/metrics`, `/livez` and `/readyz` at."""
     max_instances: int = 1000
     """Concurrent instances that "unbounded" means, per component."""

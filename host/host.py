@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, ClassVar
 
@@ -67,6 +68,8 @@ class Host:
         self.observing.observers.append(self.metrics.observe)
         self._transport = transport
         self._tasks: list[asyncio.Task[None]] = []
+        self._monitored = AsyncExitStack()
+        self._joined = False
         self._stop = asyncio.Event()
         self._started = time.monotonic()
         self._stopped = False
@@ -103,6 +106,7 @@ class Host:
         except BaseException:
             for task in self._tasks:
                 task.cancel()
+            await self._monitored.aclose()
             await self.journal.close()
             await self.lattice.close()
             raise
@@ -157,6 +161,8 @@ class Host:
         )
         self.journal.app = self._app
         self.control = Control(self)
+        if self.config.metrics is not None:
+            await self._monitor(self.config.metrics)
         for name, work in (
             ("links", self.links.follow()),
             ("configs", self.configs.follow()),
@@ -178,6 +184,7 @@ class Host:
         await self._keep_events()
         await self.emit(events.HostStarted(friendly_name=self.name, labels=dict(self.labels), version=own_version()))
         await self._say_alive()
+        self._joined = True
         log.info("host.started", id=self.id, lattice=self.lattice.name, nats=self.lattice.transport.url)
 
     async def run(self) -> None:
@@ -211,6 +218,7 @@ class Host:
         except LatticeError as error:
             log.warning("host.goodbye_unsent", error=error.message)
         await self.images.close()
+        await self._monitored.aclose()
         await self.journal.close()
         await self.lattice.close()
         self.engine.close()
@@ -265,6 +273,28 @@ class Host:
         """The app that a component or provider here belongs to."""
         running = self.components.running.get(id) or self.capabilities.running.get(id)
         return None if running is None else running.annotations.get(APPSPEC)
+
+    def unready(self) -> list[str]:
+        """Why it cannot do its work just now; empty when it can."""
+        if not self._joined:
+            return ["it is starting"]
+        if self._stop.is_set():
+            return ["it is stopping"]
+        reasons = []
+        if not (self.lattice.transport.connected and self.lattice.data.connected):
+            reasons.append("there is no connection to the broker")
+        if not (self.links.ready.is_set() and self.configs.ready.is_set()):
+            reasons.append("it does not know all links and configurations")
+        if DRAINED in self.labels:
+            reasons.append("it is being emptied, or is empty")
+        return reasons
+
+    async def _monitor(self, address: str) -> None:
+        from host.exposition import HostCollector
+        from lattice.monitor import monitored, registry
+
+        monitor = monitored(address, registry(HostCollector(self)), self.unready)
+        await self._monitored.enter_async_context(monitor)
 
     async def _say_figures(self, message: Message) -> None:
         if message.reply is not None:

@@ -11,6 +11,9 @@ BOUNDS = (
 )
 """The upper end of each bucket but the last, in seconds."""
 
+ENDS = (*map(str, BOUNDS), "+Inf")
+"""The same of all buckets, as Prometheus writes it."""
+
 
 class Histogram:
     """`counts` has one more than BOUNDS: what took longer than all of them. `seconds` is the sum."""

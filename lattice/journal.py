@@ -138,7 +138,7 @@ class Journal:
         """Take a structlog event dictionary. Never waits; from any thread."""
         if self._closed:
             return
-        line = _line(event, self.app)
+        line = self._line(event)
         if threading.get_ident() == self._thread:
             self._put(line)
         else:
@@ -154,6 +154,25 @@ class Journal:
             self._untold += 1
         self._some.set()
         self._empty.clear()
+
+    def _line(self, event: MutableMapping[str, Any]) -> bytes:
+        line: MutableMapping[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="microseconds"), **event}
+        host = line.pop("host", self._name)  # the batch says whose line it is
+        if host != self._name:
+            line["other_host"] = host
+        if "exc_info" in line:
+            line = structlog.processors.format_exc_info(None, "", line)
+        if "actor" in line:
+            line["component"] = line.pop("actor")
+        if line["event"] == "provider.wrote":
+            line = _of_process(line)
+        about = line.get("component") or line.get("provider")
+        if about is not None and (app := self.app(about)) is not None:
+            line["app"] = app
+        encoded = _encoded(line)
+        if len(encoded) > LONGEST:
+            encoded = _encoded({key: str(value)[:SHORTENED] for key, value in line.items()} | {"cut": True})
+        return encoded
 
     # -- sending them
 
@@ -193,7 +212,7 @@ class Journal:
         """The next batch of what there is."""
         lines: list[bytes] = []
         if self._untold:
-            lines.append(_line({"level": "warning", "event": "logs.dropped", "lines": self._untold}, self.app))
+            lines.append(self._line({"level": "warning", "event": "logs.dropped", "lines": self._untold}))
             self._untold = 0
         size = 0
         while self._lines and (not size or size + len(self._lines[0]) <= BATCH):
@@ -214,24 +233,6 @@ async def _keep(lattice: Lattice, jetstream: JetStream) -> bool:
     except LatticeError as error:
         log.warning("logs.not_kept", reason=error.message)
         return False
-
-
-def _line(event: MutableMapping[str, Any], app: App) -> bytes:
-    line: MutableMapping[str, Any] = {"time": datetime.now(UTC).isoformat(timespec="microseconds"), **event}
-    line.pop("host", None)  # the batch says it
-    if "exc_info" in line:
-        line = structlog.processors.format_exc_info(None, "", line)
-    if "actor" in line:
-        line["component"] = line.pop("actor")
-    if line["event"] == "provider.wrote":
-        line = _of_process(line)
-    about = line.get("component") or line.get("provider")
-    if about is not None and (belongs := app(about)) is not None:
-        line["app"] = belongs
-    encoded = _encoded(line)
-    if len(encoded) > LONGEST:
-        encoded = _encoded({key: str(value)[:SHORTENED] for key, value in line.items()} | {"cut": True})
-    return encoded
 
 
 def _of_process(line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

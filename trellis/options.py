@@ -193,6 +193,13 @@ def liveness_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def metrics_option(function: F) -> F:
+    return click.option(
+        "--metrics", metavar="HOST:PORT", envvar="TRELLIS_METRICS", show_envvar=True,
+        help="Answer /metrics (for Prometheus), /livez and /readyz there. Port 0 is a free one, which the log names.",
+    )(function)  # fmt: skip
+
+
 def sign_every(dead_after: float) -> float:
     """Seconds between two signs of life, where that much silence is death."""
     return min(1.0, dead_after / 4)

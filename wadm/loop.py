@@ -13,6 +13,7 @@ import math
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from lattice import EntityId, HostId, LatticeError, Unreachable, read_json, subj
 from lattice import control as ctl
 from lattice.control import HostInfo, Inventory, Reply
 from lattice.events import AppChanged, Event
+from lattice.histogram import Histogram
 from lattice.large import fit
 from lattice.lattice import Lattice
 from lattice.links import ComponentRecord, LinkKey
@@ -122,6 +124,9 @@ class Manager:
         """The last version of each application that was ready."""
         self.pending: Pending = {}
         self.plan = Plan()
+        self.rounds = Histogram()
+        self.commands: Counter[tuple[str, str]] = Counter()
+        """How many of which kind were sent, and what became of them."""
         self.desired = Desired()
         self._manifests: dict[str, tuple[Stored, Manifest]] = {}
         self._wants: dict[
@@ -201,6 +206,18 @@ class Manager:
     def acting(self) -> bool:
         """Whether this one holds the lease: if not, it observes and answers, and changes nothing."""
         return self._lease is not None and self._lease.held
+
+    def unready(self) -> list[str]:
+        """Why it cannot do its work just now; empty when it can, or could if it held the lease."""
+        if not self.lattice.transport.connected:
+            return ["there is no connection to the broker"]
+        if not self._ready.is_set() or not all(watched.is_set() for watched in self._in_step):
+            return ["it does not know everything that is kept yet"]
+        return []
+
+    def states(self) -> dict[str, str]:
+        """Of each application that there is."""
+        return {name: self._word(name, stored) for name, stored in self.apps.items()}
 
     def _lease_changed(self) -> None:
         self._tell_all = True
@@ -473,6 +490,7 @@ class Manager:
                 log.warning("round.failed", error=error.message)
             except Exception:  # one odd application must not leave all others alone
                 log.exception("round.failed")
+            self.rounds.observe(self.clock() - now)
             self._ready.set()
             # events that come in a crowd are for one round: where rounds are dear, they would be all that is done
             await asyncio.sleep(min(self.tick / 2, self.clock() - now))
@@ -602,26 +620,31 @@ class Manager:
 
     async def _send(self, command: Command) -> None:
         """One control request. What it brings about is seen in events and buckets, not in the answer."""
+        kind = type(command).__name__
         async with self._permits:
             if not self.acting:  # lost while it waited its turn: whoever acts now decides anew
                 self._settle(command.key)
                 return
-            log.info("command.sent", kind=type(command).__name__, about=command.key[1:])
+            log.info("command.sent", kind=kind, about=command.key[1:])
             try:
                 reply = await self._request(command)
             except Unreachable as error:
-                log.warning("command.unheard", kind=type(command).__name__, about=command.key[1:], error=error.message)
+                log.warning("command.unheard", kind=kind, about=command.key[1:], error=error.message)
+                self.commands[kind, "unheard"] += 1
                 self._settle(command.key)
                 return
             except LatticeError as error:  # perhaps it was heard: its deadline decides
-                log.warning("command.unanswered", kind=type(command).__name__, about=command.key[1:], error=str(error))
+                log.warning("command.unanswered", kind=kind, about=command.key[1:], error=str(error))
+                self.commands[kind, "unanswered"] += 1
                 return
             except Exception:
-                log.exception("command.failed", kind=type(command).__name__, about=command.key[1:])
+                log.exception("command.failed", kind=kind, about=command.key[1:])
+                self.commands[kind, "failed"] += 1
                 return
+        self.commands[kind, "taken" if reply.success else "refused"] += 1
         if reply.success:
             return
-        log.warning("command.refused", kind=type(command).__name__, about=command.key[1:], error=reply.message)
+        log.warning("command.refused", kind=kind, about=command.key[1:], error=reply.message)
         match command:
             case ScaleComponent(host, id, image) | StartProvider(host, id, image):
                 if _is_about_state(reply.message):

@@ -49,11 +49,13 @@ async def test_lines_are_kept_with_their_app_and_trace_from_before_the_connectio
 ):
     journal = Journal("N1", "host-a")
     journal.app = {"shop-api": "shop"}.get
-    log.info("host.starting")
+    log.info("host.starting", host="host-a")
     async with journal.sending(Lattice(lattice_name, nats)):
+        log.info("host.seen", host="host-b")
         log.warning("guest.logged", actor="shop-api", message="hm", trace="ab" * 16)
-    first, second = await kept(nats, lattice_name)
-    assert first["event"] == "host.starting" and first["level"] == "info"
+    first, seen, second = await kept(nats, lattice_name)
+    assert first["event"] == "host.starting" and first["level"] == "info" and "other_host" not in first
+    assert seen["other_host"] == "host-b"
     assert {**second, "time": ""} == {
         "time": "",
         "level": "warning",

@@ -20,6 +20,7 @@ from lattice.histogram import Histogram
 from lattice.names import EntityId, HostId
 from trellis.cli import cli
 from trellis.commands.top import look
+from trellis.logs import configure
 from trellis.rates import rates
 
 CRASH = Function.parse("demo:math/ops#crash")
@@ -27,6 +28,7 @@ CRASH = Function.parse("demo:math/ops#crash")
 
 @pytest.fixture
 async def world(nats_url: str, lattice_name: str, tmp_path: Path) -> AsyncIterator[World]:
+    configure("text", "error")  # what hosts log in this process is not what the verb prints
     async with world_on(nats_url, lattice_name, tmp_path) as made:
         yield made
 

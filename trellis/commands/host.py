@@ -19,6 +19,7 @@ from trellis.options import (
     data_options,
     lattice_options,
     liveness_option,
+    metrics_option,
     output_option,
     registry_options,
     sign_every,
@@ -122,6 +123,7 @@ def command() -> None:
 )
 @click.option("--config-service", is_flag=True, help="Ask wasmCloud's configuration service for logins of registries.")
 @liveness_option
+@metrics_option
 @log_options
 def start(
     nats: str | None,
@@ -141,6 +143,7 @@ def start(
     policy_changes_topic: str | None,
     config_service: bool,
     dead_after: float,
+    metrics: str | None,
     log_format: Format,
     log_level: str,
 ) -> None:
@@ -161,6 +164,7 @@ def start(
         "secrets_key": secrets_key,
         "dead_after": dead_after,
         "alive": sign_every(dead_after),
+        "metrics": metrics,
     }
     configure(log_format, log_level, to_lattice=True)
     run_for_long(_host(where(nats, lattice), allow_latest, settings))

@@ -91,6 +91,8 @@ def _lines(found: Mapping[str, Any]) -> Iterator[str]:
     yield click.style(f"lattice {found['lattice']}", bold=True)
     hosts = [["HOST", "CPU", "MEMORY", "CALLS/S", "IN HAND", "UP"], *map(_host, found["hosts"])]
     yield from columns(hosts, right=frozenset(range(1, 6)))
+    if not found["parts"]:
+        return
     yield ""
     head = ["", "KIND", "INSTANCES", "HOSTS", "CALLS/S", "FAILED", "P50", "P99", "IN HAND"]
     parts = [head, *map(_part, found["parts"])]

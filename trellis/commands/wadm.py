@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import click
 
 from trellis.logs import Format, configure, log_options
-from trellis.options import Where, lattice_options, liveness_option, sign_every, where
+from trellis.options import Where, lattice_options, liveness_option, metrics_option, sign_every, where
 from trellis.running import run_for_long, told_to_stop
 
 
@@ -19,14 +20,17 @@ def command() -> None:
 @command.command
 @lattice_options
 @liveness_option
+@metrics_option
 @log_options
-def start(nats: str | None, lattice: str | None, dead_after: float, log_format: Format, log_level: str) -> None:
+def start(
+    nats: str | None, lattice: str | None, dead_after: float, metrics: str | None, log_format: Format, log_level: str
+) -> None:
     """Manage a lattice, until SIGTERM or Ctrl-C."""
     configure(log_format, log_level, to_lattice=True)
-    run_for_long(_manager(where(nats, lattice), dead_after))
+    run_for_long(_manager(where(nats, lattice), dead_after, metrics))
 
 
-async def _manager(place: Where, dead_after: float) -> None:
+async def _manager(place: Where, dead_after: float, metrics: str | None) -> None:
     from lattice.journal import Journal
     from lattice.lattice import Lattice
     from trellis.session import connected
@@ -34,8 +38,15 @@ async def _manager(place: Where, dead_after: float) -> None:
 
     stopping = asyncio.Event()
     with told_to_stop(stopping.set):
-        async with connected(place, "wadm") as transport:
+        async with connected(place, "wadm") as transport, AsyncExitStack() as stack:
             lattice = Lattice(place.lattice, transport)
             manager = Manager(lattice, dead_after=dead_after, tick=sign_every(dead_after))
-            async with Journal(manager.id, "wadm").sending(lattice), manager:
-                await stopping.wait()
+            await stack.enter_async_context(Journal(manager.id, "wadm").sending(lattice))
+            if metrics is not None:
+                from lattice.monitor import monitored, registry
+                from wadm.exposition import ManagerCollector
+
+                monitor = monitored(metrics, registry(ManagerCollector(manager)), manager.unready)
+                await stack.enter_async_context(monitor)
+            await stack.enter_async_context(manager)
+            await stopping.wait()

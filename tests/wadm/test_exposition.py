@@ -1,0 +1,36 @@
+"""What a manager tells Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+
+from simulated_host import SimulatedHost
+from simulated_lattice import component, manifest_text
+
+from lattice.lattice import Lattice
+from lattice.memory import MemoryBroker
+from lattice.monitor import registry
+from wadm import Manager
+from wadm.exposition import ManagerCollector
+
+SHOP = manifest_text("shop", [component("api", instances=4)])
+
+
+async def test_a_manager_tells_of_its_rounds_its_commands_its_lease_and_the_states_of_apps():
+    broker = MemoryBroker()
+    async with Lattice("l", broker.connect()) as client, Lattice("l", broker.connect()) as its:
+        manager = Manager(its, discovery=0.05, tick=0.05)
+        assert manager.unready()
+        async with SimulatedHost(client, "A"), manager:
+            for verb, body in (("put", SHOP), ("deploy.shop", "{}")):
+                await client.transport.request(f"wadm.api.l.model.{verb}", body.encode(), timeout=5)
+            async with asyncio.timeout(10):
+                while manager.states() != {"shop": "ready"}:
+                    await asyncio.sleep(0.01)
+            said = registry(ManagerCollector(manager)).get_sample_value
+            assert said("trellis_manager_acting") == said("trellis_ready") == 1
+            assert (said("trellis_manager_round_duration_seconds_count") or 0) >= 2
+            scaled = {"command": "ScaleComponent", "outcome": "taken"}
+            assert said("trellis_manager_commands_total", scaled) == 1
+            assert said("trellis_apps", {"state": "ready"}) == 1
+            assert said("process_cpu_seconds_total") > 0
