@@ -127,6 +127,7 @@ def _told(ctx: click.Context) -> Iterator[None]:
 
 
 @click.command(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="trellis-lattice", message="trellis %(version)s")
 def cli() -> None:
     """Trellis: WebAssembly actors on a NATS lattice.
 

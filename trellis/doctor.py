@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -40,12 +41,39 @@ PATIENCE = 3.0
 """Seconds for one command of a toolchain."""
 
 
+MENDS = (f"{sys.executable} -m pip install ", "npm install ", "rustup target add ", "trellis cache gc")
+"""How those fixes begin that mend by themselves, and touch nothing but this Python, the project, Rust, or the cache."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     check: str
     state: State
     text: str
     fix: str = ""
+
+    @property
+    def mend(self) -> list[str]:
+        """A command that mends it, and may be run without asking; nothing where there is none."""
+        if self.state != "problem" or not self.fix.startswith(MENDS):
+            return []
+        command, *arguments = shlex.split(self.fix.partition(", or ")[0])
+        return [sys.executable, "-m", "trellis", *arguments] if command == "trellis" else [command, *arguments]
+
+
+async def mend(line: Line) -> str:
+    """Run the line's command; what it said where it failed, else nothing."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *line.mend,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    except OSError as error:
+        return f"{line.mend[0]} cannot be run: {error.strerror or error}"
+    output, _ = await process.communicate()
+    return output.decode(errors="replace").strip() if process.returncode != 0 else ""
 
 
 def _failed(name: str, error: Failure | BadInput, state: State = "problem") -> Line:
@@ -149,9 +177,8 @@ async def _lattice(place: Where) -> AsyncIterator[Line]:
     try:
         async with joined(place) as lattice:
             yield Line("nats", "ok", f"lattice {place.lattice} at {plain(place.nats)}")
-            domain = place.settings.nats.login.domain if place.settings else None
             try:
-                yield await _clock(JetStream(lattice.transport, domain))
+                yield await _clock(JetStream(lattice.transport))
             except LatticeError as error:
                 yield Line("jetstream", "problem", error.message, "start nats-server with  -js")
             hosts = await every(lattice)

@@ -93,6 +93,16 @@ def placed(component: Mapping[str, Any]) -> str:
     return "  ".join([f"{component['running']}/{component['wanted']}", *hosts])
 
 
+def way(link: Mapping[str, Any]) -> str:
+    """How the calls of a link travel, by the host they come from; "" where there is none."""
+    ways = []
+    if link["local"]:
+        ways.append(f"in process on {', '.join(sorted(link['local']))}")
+    if link["remote"]:
+        ways.append(f"over the lattice from {', '.join(sorted(link['remote']))}")
+    return "; ".join(ways)
+
+
 def short(image: str) -> str:
     """`ghcr.io/acme/hello:0.1.0@sha256:...` with the first 12 digits of its digest."""
     return re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}$", r"\1", image)

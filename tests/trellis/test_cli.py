@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,11 @@ def test_version_names_what_it_stands_on():
     result = trellis("version", "-o", "json")
     assert result.exit_code == 0
     assert {"trellis", "wasmtime", "nats-py"} <= set(json.loads(result.stdout))
+
+
+def test_the_version_is_also_an_option():
+    result = trellis("--version")
+    assert result.exit_code == 0 and result.stdout == f"trellis {version('trellis-lattice')}\n"
 
 
 @pytest.mark.parametrize(

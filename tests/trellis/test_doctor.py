@@ -91,6 +91,42 @@ async def test_a_toolchain_that_the_project_needs_and_has_not_is_a_problem(here:
     assert found["javascript actors"].fix
 
 
+def test_what_mends_by_itself_is_mended_where_that_is_asked_for(here: Path, monkeypatch: pytest.MonkeyPatch):
+    """With a stand-in for npm, which installs a jco that knows its version."""
+    write(scaffold("app", "shop", "javascript", None), here)
+    tools, bin = here / "tools", here / "shop" / "actor" / "node_modules" / ".bin"
+    tools.mkdir()
+    jco = "#!/bin/sh\\necho jco 1.18.1\\n"
+    for name, script in (
+        ("node", "exit 0"),
+        ("npm", f"/bin/mkdir -p {bin}\nprintf '{jco}' > {bin}/jco\n/bin/chmod +x {bin}/jco"),
+    ):
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.chdir(here / "shop")
+    asked = ["doctor", "-o", "json", "--nats", f"nats://127.0.0.1:{free_port()}"]
+
+    def javascript(*more: str) -> dict[str, str]:
+        result = CliRunner().invoke(cli, [*asked, *more])
+        return next(line for line in json.loads(result.stdout) if line["check"] == "javascript actors")
+
+    assert javascript()["fix"] == "npm install --prefix actor"
+    assert not bin.exists(), "nothing is installed that nobody asked for"
+    assert javascript("--fix") == {"check": "javascript actors", "state": "ok", "text": "jco 1.18.1", "fix": ""}
+
+
+def test_only_what_touches_little_is_run_without_asking():
+    def mend(fix: str, state: str = "problem") -> list[str]:
+        return Line("x", state, "", fix).mend  # type: ignore[arg-type]
+
+    assert mend("npm install --prefix a") == ["npm", "install", "--prefix", "a"]
+    assert mend("trellis cache gc, or set TRELLIS_CACHE to a larger disk")[1:] == ["-m", "trellis", "cache", "gc"]
+    assert mend("rustup target add wasm32-wasip2", "absent") == []
+    assert mend("curl https://sh.rustup.rs -sSf | sh  and then  rustup target add wasm32-wasip2") == []
+    assert mend("timedatectl set-ntp true") == mend("trellis host start") == []
+
+
 async def test_a_port_of_the_app_that_is_in_use_is_told(here: Path):
     write(scaffold("app", "shop", "python", None), here)
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -53,7 +53,7 @@ async def test_a_plan_shows_what_is_new_and_then_that_nothing_is(shell: Shell):
     assert "~ image  img:1 -> img:2" in said and "~ instances  2 instances -> 4 instances" in said
     assert "+ uses wasi:keyvalue/store of kv  NEW CAPABILITY" in said
     assert "host-A 2, host-B 2" in said
-    assert "direct on host-" in said and "a hop over the lattice from host-" in said
+    assert "in process on host-" in said and "over the lattice from host-" in said
     found = await shell.json("plan", "--exit-code", code=4)
     assert {c["kind"] for c in found["changes"]} == {"image", "instances", "uses", "link", "config"}
 

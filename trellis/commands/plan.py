@@ -58,7 +58,7 @@ async def _plan(place: Where, path: Path) -> dict[str, Any]:
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The plan for people; the last line says what to do next."""
-    from trellis.show import columns
+    from trellis.show import columns, way
 
     yield click.style(found["app"], bold=True) + f": {_versions(found)}"
     if not found["changed"]:
@@ -75,7 +75,10 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield from columns(rows, indent="  ")
     if found["links"]:
         yield "links"
-        rows = [[f"{k['source']} -> {k['target']}", ", ".join(k["interfaces"]), _way(k)] for k in found["links"]]
+        rows = [
+            [f"{k['source']} -> {k['target']}", ", ".join(k["interfaces"]), way(k) or "nowhere yet"]
+            for k in found["links"]
+        ]
         yield from columns(rows, indent="  ")
     for problem in found["problems"]:
         yield f"{click.style('problem', fg='red')}  {problem['code']}  {problem['message']}"
@@ -134,12 +137,3 @@ def _hosts(one: Mapping[str, Any]) -> str:
         return "nowhere"
     hosts = [h["name"] if one["kind"] == "provider" else f"{h['name']} {h['instances']}" for h in one["hosts"]]
     return ", ".join(sorted(hosts))
-
-
-def _way(link: Mapping[str, Any]) -> str:
-    ways = []
-    if link["local"]:
-        ways.append(f"direct on {', '.join(sorted(link['local']))}")
-    if link["remote"]:
-        ways.append(f"a hop over the lattice from {', '.join(sorted(link['remote']))}")
-    return "; ".join(ways) or "nowhere yet"

@@ -106,7 +106,7 @@ def _host(host: Mapping[str, Any]) -> list[str]:
 
 
 def _app(app: Mapping[str, Any]) -> Iterator[str]:
-    from trellis.show import columns, placed, short
+    from trellis.show import columns, placed, short, way
     from trellis.waiting import interfaces, reasons
 
     version = app["version"] or f"{app['latest_version']} (not deployed)"
@@ -122,7 +122,8 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
         rows += (_spread(spread) for spread in one.get("spreads", ()) if spread["requirements"])
     for link in app["links"]:
         name = f"{link['source']} -> {link['target']}"
-        rows.append(["link", name, state(link["state"]), f"{interfaces(link)}  {_way(link)}"])
+        travel = way(link)
+        rows.append(["link", name, state(link["state"]), interfaces(link) + (f"  ({travel})" if travel else "")])
     yield from columns(rows, indent="  ")
     for one in app.get("kept", ()):
         yield f"  {one['name']} goes on: {', '.join(one['used_by'])} {'use' if len(one['used_by']) > 1 else 'uses'} it"
@@ -140,16 +141,6 @@ def _spread(spread: Mapping[str, Any]) -> list[str]:
         state(spread["state"]),
         f"{spread['running']}/{spread['wanted']}  on {on}",
     ]
-
-
-def _way(link: Mapping[str, Any]) -> str:
-    """How the calls of a link travel, by the host they come from."""
-    ways = []
-    if link["local"]:
-        ways.append(f"in process on {', '.join(sorted(link['local']))}")
-    if link["remote"]:
-        ways.append(f"over the lattice from {', '.join(sorted(link['remote']))}")
-    return f"({'; '.join(ways)})" if ways else ""
 
 
 def _next(hosts: Sequence[Mapping[str, Any]], apps: Sequence[Mapping[str, Any]]) -> str:
