@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+from collections import defaultdict
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,6 +15,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from clock import Clock
+from servers import PostgresServer
 
 from lattice import ByteStream, Invocation, Trap, Value, WitError
 from lattice.nats_transport import connect
@@ -22,6 +26,7 @@ from providers import Link, LinkRecord, Provider, export
 from providers.blobstore.fs import FsBlobStore
 from providers.blobstore.nats import NatsBlobStore
 from providers.conformance import Conformance, Site
+from providers.cron import Cron
 from providers.http.client import HttpClient
 from providers.http.server import HttpServer
 from providers.keyvalue.memory import MemoryKeyValue
@@ -238,6 +243,63 @@ class TestMessaging(Conformance):
         heard = self.heard[f"to.{link.target}"] = asyncio.Event()
         await site.far.transport.publish(f"to.{link.target}", b"hello")
         await heard.wait()
+
+
+class TestCron(Conformance):
+    def provider(self) -> Provider:
+        self.clock = Clock()
+        return Cron(clock=self.clock)
+
+    def links(self) -> list[LinkRecord]:
+        return [self.link(source, "tick=* * * * * *:") for source in SOURCES]
+
+    def bad_link(self) -> LinkRecord | None:
+        return self.link("four", "never=0 0 31 2 *:")
+
+    @staticmethod
+    def link(target: str, cronjobs: str) -> LinkRecord:
+        return link_between(PROVIDER, target, "wasmcloud:cron/scheduler", source_config={"cronjobs": cronjobs})
+
+    async def peer(self, invocation: Invocation) -> Value:
+        self.called[invocation.target].set()
+        return None
+
+    async def use(self, site: Site, link: LinkRecord) -> None:
+        self.called = getattr(self, "called", defaultdict(asyncio.Event))
+        called = self.called[link.target]
+        called.clear()
+        while not called.is_set():
+            self.clock.pass_to(self.clock.now() + timedelta(seconds=1))
+            await asyncio.sleep(0)
+
+
+@pytest.mark.postgres
+class TestPostgres(Conformance):
+    @pytest.fixture(autouse=True)
+    def server(self, postgres_server: PostgresServer) -> None:
+        self.port = str(postgres_server.port)
+
+    def provider(self) -> Provider:
+        return resolve("builtin:sqldb-postgres")()
+
+    def links(self) -> list[LinkRecord]:
+        return [self.link(source) for source in SOURCES]
+
+    def bad_link(self) -> LinkRecord | None:
+        return self.link("four", password="wrong")
+
+    def link(self, source: str, password: str = "right") -> LinkRecord:
+        config = {"host": "127.0.0.1", "port": self.port, "username": "me", "password": password, "pool_size": "2"}
+        config["database"] = "postgres"
+        return link_between(source, PROVIDER, "wasmcloud:postgres/query,prepared", target_config=config)
+
+    async def use(self, site: Site, link: LinkRecord) -> None:
+        assert await self.carry(site, link, b"data") == b"data"
+
+    async def carry(self, site: Site, link: LinkRecord, data: bytes) -> bytes | None:
+        [[answer]] = await site.call(link, "wasmcloud:postgres/query#query", "SELECT $1::bytea", [{"bytea": data}])
+        back: bytes = answer["value"]["bytea"]
+        return back
 
 
 class TestHttpServer(Conformance):

@@ -7,8 +7,10 @@ import fcntl
 import hashlib
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,18 +33,21 @@ from lattice import (
     WitError,
 )
 from lattice.lattice import Lattice
-from lattice.nats_transport import NatsTransport
+from lattice.nats_transport import NatsTransport, connect
 from providers.config import read_config
+from providers.conformance import Conformance, Site
 from providers.description import published
 from providers.link import LinkId, LinkRecord, link_between
 from providers.load import executable
+from providers.runtime import Health
 from providers.schema import model_of
+from providers.testing import PROVIDER
 
 pytestmark = [pytest.mark.nats, pytest.mark.toolchain]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shout" / "node"
 SUBJECT = Path(__file__).parent / "node" / "subject.mjs"
-VOICE = EntityId("voice")
+VOICE = PROVIDER
 TEXT = "demo:text/transform"
 
 
@@ -214,3 +219,90 @@ def test_a_program_that_is_not_there_or_not_executable_is_refused(tmp_path: Path
     with pytest.raises(BadInput, match=r"is not executable\n  fix: chmod \+x"):
         executable(f"file://{file}")
     assert executable("file:///it.py") is executable("builtin:http-server") is None
+
+
+class Process:
+    """A provider's process, as Conformance sees a Runtime."""
+
+    def __init__(self, child: ChildProvider, lattice: Lattice) -> None:
+        self.child = child
+        self.lattice = lattice
+        self.refused: dict[LinkId, str] = {}
+        self.provider = SimpleNamespace(links={}, exports={})
+        self.stopped = False
+
+    async def start(self) -> None:
+        await self.child.start()
+        said = await published(self.lattice, VOICE)
+        assert said is not None
+        functions = [Function(interface, name) for interface, names in said.functions.items() for name in names]
+        self.provider.exports = {function.key: SimpleNamespace(function=function) for function in functions}
+
+    async def put_link(self, record: LinkRecord) -> None:
+        try:
+            await self.child.put_link(record)
+        except LatticeError as error:
+            self.refused[record.id] = error.message
+            raise
+        self.refused.pop(record.id, None)
+        self.provider.links[record.id] = record
+
+    async def delete_link(self, id: LinkId) -> None:
+        self.refused.pop(id, None)
+        if (record := self.provider.links.pop(id, None)) is not None:
+            await self.child.delete_link(record)
+
+    async def set_config(self, config: Mapping[str, str]) -> None:
+        await self.child.set_config(dict(config))
+
+    async def handle(self, invocation: Invocation) -> Value:
+        return await self.lattice.invoke(invocation)
+
+    async def health(self) -> Health:
+        return Health(False) if self.stopped else await self.child.health()
+
+    async def stop(self, grace: float) -> None:
+        if not self.stopped:
+            self.stopped = True
+            await self.child.stop(grace)
+            self.provider.links.clear()
+
+    async def leave(self) -> None:
+        """It does, when it is asked to stop."""
+
+
+class TestItKeepsThePromisesOfEveryProvider(Conformance):
+    other_config = MappingProxyType({"suffix": "."})
+
+    @pytest.fixture(autouse=True)
+    def given(self, program: Path, nats_url: str, lattice_name: str) -> None:
+        self.file, self.url, self.name = program / "subject.mjs", nats_url, lattice_name
+
+    def links(self) -> list[LinkRecord]:
+        return [link(source, suffix=suffix) for source, suffix in (("one", "!"), ("two", "."), ("three", "..."))]
+
+    def bad_link(self) -> LinkRecord:
+        return link("four", suffix="?")
+
+    @asynccontextmanager
+    async def site(self, *links: LinkRecord) -> AsyncIterator[Site]:
+        async def ended(why: str) -> None:
+            pytest.fail(f"the provider ended: {why}")
+
+        async with Lattice(self.name, await connect(self.url)) as lattice:
+            child = ChildProvider(self.file.as_uri(), VOICE, HostId("NHOST"), lattice, {}, [], ended)
+            process: Any = Process(child, lattice)
+            await process.start()
+            try:
+                for one in links:
+                    await process.put_link(one)
+                yield Site(process, process, lattice, lattice)
+            finally:
+                await process.stop(2.0)
+
+    async def use(self, site: Site, link: LinkRecord) -> None:
+        assert await site.call(link, f"{TEXT}#shout", "hi") == f"HI{link.target_config['suffix']}"
+
+    async def carry(self, site: Site, link: LinkRecord, data: bytes) -> bytes | None:
+        back: Value = await site.call(link, f"{TEXT}#echo", data)
+        return bytes(back)

@@ -137,15 +137,11 @@ class Running {
     if (old && JSON.stringify(old.record) === JSON.stringify(record)) return;
     const incoming = record.target === this.start.provider_id;
     const link = { record, config: incoming ? record.target_config : record.source_config };
-    if (old) {
-      this.links.delete(key);
-      await this.provider.linkRemoved?.(old);
-    }
+    if (old) await this.provider.linkRemoved?.(old); // calls go on by the old one until the new one is there
     try {
       await this.provider.linkAdded?.(link);
     } catch (error) {
       if (old) await this.provider.linkAdded?.(old);
-      if (old) this.links.set(key, old);
       throw error;
     }
     this.links.set(key, link);
