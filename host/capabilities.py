@@ -14,7 +14,6 @@ from host.components import Emit
 from host.config import HostConfig
 from host.configs import Configs
 from host.links import Links
-from host.observing import Observing
 from host.policy import Policy
 from host.process import ChildProvider
 from host.router import Router
@@ -34,6 +33,7 @@ from lattice.events import (
 )
 from lattice.lattice import Lattice, Serving
 from lattice.links import LinkDefinition
+from lattice.observing import Observing
 from lattice.routes import Local
 from lattice.secrets import PREFIX
 from lattice.transport import Subscription

@@ -22,7 +22,6 @@ from host.egress import Egress
 from host.grants import granted, without_grants
 from host.limits import limited
 from host.links import Links
-from host.observing import Observing
 from host.policy import Policy, Subject
 from host.router import Router
 from host.secrets import SecretReferences
@@ -31,6 +30,7 @@ from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, Upd
 from lattice.errors import DeadlineExceeded, LimitExceeded, Trap, failure
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
 from lattice.lattice import Lattice, Serving
+from lattice.observing import Observing
 from lattice.routes import Local
 from lattice.secrets import PREFIX
 from lattice.tracing import trace_id

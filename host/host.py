@@ -22,7 +22,6 @@ from host.identity import new_host_id, own_labels, own_version
 from host.images import Images
 from host.links import Links
 from host.metrics import Metrics, figures
-from host.observing import Observing
 from host.policy import Policy
 from host.router import Router
 from host.secrets import SecretReferences
@@ -38,6 +37,7 @@ from lattice.journal import Journal
 from lattice.lattice import Lattice
 from lattice.names import EntityId, friendly_name
 from lattice.nats_transport import connect
+from lattice.observing import Observing
 from lattice.presence import Presence
 from lattice.transport import Message, Transport
 from providers.secrets.backends import backends
@@ -178,6 +178,7 @@ class Host:
             await self._ask_for_registries()
         self.lattice.transport.on_reconnect(lambda: self.control.later(self._put_back()))
         await presence.listen()
+        await self.observing.open(self.lattice, self.id, self.name)
         await self.control.listen()
         await self.lattice.transport.subscribe(subjects.figures(self.lattice.name), self._say_figures)
         await self.lattice.transport.flush()

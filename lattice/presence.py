@@ -14,9 +14,11 @@ from lattice import events, subjects
 from lattice.control import HostInfo, Inventory, Reply
 from lattice.directory import Directory
 from lattice.errors import LatticeError
+from lattice.invocation import Middleware
 from lattice.lattice import Lattice
 from lattice.names import HostId
 from lattice.routes import Routes
+from lattice.tracing import unobserved
 from lattice.transport import Message
 
 log = structlog.get_logger("lattice")
@@ -82,7 +84,7 @@ class Presence:
 
 
 @asynccontextmanager
-async def routes(lattice: Lattice) -> AsyncIterator[Routes]:
+async def routes(lattice: Lattice, observed: Middleware = unobserved) -> AsyncIterator[Routes]:
     """For who is no host: calls go to hosts that are known to live, and end when those fall silent."""
     directory = Directory()
     presence = Presence(lattice, directory)
@@ -90,6 +92,6 @@ async def routes(lattice: Lattice) -> AsyncIterator[Routes]:
     await presence.call_out()
     following = asyncio.create_task(presence.follow())
     try:
-        yield Routes(lattice, directory)
+        yield Routes(lattice, directory, observed)
     finally:
         following.cancel()

@@ -98,6 +98,16 @@ def log_stream(lattice: str) -> str:
     return f"TRELLIS_LOGS_{lattice}"
 
 
+def traces(lattice: str) -> str:
+    """Questions to everybody who observes calls: `lattice.traces`."""
+    return f"trellis.traces.{lattice}"
+
+
+def tap(lattice: str) -> str:
+    """Wishes to see calls as they end: `lattice.tap`."""
+    return f"trellis.tap.{lattice}"
+
+
 def manager(lattice: str, verb: str) -> str:
     """The deployment manager's own API beside wadm's: `explain`, `history`, `plan`, `scale`, `status`."""
     return f"trellis.manager.{lattice}.{verb}"

@@ -141,6 +141,19 @@ class Span(NamedTuple):
     def id(self) -> str:
         return self.context[_SPAN]
 
+    @property
+    def is_root(self) -> bool:
+        """Nothing on the lattice called it, whoever did."""
+        return not self.parent or self.kind in ("request", "message")
+
+    @property
+    def failed(self) -> bool:
+        """There was no answer, though somebody waited for it, or it says that the server failed.
+
+        The err side of a `result` is an answer.
+        """
+        return self.outcome not in ("ok", "err", "cancelled") or (self.http is not None and self.http.status >= 500)
+
 
 Observer: TypeAlias = Callable[[Span, tuple[Value, ...], Value], None]
 """Told of each span as it ends, with the call's arguments and its answer, if there was one (of "err", too).

@@ -43,17 +43,19 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, fields
+from functools import partial
 from typing import Any
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from lattice import BadInput, EntityId, Finding, HostId, LatticeError, login, subjects
+from lattice import BadInput, EntityId, Finding, Handler, HostId, LatticeError, login, subjects
 from lattice.errors import failure
 from lattice.lattice import Lattice
 from lattice.links import LinkKey
 from lattice.names import entity_id
 from lattice.nats_transport import DEFAULT_URL, NatsOptions, connect
+from lattice.observing import Observing
 from lattice.presence import routes
 from lattice.transport import Message, Subscription
 from providers.description import describe, publish
@@ -143,7 +145,10 @@ class Process:
         except LatticeError as error:
             log.error("provider.unconnected", provider=start.provider_id, error=error.message)
             return 1
-        async with Lattice(start.lattice, transport, data) as lattice, routes(lattice) as routed:
+        observing = Observing()
+        away = partial(observing.around, kind="away")
+        async with Lattice(start.lattice, transport, data) as lattice, routes(lattice, away) as routed:
+            await observing.open(lattice, f"{start.host_id}.{start.provider_id}", f"process of {start.provider_id}")
             try:
                 runtime = Runtime(
                     self.make(),
@@ -153,6 +158,7 @@ class Process:
                     lattice=lattice,
                     host_id=start.host_id,
                     max_concurrent=start.max_concurrent,
+                    observe=observing.tell,
                 )
                 await runtime.start()
             except Exception as error:
@@ -161,10 +167,10 @@ class Process:
                 log.error("provider.start_failed", provider=start.provider_id, error=failure(error))
                 await self._ready(lattice, {"ok": False, "error": failure(error)})
                 return 1
-            await self._serve(lattice, runtime)
+            await self._serve(lattice, runtime, observing.around(runtime.handle, "provider"))
         return 0
 
-    async def _serve(self, lattice: Lattice, runtime: Runtime) -> None:
+    async def _serve(self, lattice: Lattice, runtime: Runtime, handle: Handler) -> None:
         start = self.start
         results = await asyncio.gather(*(runtime.put_link(r) for r in start.links), return_exceptions=True)
         refused = [
@@ -172,7 +178,7 @@ class Process:
             for record, error in zip(start.links, results, strict=True)
             if isinstance(error, BaseException)
         ]
-        serving = await lattice.serve(start.provider_id, runtime.handle, host=start.host_id)
+        serving = await lattice.serve(start.provider_id, handle, host=start.host_id)
         verbs = Verbs(self, lattice, runtime)
         described = await publish(lattice, start.provider_id, describe(type(runtime.provider), self.reference))
         await verbs.listen()

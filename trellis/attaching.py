@@ -11,13 +11,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from host import HostConfig
 from host.capabilities import Capabilities
 from host.configs import Configs
 from host.links import Links
-from host.observing import Observing
 from host.policy import Policy, PolicySettings
 from host.router import Router
 from host.secrets import SecretReferences
@@ -26,6 +26,7 @@ from lattice.control import StartProvider
 from lattice.directory import Directory
 from lattice.events import Event, LinkSet, LinkSetFailed, ProviderStarted, ProviderStartFailed, ProviderStopped
 from lattice.lattice import Lattice
+from lattice.observing import Observing
 from providers.secrets.environment import EnvironmentSecrets
 
 LOOK = 0.3
@@ -48,6 +49,7 @@ class Attached:
         self.say = say
         self.links: Links
         self._configs: Configs
+        self._observing = Observing()
         self._running: Capabilities | None = None
         self._host: HostId | None = None
         self._generation = 0
@@ -62,6 +64,7 @@ class Attached:
             async with asyncio.timeout(REPLAY):
                 await self.links.ready.wait()
                 await self._configs.ready.wait()
+            await self._observing.open(self.lattice, f"attached-{os.getpid()}", f"attached {self.id}")
             await self.reload()
             yield
         finally:
@@ -75,7 +78,8 @@ class Attached:
         self._generation += 1
         # a host id of its own, because the verbs of the two processes must not be mixed up
         host = HostId(f"attached-{os.getpid()}-{self._generation}")
-        router = Router(self.lattice, self.links, Directory(host))
+        away = partial(self._observing.around, kind="away")
+        router = Router(self.lattice, self.links, Directory(host), away)
         secrets = SecretReferences(self._configs, {"env": EnvironmentSecrets()})
         policy = Policy(PolicySettings(), self.lattice.transport, dict)
         made = Capabilities(
@@ -88,7 +92,7 @@ class Attached:
             secrets,
             policy,
             self._happened,
-            Observing(),
+            self._observing,
         )
         await made.start(StartProvider(provider_id=self.id, provider_ref=self.reference, config=self.config))
         if self.id in made.running:

@@ -178,6 +178,7 @@ def everything(name: str, host) -> list[str]:
         subjects.alive(name),
         subjects.figures(name),
         "policy.changes",
+        subjects.traces(name),
         *(subjects.rpc(name, EntityId(id)) for id in ("adder", "sum")),
         *(subjects.rpc_at(name, EntityId(id), host.id) for id in ("adder", "sum")),
         *(subjects.cancel(name, EntityId(id)) for id in ("adder", "sum")),

@@ -1,4 +1,4 @@
-"""Each finished call of this host becomes one span, which is told to whoever reads: nothing else is in a call's way.
+"""Each finished call of a host, or of another process, is one span, told to whoever reads: all that is in a call's way.
 
 observing.observers.append(lambda span, args, answer: ...)
 handler = observing.around(actor.handle, "component")
@@ -12,18 +12,30 @@ from time import perf_counter, time
 
 import structlog
 
-from lattice import Handler, Invocation, Value, WitError
+from lattice.errors import WitError
+from lattice.invocation import Handler, Invocation
+from lattice.lattice import Lattice
+from lattice.traces import Traces
 from lattice.tracing import HTTP, Http, Kind, Observer, Span, child_of, outcome_of, span_id
+from lattice.values import Value
 
-log = structlog.get_logger("host")
+log = structlog.get_logger("lattice")
 
 
 class Observing:
+    """Of one process. What it tells can be asked for on the lattice once it is open (`lattice.traces`)."""
+
     def __init__(self) -> None:
         self.observers: list[Observer] = []
         enabled: Callable[[int], bool] | None = getattr(log, "is_enabled_for", None)
         if enabled is None or enabled(logging.DEBUG):  # asked once: even a line that nobody sees costs time
             self.observers.append(logged)
+
+    async def open(self, lattice: Lattice, id: str, name: str) -> None:
+        """Remember the latest spans, and answer questions about them, as long as `lattice` is there."""
+        traces = Traces(id, name)
+        self.observers.append(traces.observe)
+        await traces.listen(lattice)
 
     def tell(self, span: Span, args: tuple[Value, ...], answer: Value) -> None:
         """An Observer."""

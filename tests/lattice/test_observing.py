@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from host.observing import Observing
 from lattice import EntityId, Function, Invocation, Unreachable, WitError
 from lattice.names import LinkName
+from lattice.observing import Observing
 from lattice.tracing import received, span_id, trace_id
 
 GIVEN = received("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
