@@ -149,6 +149,7 @@ class Proven:
 
     wanted: Wanted
     configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,10 +279,13 @@ def desired_from(
     )
 
 
-def with_proven(desired: Desired, before: Desired) -> Desired:
+def with_proven(desired: Desired, before: Desired, version: str = "") -> Desired:
     """One application's, and how it was in the last version that was ready."""
-    proven = {w.id: Proven(w, {n: before.configs[n] for n in w.config if n in before.configs}) for w in before.wanted}
-    return replace(desired, proven=proven)
+
+    def said(one: Wanted) -> dict[str, Mapping[str, str]]:
+        return {name: before.configs[name] for name in one.config if name in before.configs}
+
+    return replace(desired, proven={w.id: Proven(w, said(w), version) for w in before.wanted})
 
 
 def together(parts: Iterable[Desired], leftovers: Mapping[str, Leftovers] | None = None) -> Desired:

@@ -38,6 +38,7 @@ ALIASES = {
 
 _BUILTIN = re.compile(r"^(?:wasmcloud\+builtin://|builtin:(?://)?)(?P<name>.*)$")
 _FIRST_PARTY = re.compile(r"^(?:oci://)?(?:ghcr\.io/wasmcloud|wasmcloud\.azurecr\.io)/(?P<name>[a-z0-9-]+)(?:[:@].*)?$")
+_PIN = re.compile(r"[@#]sha256:[0-9a-f]{64}$")
 _FILES = (".wasm", ".wat", ".py", ".par", ".par.gz")
 
 
@@ -72,6 +73,15 @@ def local_file(image: str) -> FilePath | None:
     if not image.startswith("file:///"):
         return None
     return FilePath(unquote(urlsplit(image).path))
+
+
+def repository(image: str) -> str:
+    """Where an image is, without the tag and the digest that say which one."""
+    plain = _PIN.sub("", image.removeprefix("oci://"))
+    if file_path(plain) is not None or _SCHEME.match(plain):
+        return plain
+    folder, slash, last = plain.rpartition("/")
+    return folder + slash + last.partition(":")[0]
 
 
 def answered_by(image: str) -> str | None:

@@ -541,8 +541,10 @@ class Manager:
             if before is not None and known and before[2:4] == (counts, shared):
                 parts[name] = before[4]
             else:
-                desired = desired_from(manifest, counts, shared)
-                parts[name] = with_proven(desired, desired_from(proven, None, shared)) if proven else desired
+                parts[name] = desired_from(manifest, counts, shared)
+                if proven is not None:
+                    was = desired_from(proven, None, shared)
+                    parts[name] = with_proven(parts[name], was, proven.version or "")
                 self._wants[name] = (manifest, proven, counts, shared, parts[name])
         self._wants = {name: self._wants[name] for name in parts}
         return {**parts, **kept_parts(self.kept, deployed)}

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 from simulated_lattice import SimLattice, component, manifest_text
 
-from lattice import HostId
+from lattice import EntityId, HostId
 from lattice.control import DRAINED
-from lattice.events import HostDraining
-from wadm.desired import Desired, desired_from, together
+from lattice.events import HealthCheckFailed, HostDraining
+from wadm.desired import Desired, desired_from, together, with_proven
 from wadm.explain import Cause, Explanation, explain
 from wadm.reasons import State
 from wadm.reconcile import reconcile
@@ -144,6 +144,62 @@ def test_a_hosts_way_out_is_a_remedy_and_what_was_printed_last_is_below(two: Sim
         two.round(shop)
     (one,) = ask(two, "api", shop)
     assert list(told(one.cause))[2:4] == ["the process exited with 3", "last words."]
+
+
+def failing(lattice: SimLattice, desired: Desired, error: str, image: str = "img:2") -> None:
+    lattice.broken[image] = error
+    for _ in range(80):
+        lattice.round(desired)
+
+
+def test_a_version_that_does_not_start_can_go_back_to_the_one_that_was_ready(two: SimLattice):
+    before, now = app("shop", component("api")), app("shop", component("api", image="img:2"))
+    two.settle(before)
+    failing(two, with_proven(now, before, "1.0.0"), "the process exited with 3")
+    (one,) = ask(two, "api", with_proven(now, before, "1.0.0"))
+    assert commands(one) == ["trellis rollback 1.0.0 --app shop"]
+    (one,) = ask(two, "api", now)
+    assert one.remedies == (), "nothing is known that would help"
+
+
+def test_an_image_that_is_not_there_can_be_one_that_runs_somewhere(two: SimLattice):
+    other, shop = app("other", component("api")), app("shop", component("api", image="img:2"))
+    failing(two, together([other, shop]), "TRL-IMG-001: img:2 is not there; fix: push it")
+    (one,) = ask(two, "api", shop, other)
+    (host,) = two.running("other-api")
+    assert [r.text for r in one.remedies] == ["push it", f"use img:1, which host-{host} runs"]
+
+
+def test_an_import_that_nobody_provides_can_be_linked_to_who_provides_it_to_others(two: SimLattice):
+    shop = app("shop", component("api", image="img:2"), component("web", link="kv"), component("kv", kind="capability"))
+    failing(two, shop, 'TRL-LNK-001: component "shop-api" imports wasi:keyvalue/store, and no link provides it')
+    (one,) = ask(two, "api", shop)
+    assert [r.text for r in one.remedies] == ["link api to kv for wasi:keyvalue/store"]
+    more = 'TRL-LNK-001: component "shop-api" imports wasi:keyvalue/store, acme:sms/sender, and no link provides it'
+    failing(two, shop, more)
+    (one,) = ask(two, "api", shop)
+    assert one.remedies == (), "a link for one of the two would not be enough"
+
+
+def test_a_provider_that_ended_says_its_last_words_host_by_host(two: SimLattice):
+    kv = app("shop", component("kv", kind="capability", image="p:1"))
+    new = with_proven(app("shop", component("kv", kind="capability", image="p:2")), kv, "1.0.0")
+    two.settle(kv)
+    two.settle(new)
+    (host,) = two.running("shop-kv")
+    ended = HealthCheckFailed(
+        provider_id=EntityId("shop-kv"), host_id=HostId(host), error="exited with 7\nTraceback\nKeyError: url"
+    )
+    two.say(ended, two.hosts[HostId(host)])
+    (one,) = ask(two, "kv", new)
+    assert one.code == "TRL-PRV-002"
+    assert list(told(one.cause))[1:] == [
+        f"on host-{host} it is not well",
+        "exited with 7",
+        "Traceback",
+        "KeyError: url.",
+    ]
+    assert commands(one) == ["trellis rollback 1.0.0 --app shop"]
 
 
 def test_what_is_ready_says_why_it_is_where_it_is(two: SimLattice):
