@@ -10,7 +10,9 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
+from trellis.errors import explanations
 from wadm import check, manifest
+from wadm.images import answered_by
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -77,3 +79,37 @@ def test_every_package_is_in_the_plan_of_the_house():
     plan = (ROOT / "docs" / "architecture.md").read_text()
     for package in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]:
         assert re.search(rf"^\| {package} +\|", plan, re.MULTILINE)
+
+
+def test_images_of_wasmcloud_are_answered_as_the_page_says():
+    page = (ROOT / "docs" / "from-wasmcloud-v1.md").read_text()
+    rows = page.partition("| is answered by |")[2].partition("\n\n")[0].splitlines()[2:]
+    for images, answer in (row.strip("| ").split(" | ") for row in rows):
+        for image in re.findall(r"`([^`]+)`", images):
+            by = answered_by(f"ghcr.io/wasmcloud/{image}:1.0.0")
+            assert answer == f"`{by}`" if by else answer.startswith("nobody")
+
+
+def test_troubleshooting_leads_to_codes_that_there_are_and_to_every_kind_of_them():
+    named = set(re.findall(r"TRL-[A-Z]+-\d{3}", (ROOT / "docs" / "troubleshooting.md").read_text()))
+    assert named <= set(explanations())
+    rare = {
+        "CLI",
+        "EVT",
+        "HST",
+        "LIM",
+        "LOG",
+        "NEW",
+        "POL",
+        "TRC",
+        "UP",
+        "WIT",
+    }  # what they say is all there is to know
+    assert {code.split("-")[1] for code in explanations()} - {code.split("-")[1] for code in named} <= rare
+
+
+def test_the_index_leads_to_every_page():
+    index = (ROOT / "docs" / "README.md").read_text()
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"} == set(
+        re.findall(r"\]\(([\w-]+\.md)\)", index)
+    )

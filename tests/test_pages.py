@@ -48,7 +48,7 @@ def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path):
 def named(page: str) -> Iterator[str]:
     """Every command of ours that the page names, in a block or in a sentence, without what a shell does with it."""
     for language, _, text in blocks(page):
-        if language in ("console", "sh", "ini"):
+        if language in ("console", "sh", "text", "ini"):
             for found in re.findall(r"^(?:\$ |ExecStart=\S*/)?(trellis .*)$", text.replace("\\\n", " "), re.MULTILINE):
                 yield ENDS_A_COMMAND.sub("", found)
     for found in re.findall(r"`(trellis [^`]+)`", re.sub(r"```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)):
