@@ -220,6 +220,22 @@ class Capabilities:
         await self._announce(provided)
         self._spawn(provided, self._check_health(provided))
 
+    async def renew(self, id: EntityId) -> bool:
+        """Start it again from its file as it is now, and hand its links over; False when it does not run here.
+
+        Raises for whatever keeps the new one from taking them; then the old one stays.
+        """
+        async with self._turns.setdefault(id, asyncio.Lock()):
+            old = self.running.get(id)
+            if old is None:
+                return False
+            new = Provided(id, old.reference, old.annotations, old.config_names)
+            async with new.turn:
+                await self._succeed(old, new)
+            await self._announce(new)
+            self._spawn(new, self._check_health(new))
+            return True
+
     async def _succeed(self, old: Provided, new: Provided) -> None:
         """Let `new` take calls, then `old` leave. When `new` refuses what `old` took, `old` stays.
 

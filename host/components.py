@@ -13,7 +13,7 @@ import structlog
 
 import actors.wasi  # noqa: F401  (registers what the host serves to guests)
 from actors import Actor, Component, Engine, Limits
-from actors.grants import Grants
+from actors.grants import Grants, Preopen
 from actors.secrets import Secrets
 from host.claims import Claims, KnownClaims, read_claims
 from host.config import HostConfig
@@ -25,7 +25,7 @@ from host.links import Links
 from host.policy import Policy, Subject
 from host.router import Router
 from host.secrets import SecretReferences
-from lattice import BadInput, EntityId, Finding, Handler, HostId, Invocation, LatticeError
+from lattice import EMPTY, BadInput, EntityId, Finding, Handler, HostId, Invocation, LatticeError
 from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
 from lattice.errors import DeadlineExceeded, LimitExceeded, Trap, failure
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
@@ -50,19 +50,33 @@ Fetch = Callable[[str], Awaitable[Path]]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a component's configurations hold: what `wasi:config` answers, its grants, and its secrets."""
+    """What a component's configurations hold (what `wasi:config` answers, its grants, its secrets), and what is mounted
+    beside them."""
 
     config: Mapping[str, str]
     grants: Grants
     secrets: Secrets
+    environment: Mapping[str, str]
 
     @classmethod
     def of(cls, actor: Actor) -> Given:
-        return cls(actor.config, actor.grants, actor.secrets)
+        return cls(actor.config, actor.grants, actor.secrets, actor.environment)
 
     def give(self, actor: Actor) -> None:
         """Calls from now on have it."""
         actor.config, actor.grants, actor.secrets = self.config, self.grants, self.secrets
+        actor.environment = self.environment
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """What a component finds beside its configuration, from the process that this host is a part of."""
+
+    directories: tuple[Preopen, ...]
+    environment: Mapping[str, str]
+
+
+NOT_MOUNTED = Mounted((), EMPTY)
 
 
 @dataclass(slots=True)
@@ -144,6 +158,7 @@ class Components:
         self._fetch = fetch
         self._turns: dict[EntityId, asyncio.Lock] = {}
         self.running: dict[EntityId, Running] = {}
+        self._mounted: dict[EntityId, Mounted] = {}
         configs.on_change.append(self._config_changed)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -251,6 +266,7 @@ class Components:
             imports=self._egress.around(self._router.imports, lambda: actor.grants.http),
             config=given.config,
             secrets=given.secrets,
+            environment=given.environment,
             grants=given.grants,
             limits=limits,
             on_line=partial(_wrote, id),
@@ -374,8 +390,23 @@ class Components:
         plain = [n for n in names if not n.startswith(PREFIX)]
         values = await self._configs.merged(plain, said)
         own = {"trellis.actor": id, "trellis.host": self._host_name, "trellis.host.id": self._host}
-        grants = granted(values, self._config.allowed)
-        return Given({**without_grants(values), **own}, grants, await self._secrets.of(id, names, said))
+        grants, mounted = granted(values, self._config.allowed), self._mounted.get(id, NOT_MOUNTED)
+        grants = replace(grants, directories=(*grants.directories, *mounted.directories))
+        secrets = await self._secrets.of(id, names, said)
+        return Given({**without_grants(values), **own}, grants, secrets, mounted.environment)
+
+    async def mount(self, id: EntityId, mounted: Mounted) -> None:
+        """Calls of that component from now on find `mounted`, also when it is started later; those in hand keep theirs.
+
+        No manifest can ask for it.
+        """
+        async with self._turns.setdefault(id, asyncio.Lock()):
+            before, self._mounted[id] = self._mounted.get(id, NOT_MOUNTED), mounted
+            if running := self.running.get(id):
+                actor = running.actor
+                own = [one for one in actor.grants.directories if one not in before.directories]
+                actor.grants = replace(actor.grants, directories=(*own, *mounted.directories))
+                actor.environment = mounted.environment
 
     def _config_changed(self, name: str) -> None:
         async def refresh(running: Running) -> None:

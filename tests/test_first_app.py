@@ -121,7 +121,7 @@ def project(tmp_path: Path, counter: Path) -> tuple[Terminal, int]:
 async def up(project: tuple[Terminal, int]) -> AsyncIterator[Up]:
     """Two hosts and the app, as `trellis up` starts them."""
     terminal, port = project
-    process = await terminal.start("up", "--host", "zone=a", "--host", "zone=b")
+    process = await terminal.start("up", "--no-watch", "--host", "zone=a", "--host", "zone=b")
     started = Up(process, terminal, port)
     try:
         await started.ready()
@@ -230,7 +230,7 @@ async def test_a_port_in_use_blocks_the_app_with_a_sentence(project: tuple[Termi
     terminal, port = project
     taken = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
     async with taken:
-        process = await terminal.start("up", "--host", "zone=a", "--host", "zone=b")
+        process = await terminal.start("up", "--no-watch", "--host", "zone=a", "--host", "zone=b")
         started = Up(process, terminal, port)
         try:
             await started.ready()

@@ -191,12 +191,13 @@ def _key(recipe: Recipe, commands: Sequence[Sequence[str]], standard: Path) -> s
 
     add(compiler_version(recipe.language).encode(), *(part.encode() for command in commands for part in command[1:]))
     for folder in (recipe.folder, standard, *recipe.paths):
-        for file in _sources(folder, recipe.output):
+        for file in sources(folder, recipe.output):
             add(str(file.relative_to(folder)).encode(), file.read_bytes())
     return digest.hexdigest()
 
 
-def _sources(folder: Path, output: Path) -> Iterator[Path]:
+def sources(folder: Path, output: Path) -> Iterator[Path]:
+    """The files of `folder` that a build depends on, in order of name: not hidden ones, nor what toolchains write."""
     for found, below, names in os.walk(folder):
         here = Path(found)
         below[:] = sorted(

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
-Format = Literal["text", "json"]
+Format = Literal["text", "json", "merged"]
 
 LEVELS = ("debug", "info", "warning", "error")
 
@@ -26,7 +26,10 @@ def log_options(function: F) -> F:
 
 
 def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
-    """Send every log line of this process to stderr; those of a host or a manager in it also `to_lattice`."""
+    """Send every log line of this process to stderr; those of a host or a manager in it also `to_lattice`.
+
+    `merged` lines go to stdout, where `trellis up` speaks, too; what actors and providers say is always among them.
+    """
     import structlog
 
     least = getattr(logging, level.upper())
@@ -48,6 +51,14 @@ def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
             structlog.processors.dict_tracebacks,
             structlog.processors.JSONRenderer(default=str),
         ]
+    elif format == "merged":
+        from trellis.live.terminal import renderer
+
+        last = [
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.processors.format_exc_info,
+            renderer(least),
+        ]
     else:
         last = [
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
@@ -58,8 +69,8 @@ def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
         ]
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(min(least, logging.INFO) if format == "merged" else least),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout if format == "merged" else sys.stderr),
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(

@@ -61,9 +61,12 @@ class Examined:
         return replace(self, checked=checked)
 
 
-def read(path: Path) -> Checked:
-    """The manifest at `path`, checked, its files made absolute and there. Raises OSError and UnicodeDecodeError."""
-    return resolve_images(check(path.read_text(encoding="utf-8"), str(path)), path.parent.resolve())
+def read(path: Path, instead: Mapping[Path, Path] | None = None) -> Checked:
+    """The manifest at `path`, checked, its files (or those `instead`) made absolute and there.
+
+    Raises OSError and UnicodeDecodeError.
+    """
+    return resolve_images(check(path.read_text(encoding="utf-8"), str(path)), path.parent.resolve(), instead=instead)
 
 
 SLOW = 0.5

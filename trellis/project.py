@@ -18,6 +18,7 @@ MANIFESTS = ("app.yaml", "app.yml", "wadm.yaml", "wadm.yml", "app.json")
 BUILD_FILE = "trellis.toml"
 
 _SKIPPED = {"node_modules", "target", "build", "dist", "__pycache__", "site-packages"}
+_VENV = "pyvenv.cfg"
 
 
 def manifest_in(folder: Path) -> Path | None:
@@ -39,10 +40,17 @@ def manifest_at(path: Path) -> Path:
 
 def actor_folders(base: Path) -> Iterator[Path]:
     """`base` and every folder below it that has a trellis.toml, in order of name; hidden and built ones left out."""
+    return (folder for folder in source_folders(base) if (folder / BUILD_FILE).is_file())
+
+
+def source_folders(base: Path) -> Iterator[Path]:
+    """`base` and the folders below it, in order of name, but for hidden ones and those that tools write."""
     for folder, below, files in os.walk(base):
+        if _VENV in files:
+            below.clear()
+            continue
         below[:] = sorted(name for name in below if name not in _SKIPPED and not name.startswith("."))
-        if BUILD_FILE in files:
-            yield Path(folder)
+        yield Path(folder)
 
 
 def urls(manifest: Manifest) -> list[str]:

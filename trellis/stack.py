@@ -1,6 +1,6 @@
 """A whole lattice on this machine: a broker, hosts and the deployment manager, each in a process of its own.
 
-`trellis up` and the demo are this, and what they say about it.
+The demo is this, and what it says about it; so is `trellis up` with several hosts (with one: `trellis.live.together`).
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ class HostSpec:
     def __str__(self) -> str:
         labels = ",".join(f"{key}={value}" for key, value in self.labels.items())
         return f"{self.name} {labels}".rstrip()
+
+    def options(self) -> list[str]:
+        """Of `trellis host start`."""
+        labels = [part for key, value in self.labels.items() for part in ("--label", f"{key}={value}")]
+        return ["--name", self.name, *labels]
 
 
 class Stack:
@@ -75,10 +80,7 @@ class Stack:
                 self.nats = self.broker.url
                 if self.broker.process is not None:
                     self._watch(self.broker.process)
-            await self.start_manager()
-            for spec in self.specs:
-                await self.start_host(spec)
-            await self.answering()
+            await self.start_members()
         except BaseException:
             await self._leave()
             raise
@@ -86,6 +88,25 @@ class Stack:
 
     async def __aexit__(self, *_: object) -> None:
         await self._leave()
+
+    @property
+    def url(self) -> str:
+        """Of the broker, within the block."""
+        assert self.nats is not None
+        return self.nats
+
+    async def start_members(self) -> None:
+        """The manager and the hosts, until they answer. Raises Failure."""
+        await self.start_manager()
+        for spec in self.specs:
+            await self.start_host(spec)
+        await self.answering()
+
+    async def stop_members(self) -> None:
+        """What `start_members` has started, be it all or not."""
+        if self.manager is not None:
+            await self.manager.stop()
+        await asyncio.gather(*(child.stop() for child in self.hosts.values()))
 
     @property
     def children(self) -> list[Child]:
@@ -100,16 +121,14 @@ class Stack:
 
     async def start_host(self, spec: HostSpec) -> Child:
         """One more host. It has started, but may not answer yet."""
-        labels = [part for key, value in spec.labels.items() for part in ("--label", f"{key}={value}")]
-        child = await self._start(spec.name, f"{spec.name}.log", "host", "start", "--name", spec.name, *labels)
+        child = await self._start(spec.name, f"{spec.name}.log", "host", "start", *spec.options())
         self.hosts[spec.name] = child
         return child
 
     async def _start(self, name: str, log: str, *arguments: str) -> Child:
-        assert self.nats is not None
         command = [sys.executable, "-P", "-m", "trellis", *arguments, "--lattice", self.lattice]
         # the URL may hold a password, and the login does, which a command line would show to everybody on this machine
-        said = replace(self.settings, nats=replace(self.settings.nats, url=self.nats))
+        said = replace(self.settings, nats=replace(self.settings.nats, url=self.url))
         child = await Child.start(name, command, self.folder / log, said.environment())
         self._watch(child)
         return child
@@ -126,8 +145,7 @@ class Stack:
 
     async def answering(self) -> None:
         """Wait until every host and the manager answer. Raises Failure when one ends or takes too long."""
-        assert self.nats is not None
-        waiting = asyncio.create_task(self._all_answer(self.nats))
+        waiting = asyncio.create_task(self._all_answer(self.url))
         ended = asyncio.create_task(self.ended.get())
         try:
             await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED, timeout=START)
@@ -169,9 +187,7 @@ class Stack:
 
     async def _leave(self) -> None:
         try:
-            if self.manager is not None:
-                await self.manager.stop()
-            await asyncio.gather(*(child.stop() for child in self.hosts.values()))
+            await self.stop_members()
         finally:
             try:
                 if self.broker is not None:

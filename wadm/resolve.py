@@ -16,10 +16,13 @@ from wadm.validate import Checked
 NO_IMAGE = "TRL-MAN-029"
 
 
-def resolve_images(checked: Checked, base: FilePath, *, must_exist: bool = True) -> Checked:
+def resolve_images(
+    checked: Checked, base: FilePath, *, must_exist: bool = True, instead: Mapping[FilePath, FilePath] | None = None
+) -> Checked:
     """The same manifest with relative files resolved against `base`, the manifest's folder.
 
-    With `must_exist`, a file that is not there is an error finding (and the manifest is dropped).
+    `instead` names files that others take the place of. With `must_exist`, a file that is not there is an error finding
+    (and the manifest is dropped).
     """
     if checked.manifest is None or checked.data is None or checked.document is None:
         return checked
@@ -32,6 +35,9 @@ def resolve_images(checked: Checked, base: FilePath, *, must_exist: bool = True)
             continue
         properties["image"] = absolute(image, base)
         file = local_file(properties["image"])
+        if file is not None and instead and file in instead:
+            file = instead[file]
+            properties["image"] = file.as_uri()
         if must_exist and file is not None and not file.exists():
             place = checked.document.place(("spec", "components", index, "properties", "image"))
             missing.append(

@@ -30,7 +30,7 @@ async def test_a_manager_that_dies_is_started_again_and_answers(tmp_path: Path, 
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TRELLIS_NATS")}
     environment["TRELLIS_LATTICE"] = lattice_name  # which `up` and `status` both go by
     up = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "trellis", "up"),
+        *(sys.executable, "-P", "-m", "trellis", "up", "--hosts", "2"),
         cwd=tmp_path,
         env=environment,
         stdout=asyncio.subprocess.PIPE,

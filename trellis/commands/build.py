@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from trellis.output import TEXT, Output
 from trellis.running import run
 
 if TYPE_CHECKING:
-    from trellis.building import Built
+    from trellis.building import Built, Recipe
 
 
 @click.command
@@ -32,8 +33,8 @@ def command(folder: Path, force: bool, output: Output) -> None:
 async def build_all(
     folder: Path, *, force: bool = False, quiet_if_none: bool = False, output: Output = TEXT
 ) -> list[Built]:
-    """Build as many at a time as there are processors, a line each. Raises Failure or BadInput."""
-    from trellis.building import Recipe, build, recipe
+    """Build every recipe below `folder`, as `build_each` does."""
+    from trellis.building import recipe
     from trellis.project import actor_folders
 
     recipes = [recipe(found) for found in actor_folders(folder)]
@@ -44,6 +45,13 @@ async def build_all(
             why="each actor's folder has one that says how to build it",
             fix='an actor in Python needs:  [build]  language = "python"  world = "..."  output = "build/NAME.wasm"',
         )
+    return await build_each(recipes, force=force, output=output)
+
+
+async def build_each(recipes: Sequence[Recipe], *, force: bool = False, output: Output = TEXT) -> list[Built]:
+    """Build as many at a time as there are processors, a line each. Raises Failure or BadInput."""
+    from trellis.building import build
+
     room = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def build_one(one: Recipe) -> Built:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,11 +83,15 @@ def _answered(manifest: Manifest | None) -> dict[str, str]:
 
 
 async def examined_manifest(
-    path: Path, say: Callable[[str, str, str], None] = lambda *_: None, *, fetch: bool = False
+    path: Path,
+    say: Callable[[str, str, str], None] = lambda *_: None,
+    *,
+    fetch: bool = False,
+    instead: Mapping[Path, Path] | None = None,
 ) -> Examined:
     """The manifest at `path` and its components, with every finding. Raises Failure when it cannot be read.
 
-    `fetch` those that are no local files, too.
+    `fetch` those that are no local files, too. `instead` names files that others take the place of.
     """
     from actors import Engine
     from trellis.preflight import Examined, examine, read, remote
@@ -96,7 +100,7 @@ async def examined_manifest(
 
     file = manifest_at(path)
     try:
-        checked = read(file)
+        checked = read(file, instead)
     except OSError as error:
         raise failure("TRL-CLI-002", f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

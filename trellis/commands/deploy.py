@@ -97,8 +97,12 @@ async def deploy(
     replace: bool = False,
     message: str = "",
     output: Output = TEXT,
+    instead: Mapping[Path, Path] | None = None,
 ) -> dict[str, Any]:
-    """Check, put, deploy, wait: what became of it. Raises Failure for whatever keeps it from being ready."""
+    """Check, put, deploy, wait: what became of it. Raises Failure for whatever keeps it from being ready.
+
+    `instead` names component files that others take the place of.
+    """
     from trellis.carrying import carry
     from trellis.commands.check import examined_manifest
     from trellis.project import urls
@@ -106,7 +110,7 @@ async def deploy(
     from trellis.session import joined
 
     progress = Progress(output)
-    examined = await examined_manifest(path, progress.say, fetch=True)
+    examined = await examined_manifest(path, progress.say, fetch=True, instead=instead)
     checked = examined.checked
     show(*checked.findings)
     if checked.manifest is None or checked.data is None:

@@ -32,6 +32,7 @@ from trellis.size import size
 
 if TYPE_CHECKING:
     from actors import Limits
+    from host import HostConfig
     from host.grants import Allowed
     from lattice.control import HostInfo
     from lattice.lattice import Lattice
@@ -125,9 +126,24 @@ def command() -> None:
 @liveness_option
 @metrics_option
 @log_options
-def start(
-    nats: str | None,
-    lattice: str | None,
+def start(nats: str | None, lattice: str | None, log_format: Format, log_level: str, **settings: Any) -> None:
+    """Join a lattice, until SIGTERM or Ctrl-C."""
+    place = where(nats, lattice)
+    config = host_config(place, **settings)
+    configure(log_format, log_level, to_lattice=True)
+    run_for_long(_host(place, config))
+
+
+def host_settings(*arguments: str) -> dict[str, Any]:
+    """What `host_config` needs, as `trellis host start` takes it from its arguments and the environment."""
+    with start.make_context("trellis host start", [*arguments]) as context:
+        elsewhere = ("nats", "lattice", "log_format", "log_level")
+        return {name: value for name, value in context.params.items() if name not in elsewhere}
+
+
+def host_config(
+    place: Where,
+    *,
     name: str | None,
     labels: tuple[str, ...],
     allow_latest: bool,
@@ -144,30 +160,33 @@ def start(
     config_service: bool,
     dead_after: float,
     metrics: str | None,
-    log_format: Format,
-    log_level: str,
-) -> None:
-    """Join a lattice, until SIGTERM or Ctrl-C."""
+) -> HostConfig:
+    """What the options of `trellis host start` come to. Raises Failure."""
+    from host import HostConfig
+    from host.policy import PolicySettings
+    from trellis import session
+    from trellis.registries import image_settings
+
     if not 64 * 1024 <= stack <= 64 * 1024**2:
         raise failure("TRL-CLI-001", f"a stack of {stack} bytes cannot be", fix="--stack 64Ki, and up to 64Mi")
-    from host.policy import PolicySettings
-
-    settings = {
-        "name": name,
-        "policy": PolicySettings(policy_topic, policy_timeout, policy_changes_topic),
-        "config_service": config_service,
-        "labels": parse_labels(labels),
-        "allowed": parse_allowed(directories, network, http),
-        "limits": parse_limits(limits),
-        "stack": stack,
-        "secrets_folder": secrets_dir,
-        "secrets_key": secrets_key,
-        "dead_after": dead_after,
-        "alive": sign_every(dead_after),
-        "metrics": metrics,
-    }
-    configure(log_format, log_level, to_lattice=True)
-    run_for_long(_host(where(nats, lattice), allow_latest, settings))
+    return HostConfig(
+        lattice=place.lattice,
+        nats=session.nats_options(place, "host"),
+        data=session.data_options(place, "host"),
+        images=image_settings(allow_latest=allow_latest),
+        name=name,
+        policy=PolicySettings(policy_topic, policy_timeout, policy_changes_topic),
+        config_service=config_service,
+        labels=parse_labels(labels),
+        allowed=parse_allowed(directories, network, http),
+        limits=parse_limits(limits),
+        stack=stack,
+        secrets_folder=secrets_dir,
+        secrets_key=secrets_key,
+        dead_after=dead_after,
+        alive=sign_every(dead_after),
+        metrics=metrics,
+    )
 
 
 def parse_limits(texts: tuple[str, ...]) -> Limits:
@@ -224,21 +243,12 @@ def parse_labels(labels: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-async def _host(place: Where, allow_latest: bool, settings: dict[str, Any]) -> None:
-    """`settings` are of HostConfig."""
+async def _host(place: Where, config: HostConfig) -> None:
     import gc
 
-    from host import Host, HostConfig
+    from host import Host
     from trellis import session
-    from trellis.registries import image_settings
 
-    config = HostConfig(
-        lattice=place.lattice,
-        nats=session.nats_options(place, "host"),
-        data=session.data_options(place, "host"),
-        images=image_settings(allow_latest=allow_latest),
-        **settings,
-    )
     host = Host(config)
     with told_to_stop(host.stop_soon):
         with session.reaching(place):

@@ -6,22 +6,31 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+import webbrowser
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from trellis.failures import NOT_CONVERGED, USER_ERROR, Failure
+from trellis.logs import LEVELS, configure
 from trellis.options import DEFAULT_LATTICE, STATE, Where, config_option, data_options, login_options, said
-from trellis.running import run, told_to_stop
+from trellis.running import told_to_stop
 
 if TYPE_CHECKING:
+    from lattice.login import Settings
     from trellis.child import Child
+    from trellis.live.project import Project
     from trellis.stack import HostSpec, Stack
+    from wadm.manifest import Manifest
 
 RESTARTS, RESTARTS_WITHIN = 3, 60.0
 """How often the manager may end within so many seconds before `up` gives up."""
+
+LOOK = 0.1
+"""Seconds between two looks at what other processes have logged."""
 
 
 @click.command
@@ -37,6 +46,11 @@ RESTARTS, RESTARTS_WITHIN = 3, 60.0
 @data_options
 @click.option("--port", type=click.IntRange(1, 65535), help="Where the started NATS server listens.  [default: free]")
 @click.option("--timeout", type=float, default=60.0, show_default=True, metavar="SECONDS", help="For the app's start.")
+@click.option("--no-watch", is_flag=True, help="Do not follow edits, and run what `trellis build` makes.")
+@click.option(
+    "--log-level", type=click.Choice(LEVELS), default="warning", show_default=True,
+    help="The least that is shown of what hosts and the manager log; what actors and providers write is always shown.",
+)  # fmt: skip
 def command(
     path: Path | None,
     hosts: int | None,
@@ -45,14 +59,19 @@ def command(
     nats: str | None,
     port: int | None,
     timeout: float,
+    no_watch: bool,
+    log_level: str,
 ) -> int:
-    """Start a lattice on this machine: a NATS server, hosts and the deployment manager, each its own process.
+    """Start a lattice on this machine, and an app on it that follows every edit.
 
-    With an app (DIR or FILE, or an app.yaml here), builds and deploys it. Everything ends with Ctrl-C.
+    The app is that of DIR or FILE, or of an app.yaml here. Host and manager run in this process; of several hosts, each
+    in one of its own. Everything ends with Ctrl-C.
     """
     if hosts and labelled:
         raise click.UsageError("give --hosts N or --host LABELS, not both")
-    return run(_up(path, host_specs(hosts or 1, labelled), lattice, nats, port, timeout))
+    specs = host_specs(hosts or 1, labelled)
+    configure("merged", log_level, to_lattice=True)
+    return asyncio.run(_up(path, stack_of(specs, lattice, nats, port, said(nats)), timeout, not no_watch))
 
 
 def host_specs(number: int, labelled: Sequence[str]) -> list[HostSpec]:
@@ -68,9 +87,16 @@ def _letter(index: int) -> str:
     return chr(ord("a") + index) if index < 26 else str(index + 1)
 
 
-async def _up(
-    path: Path | None, specs: list[HostSpec], lattice: str, nats: str | None, port: int | None, timeout: float
-) -> int:
+def stack_of(specs: list[HostSpec], lattice: str, nats: str | None, port: int | None, settings: Settings) -> Stack:
+    from trellis.live.together import Together
+    from trellis.stack import Stack
+
+    if len(specs) == 1:
+        return Together(specs[0], lattice=lattice, nats=nats, port=port, settings=settings)
+    return Stack(specs, lattice=lattice, nats=nats, port=port, settings=settings)
+
+
+async def _up(path: Path | None, stack: Stack, timeout: float, watch: bool) -> int:
     task = asyncio.current_task()
     assert task is not None
     stopped = False
@@ -82,7 +108,7 @@ async def _up(
 
     with told_to_stop(stop):
         try:
-            return await _stay(path, specs, lattice, nats, port, timeout)
+            return await _stay(path, stack, timeout, watch, stop)
         except asyncio.CancelledError:
             if not stopped:
                 raise
@@ -91,72 +117,108 @@ async def _up(
             return 0
 
 
-async def _stay(
-    path: Path | None, specs: list[HostSpec], lattice: str, nats: str | None, port: int | None, timeout: float
-) -> int:
-    from trellis.commands.build import build_all
-    from trellis.commands.check import examined_manifest
-    from trellis.commands.deploy import deploy, lines
-    from trellis.project import manifest_at, manifest_in
+async def _stay(path: Path | None, stack: Stack, timeout: float, watch: bool, stop: Callable[[], None]) -> int:
+    from trellis.live.project import manifest_of
+    from trellis.live.terminal import for_people, keys
+    from trellis.project import manifest_at, manifest_in, urls
     from trellis.show import columns
-    from trellis.stack import Stack
 
     file = manifest_at(path) if path else manifest_in(Path.cwd())
-    folder = file.parent if file else Path.cwd()
-    if file is not None:
-        await build_all(folder, quiet_if_none=True)
-
-        def say(stage: str, *text: str) -> None:
-            click.echo("  ".join([f"{stage:<9}", *text]))
-
-        examined = await examined_manifest(file, say, fetch=True)
-        if examined.checked.manifest is None:
-            raise Failure(USER_ERROR, *examined.checked.findings)
-    stack = Stack(specs, lattice=lattice, nats=nats, port=port, settings=said(nats))
-    async with stack:
-        assert stack.nats is not None
-        rows = [["host", str(spec), f"pid {stack.hosts[spec.name].pid}"] for spec in specs]
-        if stack.broker is not None and stack.broker.process is not None:
-            rows.insert(0, ["broker", stack.nats, f"pid {stack.broker.process.pid}"])
-        if stack.manager is not None:
-            rows.append(["manager", f"lattice {lattice}", f"pid {stack.manager.pid}"])
-        for line in columns([*rows, ["logs", str(stack.folder)]]):
+    manifest = manifest_of(file) if file is not None else None
+    found = urls(manifest) if manifest is not None else []
+    async with stack, _shown(stack):
+        for line in columns(_members(stack)):
             click.echo(line)
-        with _state_file(folder, stack), contextlib.ExitStack() as also:
-            if not Path.cwd().resolve().is_relative_to(folder.resolve()):
-                also.enter_context(_state_file(Path.cwd(), stack))
-            if file is not None:
+        with _state_files(file.parent if file is not None else Path.cwd(), stack):
+            project = _project(file, stack, timeout, watch) if file is not None else None
+            if project is not None:
                 try:
-                    place = Where(stack.nats, lattice, "trellis up", stack.settings)
-                    for line in lines(await deploy(place, file, timeout=timeout)):
-                        click.echo(line)
+                    await project.start()
                 except Failure as failure:
-                    failure.show()
                     if failure.exit_code == USER_ERROR:
-                        return USER_ERROR
+                        raise
+                    failure.show()
             click.echo("\nin another terminal, in this folder:")
-            for line in ("trellis status -w", "trellis deploy app.yaml") if file is None else _to_try(file):
+            for line in ("trellis status -w", "trellis deploy app.yaml") if manifest is None else _to_try(manifest):
                 click.echo(f"  {line}")
-            click.echo("Ctrl-C stops everything")
-            return await _watch(stack)
+            if project is not None and watch:
+                click.echo("an edit is live when it is saved")
+            with keys({"q": stop, **({"o": partial(_open, found[0])} if found else {})}):
+                opens = "o opens the app, q or " if for_people() else ""
+                click.echo(f"{opens}Ctrl-C stops everything")
+                return await _watch(stack, project if watch else None)
 
 
-def _to_try(file: Path) -> list[str]:
+def _members(stack: Stack) -> list[list[str]]:
+    """Who there is, for people."""
+    rows = [["host", str(spec), _process(stack.hosts.get(spec.name))] for spec in stack.specs]
+    if stack.broker is not None:
+        rows.insert(0, ["broker", stack.url, _process(stack.broker.process)])
+    return [*rows, ["manager", f"lattice {stack.lattice}", _process(stack.manager)], ["logs", str(stack.folder)]]
+
+
+def _process(child: Child | None) -> str:
+    return "in this process" if child is None else f"pid {child.pid}"
+
+
+def _project(file: Path, stack: Stack, timeout: float, watch: bool) -> Project:
+    """Sources can only be shared with a host of this process, and no other host may be asked to run them."""
+    from trellis.live.project import Project
+    from trellis.live.together import Together
+
+    host = stack.host if isinstance(stack, Together) and stack.broker is not None and watch else None
+    place = Where(stack.url, stack.lattice, "trellis up", stack.settings)
+    return Project(file, place, host, stack.folder / "sources", timeout)
+
+
+@contextlib.asynccontextmanager
+async def _shown(stack: Stack) -> AsyncIterator[None]:
+    """Within the block, what hosts and the manager log in processes of their own comes to this terminal."""
+    from trellis.live.terminal import named
+
+    async def follow(child: Child) -> None:
+        with child.log.open(errors="replace") as log:
+            while True:
+                for line in log:
+                    click.echo(f"{named(child.log.stem)} {line.rstrip()}")
+                await asyncio.sleep(LOOK)
+
+    following = [asyncio.create_task(follow(child)) for child in (stack.manager, *stack.hosts.values()) if child]
+    try:
+        yield
+    finally:
+        for task in following:
+            task.cancel()
+
+
+def _open(url: str) -> None:
+    """In a browser, which may take its time."""
+    asyncio.get_running_loop().run_in_executor(None, webbrowser.open, url)
+
+
+def _to_try(manifest: Manifest) -> list[str]:
     from trellis.project import urls
-    from wadm.validate import check
 
-    checked = check(file.read_text(encoding="utf-8"), str(file))
-    if checked.manifest is None:
-        return ["trellis status -w"]
-    component = next((c.name for c in checked.manifest.spec.components if not c.capability), None)
+    component = next((c.name for c in manifest.spec.components if not c.capability), None)
     return [
-        *(f"curl {url}" for url in urls(checked.manifest)),
+        *(f"curl {url}" for url in urls(manifest)),
         "trellis status -w",
         *([f"trellis scale {component}=6"] if component else []),
     ]
 
 
-async def _watch(stack: Stack) -> int:
+async def _watch(stack: Stack, project: Project | None) -> int:
+    """Follow edits, and what becomes of the members, until there is nothing left to stay for."""
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(project.follow()) if project is not None else None
+        try:
+            return await _members_end(stack)
+        finally:
+            if following is not None:
+                following.cancel()
+
+
+async def _members_end(stack: Stack) -> int:
     """Tell of hosts that end; start the manager again; without the broker there is nothing left to stay for."""
     loop = asyncio.get_running_loop()
     restarts: list[float] = []
@@ -180,6 +242,15 @@ async def _watch(stack: Stack) -> int:
 
 def _is_host(child: Child, stack: Stack) -> bool:
     return child in stack.hosts.values()
+
+
+@contextlib.contextmanager
+def _state_files(folder: Path, stack: Stack) -> Iterator[None]:
+    """In the app's folder, and in the present one when it is not in that."""
+    with _state_file(folder, stack), contextlib.ExitStack() as also:
+        if not Path.cwd().resolve().is_relative_to(folder.resolve()):
+            also.enter_context(_state_file(Path.cwd(), stack))
+        yield
 
 
 @contextlib.contextmanager

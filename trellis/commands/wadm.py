@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import click
 
@@ -31,22 +32,31 @@ def start(
 
 
 async def _manager(place: Where, dead_after: float, metrics: str | None) -> None:
+    stopping = asyncio.Event()
+    with told_to_stop(stopping.set):
+        async with managing(place, dead_after, metrics=metrics):
+            await stopping.wait()
+
+
+@asynccontextmanager
+async def managing(
+    place: Where, dead_after: float, *, discovery: float = 1.0, metrics: str | None = None
+) -> AsyncIterator[None]:
+    """A deployment manager, and its `metrics` at that address. Raises Failure when there is no broker."""
     from lattice.journal import Journal
     from lattice.lattice import Lattice
     from trellis.session import connected
     from wadm import Manager
 
-    stopping = asyncio.Event()
-    with told_to_stop(stopping.set):
-        async with connected(place, "wadm") as transport, AsyncExitStack() as stack:
-            lattice = Lattice(place.lattice, transport)
-            manager = Manager(lattice, dead_after=dead_after, tick=sign_every(dead_after))
-            await stack.enter_async_context(Journal(manager.id, "wadm").sending(lattice))
-            if metrics is not None:
-                from lattice.monitor import monitored, registry
-                from wadm.exposition import ManagerCollector
+    async with connected(place, "wadm") as transport, AsyncExitStack() as stack:
+        lattice = Lattice(place.lattice, transport)
+        manager = Manager(lattice, dead_after=dead_after, tick=sign_every(dead_after), discovery=discovery)
+        await stack.enter_async_context(Journal(manager.id, "wadm").sending(lattice))
+        if metrics is not None:
+            from lattice.monitor import monitored, registry
+            from wadm.exposition import ManagerCollector
 
-                monitor = monitored(metrics, registry(ManagerCollector(manager)), manager.unready)
-                await stack.enter_async_context(monitor)
-            await stack.enter_async_context(manager)
-            await stopping.wait()
+            monitor = monitored(metrics, registry(ManagerCollector(manager)), manager.unready)
+            await stack.enter_async_context(monitor)
+        await stack.enter_async_context(manager)
+        yield

@@ -1,0 +1,137 @@
+"""The parts of an app that are brought up to date one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+from host import Host
+from lattice import EntityId, Finding, LatticeError
+from trellis.building import Recipe, build, sources
+from trellis.failures import USER_ERROR, Failure
+from trellis.live.sources import SourceActor, place_in
+from trellis.project import source_folders
+
+_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+
+
+class Part:
+    """Made of what lies in `folders`."""
+
+    def __init__(self, name: str, *folders: Path) -> None:
+        self.name = name
+        self.folders = folders
+        self.changed: set[Path] = set()
+        """The files that changed since it was renewed."""
+        self.asked = False
+
+    def watched(self) -> Iterator[Path]:
+        for folder in self.folders:
+            yield from source_folders(folder)
+
+    def has(self, file: Path) -> bool:
+        """Whether it has to be renewed when that file changes."""
+        return any(file.is_relative_to(folder) for folder in self.folders)
+
+    async def renew(self) -> bool:
+        """Bring it up to date; False when nothing of it had changed. What it raises leaves everything as it was."""
+        raise NotImplementedError
+
+
+class FromSources(Part):
+    """An actor in Python, in the host of this process."""
+
+    def __init__(self, actor: SourceActor, ids: list[EntityId], host: Host) -> None:
+        super().__init__(actor.recipe.name, *actor.folders.values())
+        self.actor = actor
+        self._ids = ids
+        self._host = host
+
+    async def renew(self) -> bool:
+        if not await self.actor.renew():
+            return False
+        await self.mount()
+        return True
+
+    async def mount(self) -> None:
+        assert self.actor.mounted is not None
+        for id in self._ids:
+            await self._host.components.mount(id, self.actor.mounted)
+
+
+class Built(Part):
+    """A component that its toolchain builds; `deploy` puts it in its old one's place."""
+
+    def __init__(self, recipe: Recipe, deploy: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(recipe.name, recipe.folder, *recipe.paths)
+        self._recipe = recipe
+        self._deploy = deploy
+        self._wrote: set[Path] = set()
+        """What changed while it was being built the last time."""
+        self._writes: set[Path] = set()
+        """What changes each time that it is built: no source, whoever it belongs to."""
+
+    def has(self, file: Path) -> bool:
+        return super().has(file) and file != self._recipe.output and file not in self._writes
+
+    async def renew(self) -> bool:
+        before = await asyncio.to_thread(self._contents)
+        built = await build(self._recipe)
+        if not built.fresh:
+            return False
+        after = await asyncio.to_thread(self._contents)
+        wrote = {file for file, digest in after.items() if before.get(file) != digest}
+        self._writes |= wrote & self._wrote
+        self._wrote = wrote
+        await self._deploy()
+        return True
+
+    def _contents(self) -> dict[Path, bytes]:
+        return {
+            file: hashlib.sha256(file.read_bytes()).digest()
+            for folder in self.folders
+            for file in sources(folder, self._recipe.output)
+        }
+
+
+class OwnProvider(Part):
+    """A provider of the app's own, in Python, in the host of this process."""
+
+    def __init__(self, id: EntityId, file: Path, others: list[Path], host: Host) -> None:
+        super().__init__(id, file.parent)
+        self._id = id
+        self._host = host
+        self._others = others
+        """The folders of actors: what is in them is not the provider's."""
+        self._digest = self._now()
+
+    def has(self, file: Path) -> bool:
+        return super().has(file) and file.suffix == ".py" and not any(map(file.is_relative_to, self._others))
+
+    async def renew(self) -> bool:
+        digest = self._now()
+        if digest == self._digest:
+            return False
+        self._digest = digest
+        try:
+            return await self._host.capabilities.renew(self._id)
+        except LatticeError as error:
+            raise Failure(USER_ERROR, self._finding(error.message)) from error
+
+    def _finding(self, said: str) -> Finding:
+        """With the deepest of the provider's own lines that a traceback in `said` names."""
+        frames = [(Path(file), int(line)) for file, line in _FRAME.findall(said)]
+        own = [place_in(file, line) for file, line in frames if file.is_relative_to(self.folders[0])]
+        last = said.strip().splitlines()[-1]
+        return Finding("TRL-UP-005", f'provider "{self._id}" does not start: {last}', own[-1] if own else None)
+
+    def _now(self) -> bytes:
+        digest = hashlib.sha256()
+        for folder in self.watched():
+            for file in sorted(folder.glob("*.py")):
+                if self.has(file):
+                    digest.update(file.read_bytes() + b"\0")
+        return digest.digest()
