@@ -388,8 +388,7 @@ class _Round:
         held = self.held_back(wanted, configs, links)
         before = self.before(wanted) if held is not None or failed or not proven else None
         if before is not None:
-            avoid = set(self.failed(before.wanted))
-            waiting = {h for h in waiting if h in running} | avoid
+            avoid, waiting = set(), {h for h in waiting if h in running}
         placed = place(wanted, self.eligible, {h: r.count for h, r in running.items()}, avoid, stay=bool(old))
         paused = None
         if old or not self.there_already(wanted, placed, running):
@@ -431,20 +430,21 @@ class _Round:
         running = self.running(wanted)
         old = self.old(wanted, running)
         unproven = len(old) == len(running) or bool(self.failed(wanted))
-        return bool(old) or (unproven and self.before(wanted) is not None)
+        somewhere = any(self.eligible.of(spread) for spread in wanted.spreads)
+        return bool(old) or (unproven and somewhere and self.before(wanted) is not None)
 
     def failed(self, wanted: Wanted) -> dict[HostId, Failure]:
         """Where this version could not start."""
         return {h.id: f for h, f in self.failures.get(wanted.id, ()) if f.about(wanted.image, wanted.settings)}
 
     def before(self, wanted: Wanted) -> Proven | None:
-        """The last version that was ready, if that is another one."""
+        """The last version that was ready, if that is another one, and has failed nowhere since."""
         found = self.desired.proven.get(wanted.id)
         if found is None or found.wanted.kind is not wanted.kind:
             return None
         found = replace(found, wanted=self.with_values(found.wanted))
         same = (found.wanted.image, found.wanted.settings) == (wanted.image, wanted.settings)
-        return None if same else found
+        return None if same or self.failed(found.wanted) else found
 
     @staticmethod
     def there_already(wanted: Wanted, placed: Placed, running: Mapping[HostId, Running]) -> bool:

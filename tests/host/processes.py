@@ -1,4 +1,4 @@
-"""Hosts in processes of their own, as `trellis host start` runs them, and what they say they run."""
+"""Hosts and managers in processes of their own, as `trellis` starts them, and what hosts say they run."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ async def start_host(
     stack: contextlib.AsyncExitStack, url: str, lattice: str, name: str, *, program: tuple[str, ...] = TRELLIS
 ) -> asyncio.subprocess.Process:
     """Killed when `stack` is left. `program` is what Python runs in place of `-m trellis`."""
+    return await _start(stack, *program, "host", "start", "--name", name, "--lattice", lattice, "--nats", url)
+
+
+async def start_manager(stack: contextlib.AsyncExitStack, url: str, lattice: str) -> asyncio.subprocess.Process:
+    """Killed when `stack` is left."""
+    return await _start(stack, *TRELLIS, "wadm", "start", "--lattice", lattice, "--nats", url)
+
+
+async def _start(stack: contextlib.AsyncExitStack, *command: str) -> asyncio.subprocess.Process:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", *program, "host", "start", "--name", name, "--lattice", lattice, "--nats", url),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
+        *(sys.executable, "-P", *command), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
     stack.push_async_callback(process.wait)
     stack.callback(_kill, process)

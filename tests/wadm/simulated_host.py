@@ -17,6 +17,7 @@ from lattice.events import (
     Event,
     HostStarted,
     HostStopped,
+    LabelsChanged,
     ProviderStarted,
     ProviderStartFailed,
     ProviderStopped,
@@ -88,6 +89,12 @@ class SimulatedHost:
 
     async def emit(self, event: Event) -> None:
         await self.lattice.emit(event, self.id)
+
+    async def label(self, **labels: str | None) -> None:
+        """Set these, or take them away."""
+        self.labels = {key: value for key, value in {**self.labels, **labels}.items() if value is not None}
+        with contextlib.suppress(LatticeError):  # it is cut off
+            await self.emit(LabelsChanged(host_id=self.id, labels=self.labels))
 
     def inventory(self) -> Inventory:
         return Inventory(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +15,6 @@ from simulated_lattice import component, manifest_text
 from lattice import subjects
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker, MemoryBucket
-from lattice.nats_transport import NatsTransport
 from lattice.transport import Transport, WrongRevision
 from wadm import Manager
 from wadm.lease import Lease
@@ -248,47 +245,3 @@ async def test_when_the_acting_manager_leaves_the_other_restores_what_is_lost(pa
     while pair.site.count() != 4:
         await asyncio.sleep(0.01)
     assert (await pair.site.status())["manager"]["acting"] is True
-
-
-@pytest.mark.nats
-async def test_another_manager_takes_over_within_ten_seconds_of_the_holders_death(
-    nats: NatsTransport, nats_url: str, lattice_name: str, tmp_path: Path
-) -> None:
-    from lattice.nats_transport import connect
-
-    async with AsyncExitStack() as stack:
-        site = Site(stack, nats, lattice_name)
-        for id in "AB":
-            await site.host(id, await connect(nats_url))
-        holder = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "trellis", "wadm", "start", "--lattice", lattice_name, "--nats", nats_url),
-            stderr=(tmp_path / "log").open("wb"),
-            stdout=asyncio.subprocess.DEVNULL,
-        )
-        try:
-            async with asyncio.timeout(60):
-                while True:
-                    try:
-                        if (await site.status())["manager"]["acting"]:
-                            break
-                    except Exception:
-                        assert holder.returncode is None, (tmp_path / "log").read_text()
-                    await asyncio.sleep(0.05)
-                lattice = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
-                second = await stack.enter_async_context(Manager(lattice, discovery=0.3))
-                await site.deploy()
-                await site.until("ready")
-                assert not second.acting
-            holder.kill()
-            await holder.wait()
-            async with asyncio.timeout(10):
-                while not second.acting:
-                    await asyncio.sleep(0.05)
-            await site.hosts.pop("A").die()
-            async with asyncio.timeout(20):
-                while site.count() != 4:
-                    await asyncio.sleep(0.05)
-        finally:
-            if holder.returncode is None:
-                holder.kill()
-                await holder.wait()
