@@ -30,10 +30,11 @@ import click  # noqa: E402  the cache is chosen above, before anything could use
 from lattice.lattice import Lattice  # noqa: E402
 from lattice.nats_transport import connect  # noqa: E402
 from trellis.broker import free_port  # noqa: E402
-from trellis.commands.deploy import deploy  # noqa: E402
+from trellis.commands.deploy import deploy, lines  # noqa: E402
 from trellis.failures import Failure  # noqa: E402
 from trellis.logs import configure  # noqa: E402
 from trellis.options import Where  # noqa: E402
+from trellis.output import TEXT  # noqa: E402
 from trellis.planner import Planner  # noqa: E402
 from trellis.show import columns, seconds  # noqa: E402
 from trellis.stack import HostSpec, Stack  # noqa: E402
@@ -189,6 +190,7 @@ async def show(stack: Stack, folder: Path) -> None:
 
     title(2, "A manifest is deployed: examples/counter/app.yaml")
     deployed = await deploy(place, manifest(folder, "app.yaml", port))
+    TEXT.answer(deployed, lines(deployed))
 
     title(3, "Real requests: each counts in the store, and says which host answered")
     begun = time.monotonic()
@@ -220,7 +222,8 @@ async def show(stack: Stack, folder: Path) -> None:
     await asyncio.to_thread(trellis, stack, "status")
 
     title(5, "A host dies: first a version that may run anywhere, then SIGKILL for host-b while requests flow")
-    await deploy(place, manifest(folder, "app-anywhere.yaml", port))
+    anywhere = await deploy(place, manifest(folder, "app-anywhere.yaml", port))
+    TEXT.answer(anywhere, lines(anywhere))
     transport = await connect(stack.nats)
     try:
         planner = Planner(Lattice(stack.lattice, transport))

@@ -23,6 +23,7 @@ from trellis.commands.deploy import deploy
 from trellis.commands.plan import _plan as plan
 from trellis.failures import Failure
 from trellis.options import Where
+from trellis.output import Output
 from wadm import Manager
 
 pytestmark = pytest.mark.nats
@@ -85,13 +86,13 @@ async def test_a_tag_that_moves_changes_nothing_that_runs_nor_what_another_host_
         managed = await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))
         await stack.enter_async_context(Manager(managed, discovery=0.1))
         async with Host(config) as host:
-            found = await deploy(place, file, timeout=20, quiet=True)
+            found = await deploy(place, file, timeout=20, output=Output("json"))
             assert found["state"] == "ready"
             assert [c.image_ref for c in host.inventory().components] == [f"{name}/acme/adder:1@sha256:{first}"]
             assert await lattice.invoke(CALL.within(5)) == 42
 
             second = small.put("acme/adder", "1", wasm(ADDER.replace("i32.add", "i32.mul")))
-            (change,) = (await plan(place, file, quiet=True))["changes"]
+            (change,) = (await plan(place, file))["changes"]
             assert (change["before"][-64:], change["after"][-64:]) == (first, second)
         small.paths.clear()
         await stack.enter_async_context(Host(config))
@@ -111,7 +112,7 @@ async def test_a_component_of_a_registry_is_examined_before_anything_is_sent(
     small.put("acme/asker", "1", wasm(ASKER))
     file = manifest(tmp_path, f"oci://{name}/acme/asker:1")
     with pytest.raises(Failure):
-        await deploy(Where("nats://127.0.0.1:1", "nobody", ""), file, quiet=True)
+        await deploy(Where("nats://127.0.0.1:1", "nobody", ""), file, output=Output("json"))
     (finding,) = (await examined_manifest(file, fetch=True)).checked.errors
     assert finding.code == "TRL-LNK-001" and "demo:math/ops" in finding.message
     assert finding.place is not None and finding.place.line == 8
