@@ -31,9 +31,11 @@ from simulated_time import SimulatedTime
 
 from lattice import LatticeError, subjects
 from lattice.cable import Cable
+from lattice.control import DRAINED
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from wadm import Manager
+from wadm.desired import SETTINGS
 from wadm.store import Stored, decode
 
 T = TypeVar("T")
@@ -54,11 +56,14 @@ class Wish:
     zone: str | None
     store: bool
     """With a provider, a link to it and that link's configuration."""
+    word: str
+    """What its own configuration says."""
 
     def text(self, app: str) -> str:
         spread = f"{{name: main, requirements: {{zone: {self.zone}}}}}" if self.zone else ""
         link = "kv" if self.store else ""
-        parts = [component("api", image=self.image, instances=self.instances, spread=spread, link=link)]
+        own = {"config": "own", "values": f"{{word: {self.word}}}"}
+        parts = [component("api", image=self.image, instances=self.instances, spread=spread, link=link, **own)]
         return manifest_text(app, [*parts, component("kv", kind="capability", image="p:1")] if self.store else parts)
 
 
@@ -92,7 +97,11 @@ def wish_of(data: Any) -> Wish:
     scaler = api["traits"][0]["properties"]
     spread = scaler.get("spread") or [{"requirements": {}}]
     return Wish(
-        scaler["instances"], api["properties"]["image"], spread[0]["requirements"].get("zone"), store=bool(others)
+        scaler["instances"],
+        api["properties"]["image"],
+        spread[0]["requirements"].get("zone"),
+        store=bool(others),
+        word=api["properties"]["config"][0]["properties"]["word"],
     )
 
 
@@ -110,6 +119,7 @@ WISHES = st.builds(
     image=st.sampled_from(["img:1", "img:2"]),
     zone=st.sampled_from([None, *ZONES]),
     store=st.booleans(),
+    word=st.sampled_from(["hi", "ho"]),
 )
 
 
@@ -220,6 +230,12 @@ class Site(RuleBasedStateMachine):
         self.returned = True
         self.turn(self.hosts[self.chosen(number)])
 
+    @precondition(lambda self: self.hosts)
+    @rule(number=st.integers(0, 10))
+    def drain_host_or_undo_it(self, number: int) -> None:
+        host = self.hosts[self.chosen(number)].what
+        self.do(host.label(**{DRAINED: None if DRAINED in host.labels else "new kernel"}))
+
     @precondition(lambda self: len(self.managers) < 2)
     @rule()
     def start_manager(self) -> None:
@@ -260,6 +276,8 @@ class Site(RuleBasedStateMachine):
         for plugged in [*self.hosts.values(), *self.managers]:
             if plugged.cable.is_cut:
                 plugged.cable.mend()
+        for host in self.hosts.values():
+            self.do(host.what.label(**{DRAINED: None}))
         if not self.managers:
             self.start_manager()
         if not self.hosts:  # it is hosts that carry out commands, also those about links and configurations
@@ -280,7 +298,7 @@ class Site(RuleBasedStateMachine):
         """What is not as the acknowledged manifests say."""
         wrong = []
         links: dict[str, list[str]] = {}
-        configs: set[str] = set()
+        configs: dict[str, dict[str, str]] = {}
         for app, model in self.models.items():
             wish = model.wish
             fitting = [h.what for h in self.hosts.values() if wish and wish.zone in (None, h.what.labels["zone"])]
@@ -293,17 +311,22 @@ class Site(RuleBasedStateMachine):
             stores = [h.what.id for h in self.hosts.values() if f"{app}-kv" in h.what.providers]
             if len(stores) != (1 if wish is not None and wish.store and self.hosts else 0):
                 wrong.append(f"the store of {app} runs on {stores}")
+            if len({c.annotations[SETTINGS] for c in runs.values()}) > 1:
+                wrong.append(f"{app} runs with several configurations")
+            if wish is not None:
+                configs[f"{app}-own"] = {"word": wish.word}
             if wish is not None and wish.store:
                 links[f"COMPONENT_{app}-api"] = [f"{app}-kv"]
-                configs.add(f"{app}-c_kv")
+                configs[f"{app}-c_kv"] = {"u": "x"}
         there = {
             key: [link["target"] for link in json.loads(entry.value or b"{}")["links"]]
             for key, entry in self.bucket("LATTICEDATA_default").items()
         }
         if {key: targets for key, targets in there.items() if targets} != links:
             wrong.append(f"the links are {there}, not {links}")
-        if set(self.bucket("CONFIGDATA_default")) != configs:
-            wrong.append(f"the configurations are {self.bucket('CONFIGDATA_default')}, not {configs}")
+        said = {name: json.loads(entry.value) for name, entry in self.bucket("CONFIGDATA_default").items()}
+        if said != configs:
+            wrong.append(f"the configurations are {said}, not {configs}")
         return wrong
 
     @invariant()
