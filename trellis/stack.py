@@ -25,10 +25,11 @@ START = 30.0
 
 @dataclass(frozen=True, slots=True)
 class HostSpec:
-    """A host to start: what people call it, and its labels."""
+    """A host to start: what people call it, its labels, and more options of `trellis host start`."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    more: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         labels = ",".join(f"{key}={value}" for key, value in self.labels.items())
@@ -37,7 +38,7 @@ class HostSpec:
     def options(self) -> list[str]:
         """Of `trellis host start`."""
         labels = [part for key, value in self.labels.items() for part in ("--label", f"{key}={value}")]
-        return ["--name", self.name, *labels]
+        return ["--name", self.name, *labels, *self.more]
 
 
 class Stack:

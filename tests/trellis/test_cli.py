@@ -11,8 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from trellis.cli import VERBS, cli
-from trellis.commands.host import parse_labels, parse_limits
+from trellis.commands.host import parse_labels
 from trellis.failures import Failure
+from trellis.hosting import parse_limits
 from trellis.options import DEFAULT_NATS, where
 
 

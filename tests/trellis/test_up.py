@@ -62,7 +62,8 @@ async def test_a_manager_that_dies_is_started_again_and_answers(tmp_path: Path, 
 
 
 async def test_a_stack_tells_which_of_its_hosts_ended(lattice_name: str):
-    async with Stack([HostSpec("one"), HostSpec("two")], lattice=lattice_name) as stack:
+    hosts = [HostSpec("one", more=("--stack", "1Mi", "--limit", "memory=64Mi")), HostSpec("two")]
+    async with Stack(hosts, lattice=lattice_name) as stack:
         stack.hosts["two"].send(signal.SIGKILL)
         async with asyncio.timeout(10):
             ended = await stack.ended.get()

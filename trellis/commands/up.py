@@ -10,11 +10,12 @@ import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from trellis.failures import NOT_CONVERGED, USER_ERROR, Failure
+from trellis.hosting import as_arguments, hosting_fields, hosting_options
 from trellis.logs import LEVELS, configure
 from trellis.options import DEFAULT_LATTICE, STATE, Where, config_option, data_options, login_options, said
 from trellis.running import told_to_stop
@@ -45,6 +46,7 @@ LOOK = 0.1
 @login_options()
 @data_options
 @click.option("--port", type=click.IntRange(1, 65535), help="Where the started NATS server listens.  [default: free]")
+@hosting_options
 @click.option("--timeout", type=float, default=60.0, show_default=True, metavar="SECONDS", help="For the app's start.")
 @click.option("--no-watch", is_flag=True, help="Do not follow edits, and run what `trellis build` makes.")
 @click.option(
@@ -61,6 +63,7 @@ def command(
     timeout: float,
     no_watch: bool,
     log_level: str,
+    **hosting: Any,
 ) -> int:
     """Start a lattice on this machine, and an app on it that follows every edit.
 
@@ -69,18 +72,19 @@ def command(
     """
     if hosts and labelled:
         raise click.UsageError("give --hosts N or --host LABELS, not both")
-    specs = host_specs(hosts or 1, labelled)
+    hosting_fields(**hosting)  # a slip is said now, and not by hosts that do not start
+    specs = host_specs(hosts or 1, labelled, as_arguments(hosting))
     configure("merged", log_level, to_lattice=True)
     return asyncio.run(_up(path, stack_of(specs, lattice, nats, port, said(nats)), timeout, not no_watch))
 
 
-def host_specs(number: int, labelled: Sequence[str]) -> list[HostSpec]:
-    """`host-a`, `host-b`... with their labels. Raises Failure."""
+def host_specs(number: int, labelled: Sequence[str], more: tuple[str, ...] = ()) -> list[HostSpec]:
+    """`host-a`, `host-b`... with their labels, and `more` options that are the same for all. Raises Failure."""
     from trellis.commands.host import parse_labels
     from trellis.stack import HostSpec
 
     every = [parse_labels(tuple(labels.split(","))) for labels in labelled] or [{}] * number
-    return [HostSpec(f"host-{_letter(index)}", labels) for index, labels in enumerate(every)]
+    return [HostSpec(f"host-{_letter(index)}", labels, more) for index, labels in enumerate(every)]
 
 
 def _letter(index: int) -> str:
