@@ -98,6 +98,12 @@ def _said() -> Iterator[None]:
         raise Failed(case if case in _BARE else {case: str(error)}) from error
 
 
+def _identity(path: str) -> tuple[int, int]:
+    """Of the file that is there, whatever it was called before."""
+    found = Path(path).stat()
+    return found.st_dev, found.st_ino
+
+
 class Connection:
     """One connection, used by one thread at a time. Everything here blocks."""
 
@@ -105,6 +111,10 @@ class Connection:
         self._config = config
         self._until = 0.0
         self._left = False
+        self._open()
+
+    def _open(self) -> None:
+        config = self._config
         self._ours = True
         mode = "ro" if config.read_only else "rwc"
         self._sqlite = sqlite3.connect(
@@ -116,9 +126,20 @@ class Connection:
         )
         try:
             self._configure()
+            self._file = _identity(config.path)
         except BaseException:
             self._sqlite.close()
             raise
+
+    def _follow(self) -> None:
+        """Another file may have taken the place of the one that is open: of that one nobody would hear any more."""
+        try:
+            there = _identity(self._config.path)
+        except OSError as error:
+            raise Failed({"other": f"the database's file is gone: {error.strerror}"}) from error
+        if there != self._file:
+            self._sqlite.close()
+            self._open()
 
     def _configure(self) -> None:
         config, sqlite = self._config, self._sqlite
@@ -168,6 +189,7 @@ class Connection:
     def run(self, statements: Sequence[tuple[str, list[Any]]]) -> list[dict[str, Value]]:
         """Their answers, in order. Several are one transaction. Raises Failed."""
         with _said():
+            self._follow()
             if len(statements) == 1:
                 return [self._answer(*statements[0])]
             self._own("BEGIN IMMEDIATE")

@@ -215,3 +215,24 @@ async def test_no_name_leads_out_of_the_root(blobs: Blobs, root: Path, name: str
     await blobs.put(name, b"v")
     await blobs.put(name, b"w", name)
     assert {path.name for path in root.parent.iterdir()} == {"root"}
+
+
+async def test_a_root_that_goes_away_is_an_answer_until_it_is_back(blobs: Blobs, root: Path):
+    await blobs("create-container", "box")
+    await blobs.put("a", b"kept")
+    root.rename(root.with_name("unmounted"))
+    assert "box" in await refusal(blobs.get("a"))
+    assert await refusal(blobs.put("b", b"x"))
+    root.with_name("unmounted").rename(root)
+    assert await blobs.get("a") == b"kept"
+
+
+async def test_a_root_without_permission_refuses_the_link(tmp_path: Path, monkeypatch):
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(fs.os, "mkdir", denied)  # root, whom tests may run as, may write anywhere
+    async with running(FsBlobStore(), []) as started:
+        with pytest.raises(BadInput, match="Permission denied") as refused:
+            await started.runtime.put_link(link(root=str(tmp_path / "theirs")))
+        assert refused.value.findings[0].code == "TRL-PRV-011"

@@ -14,7 +14,7 @@ import pytest
 from blobs import MEGABYTE, MOST, Blobs, id_of, link, noise, refusal
 from servers import Broker
 
-from lattice import BadInput, ByteStream
+from lattice import BadInput, ByteStream, Unreachable
 from lattice.jetstream import JetStream
 from lattice.memory import MemoryBroker
 from lattice.nats_transport import NatsTransport
@@ -181,3 +181,9 @@ async def test_a_server_that_is_slow_or_dies_is_an_answer_until_it_is_back(tmp_p
             assert "no stream took" in await refusal(writing)
     finally:
         broker.stop()
+
+
+async def test_a_server_that_is_not_there_refuses_the_link():
+    async with running(NatsBlobStore(), []) as started:
+        with pytest.raises(Unreachable, match=r"no NATS server answers at nats://127\.0\.0\.1:1"):
+            await started.runtime.put_link(link(cluster_uri="nats://127.0.0.1:1"))

@@ -6,10 +6,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import structlog
 from clock import NEW_YEAR, Clock
+from servers import Broker
 
 from lattice import BadInput, Busy, Invocation, LatticeError, Trap, Unreachable, Value, WitError
 from lattice.memory import MemoryBroker
@@ -274,3 +276,21 @@ async def test_a_link_the_wrong_way_round_is_refused(jobs):
     async with running(Cron(MemoryBroker().connect()), []) as started:
         with pytest.raises(BadInput, match="it calls it"):
             await started.runtime.put_link(record)
+
+
+@pytest.mark.nats
+async def test_a_server_that_is_down_or_refuses_the_login_refuses_the_link(tmp_path: Path, jobs: Jobs):
+    broker = Broker(tmp_path, config='authorization { user: "me", password: "right" }')
+    broker.start()
+    place = f"127.0.0.1:{broker.port}"
+    try:
+        async with running(Cron(), []) as started:
+            with pytest.raises(Unreachable, match="no NATS server answers"):
+                await started.runtime.put_link(jobs(cluster_uri="127.0.0.1:1"))
+            with pytest.raises(Unreachable, match="refuses the login") as refused:
+                await started.runtime.put_link(jobs(cluster_uri=f"me:hush@{place}"))
+            assert "hush" not in str(refused.value)
+            await started.runtime.put_link(jobs(cluster_uri=f"me:right@{place}"))
+            assert (await started.runtime.health()).healthy
+    finally:
+        broker.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -375,5 +376,31 @@ async def test_a_wrong_login_refuses_the_link_without_saying_it(tmp_path):
                 await messaging.runtime.put_link(consumer(cluster_uris=f"me:hush@{place}"))
             assert "hush" not in str(refused.value)
             await messaging.runtime.put_link(consumer(cluster_uris=f"me:right@{place}"))
+    finally:
+        broker.stop()
+
+
+@pytest.mark.nats
+async def test_subscriptions_go_on_when_the_broker_was_away_or_silent(tmp_path, lattice_name: str):
+    broker, peer = Broker(tmp_path), Peer()
+    broker.start()
+    place = {"cluster_uris": broker.url}
+    links = [consumer(**place), handler(**place, subscriptions=lattice_name)]
+    try:
+        async with running(MessagingNats(), links, peer=peer) as messaging:
+            await messaging.call(PUBLISH, message(lattice_name, b"before"))
+            assert (await peer.calls.get()).args[0]["body"] == b"before"
+            with broker.paused(), pytest.raises(WitError, match="within 0.1 s"):
+                await messaging.call(REQUEST, f"{lattice_name}.nobody", b"", 100)
+            broker.kill()
+            with pytest.raises(WitError):
+                await messaging.call(REQUEST, f"{lattice_name}.nobody", b"", 100)
+            broker.start()
+            async with asyncio.timeout(20):
+                while peer.calls.empty():
+                    with contextlib.suppress(WitError):
+                        await messaging.call(PUBLISH, message(lattice_name, b"after"))
+                    await asyncio.sleep(0.02)
+            assert (await peer.calls.get()).args[0]["body"] == b"after"
     finally:
         broker.stop()

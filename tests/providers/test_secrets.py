@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import structlog
 from click.testing import CliRunner
+from servers import Broker
 
-from lattice import BadInput, LatticeError
+from lattice import BadInput, LatticeError, nats_transport
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from lattice.nats_transport import connect
@@ -246,3 +247,31 @@ async def test_the_verb_keeps_what_a_host_can_open(nats_url: str, lattice_name: 
         await asyncio.to_thread(trellis, "secret", "del", "pw")
         assert await secrets(wanted("pw")) is None
         assert await secrets(wanted("pw", version="1")) is None
+
+
+@pytest.mark.nats
+async def test_a_back_end_that_is_silent_or_away_is_a_failure_in_time_until_it_is_back(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(nats_transport, "ANSWERING", 0.2)
+    broker, keys = Broker(tmp_path), Keys.parse(Keys.generate())
+    broker.start()
+    transport = await connect(broker.url)
+    try:
+        bucket = await transport.bucket("secrets")
+        await put(bucket, keys.public, "db/password", HUSH)
+        sealed = SealedSecrets(bucket, keys)
+        with broker.paused(), pytest.raises(LatticeError, match="in time"):
+            await sealed(wanted())
+        broker.kill()
+        with pytest.raises(LatticeError):
+            await sealed(wanted())
+        broker.start()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    assert await sealed(wanted()) == HUSH
+                    break
+                except LatticeError:
+                    await asyncio.sleep(0.02)
+    finally:
+        await transport.close()
+        broker.stop()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -228,3 +229,30 @@ async def test_a_file_that_cannot_be_used_refuses_the_link(tmp_path: Path, name:
             await started.runtime.put_link(link())
         with pytest.raises(BadInput, match='"pool" is not a key that it knows'):
             await started.runtime.put_link(link(path="/tmp/app.db", pool="3"))
+
+
+async def test_a_file_that_goes_away_is_an_answer_until_it_is_back(tmp_path: Path):
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    async with running(SqliteSql(), [link(path=str(folder / "app.db"), pool_size="1")]) as started:
+        sql = Sql(started)
+        await sql("CREATE TABLE t (x)")
+        folder.rename(tmp_path / "unmounted")
+        assert "gone" in (await refusal(sql("INSERT INTO t VALUES (1)")))["other"]
+        (tmp_path / "unmounted").rename(folder)
+        await sql("INSERT INTO t VALUES (2)")
+        assert await sql("SELECT x FROM t") == [2]
+
+
+async def test_a_file_that_takes_the_place_of_another_is_the_database(path: Path, tmp_path: Path):
+    async with running(SqliteSql(), [link(path=str(path), pool_size="1")]) as started:
+        sql = Sql(started)
+        await sql("CREATE TABLE t AS SELECT 'lost' AS x")
+        with contextlib.closing(sqlite3.connect(tmp_path / "backup.db")) as backup:
+            backup.execute("CREATE TABLE t AS SELECT 'restored' AS x")
+            backup.commit()
+        for file in path.parent.glob(f"{path.name}*"):
+            file.unlink()
+        (tmp_path / "backup.db").rename(path)
+        assert await sql("SELECT x FROM t") == ["restored"]
+        assert await sql("INSERT INTO t VALUES ('new') RETURNING x") == ["new"]
