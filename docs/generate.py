@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -176,8 +176,14 @@ def flow(value: Any) -> str:
 
 # -- the commands
 
-REACHING = "reaching a lattice"
-APART = "calls apart"
+REACHING, APART, ANSWERS, REGISTRIES = "reaching a lattice", "calls apart", "answers", "registries"
+SHARED = {
+    ANSWERS: "How a verb prints, and how long it may take.",
+    REACHING: "Which lattice a verb talks to, and who it is there; [Reaching NATS](#reaching-nats) has the rules.",
+    APART: "For calls over a connection of their own, see [Reaching NATS](#reaching-nats).",
+    REGISTRIES: "For images from elsewhere, see [images.md](images.md#registries).",
+}
+"""Options that many verbs have, by heading: they are listed once."""
 
 
 def options_of_commands() -> str:
@@ -188,13 +194,7 @@ def options_of_commands() -> str:
         if option.name not in shared or shared[option.name].hidden:  # many verbs take credentials, and few list them
             shared[str(option.name)] = option
     parts = ["## Every option\n"]
-    for title, what in (
-        (
-            REACHING,
-            "Which lattice a verb talks to, and who it is there; [Reaching NATS](#reaching-nats) has the rules.",
-        ),
-        (APART, "For calls over a connection of their own, see [Reaching NATS](#reaching-nats)."),
-    ):
+    for title, what in SHARED.items():
         rows = [option_row(one) for one in shared.values() if group(one) == title]
         parts += [f"### Options for {title}\n\n{what}\n", table(("option", "what it does"), rows)]
     parts += [section(name, one) for name, one in leaves]
@@ -223,6 +223,10 @@ def group(option: click.Option) -> str | None:
         return APART
     if name in ("lattice", "nats", "context", "nats_config") or name.startswith("nats_"):
         return REACHING
+    if name == "output" or (name == "timeout" and "of the lattice" in (option.help or "")):
+        return ANSWERS
+    if name in ("insecure_registry", "registry_ca"):
+        return REGISTRIES
     return None
 
 
@@ -231,12 +235,12 @@ def section(name: str, one: click.Command) -> str:
     usage = " ".join(one.collect_usage_pieces(context))
     options = [p for p in one.params if isinstance(p, click.Option) and not p.hidden]
     own = [option_row(p) for p in options if group(p) is None]
-    also = [f"[{title}](#options-for-{slug(title)})" for title in (REACHING, APART) if title in map(group, options)]
+    also = [f"[{title}](#options-for-{slug(title)})" for title in SHARED if title in map(group, options)]
     parts = [f"### {name}\n\n`{name} {usage}`\n\n{paragraphs(one.help or '')}\n"]
     if own:
         parts.append(table(("option", "what it does"), own))
     if also:
-        parts.append(f"{'And options' if own else 'Options'} for {' and '.join(also)}.\n")
+        parts.append(f"{'And options' if own else 'Options'} for {', '.join(also)}.\n")
     return "\n".join(parts)
 
 
@@ -257,7 +261,7 @@ def option_row(option: click.Option) -> tuple[str, str]:
     return names + value, said.strip()
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
