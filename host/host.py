@@ -7,7 +7,7 @@ import json
 import time
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import structlog
 
@@ -38,9 +38,13 @@ from lattice.lattice import Lattice
 from lattice.names import EntityId, friendly_name
 from lattice.nats_transport import connect
 from lattice.observing import Observing
+from lattice.otel import exported
 from lattice.presence import Presence
 from lattice.transport import Message, Transport
 from providers.secrets.backends import backends
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 log = structlog.get_logger("host")
 
@@ -68,7 +72,7 @@ class Host:
         self.observing.observers.append(self.metrics.observe)
         self._transport = transport
         self._tasks: list[asyncio.Task[None]] = []
-        self._monitored = AsyncExitStack()
+        self._watched = AsyncExitStack()
         self._joined = False
         self._stop = asyncio.Event()
         self._started = time.monotonic()
@@ -106,7 +110,7 @@ class Host:
         except BaseException:
             for task in self._tasks:
                 task.cancel()
-            await self._monitored.aclose()
+            await self._watched.aclose()
             await self.journal.close()
             await self.lattice.close()
             raise
@@ -161,8 +165,7 @@ class Host:
         )
         self.journal.app = self._app
         self.control = Control(self)
-        if self.config.metrics is not None:
-            await self._monitor(self.config.metrics)
+        await self._let_watch()
         for name, work in (
             ("links", self.links.follow()),
             ("configs", self.configs.follow()),
@@ -219,7 +222,7 @@ class Host:
         except LatticeError as error:
             log.warning("host.goodbye_unsent", error=error.message)
         await self.images.close()
-        await self._monitored.aclose()
+        await self._watched.aclose()
         await self.journal.close()
         await self.lattice.close()
         self.engine.close()
@@ -290,12 +293,22 @@ class Host:
             reasons.append("it is being emptied, or is empty")
         return reasons
 
-    async def _monitor(self, address: str) -> None:
-        from host.exposition import HostCollector
-        from lattice.monitor import monitored, registry
+    async def _let_watch(self) -> None:
+        """Let those see what goes on here whom the configuration and the environment name."""
 
-        monitor = monitored(address, registry(HostCollector(self)), self.unready)
-        await self._monitored.enter_async_context(monitor)
+        def registered() -> CollectorRegistry:
+            from host.exposition import HostCollector
+            from lattice.monitor import registry
+
+            return registry(HostCollector(self))
+
+        if self.config.metrics is not None:
+            from lattice.monitor import monitored
+
+            await self._watched.enter_async_context(monitored(self.config.metrics, registered(), self.unready))
+        who = {"service.name": "trellis-host", "service.instance.id": self.id, "service.version": own_version()}
+        who |= {"host.name": self.name, "trellis.lattice": self.lattice.name}
+        await self._watched.enter_async_context(exported(who, registered, self.journal))
 
     async def _say_figures(self, message: Message) -> None:
         if message.reply is not None:

@@ -16,7 +16,7 @@ import json
 import logging
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Mapping, MutableMapping
 from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -86,6 +86,8 @@ class Journal:
         self._id = id
         self._name = name
         self.app: App = lambda id: None
+        self.readers: list[Callable[[Mapping[str, Any]], None]] = []
+        """Told of each line as it is logged, in whichever thread that is."""
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._untold = 0
@@ -169,6 +171,8 @@ class Journal:
         about = line.get("component") or line.get("provider")
         if about is not None and (app := self.app(about)) is not None:
             line["app"] = app
+        for reader in self.readers:
+            reader(line)
         encoded = _encoded(line)
         if len(encoded) > LONGEST:
             encoded = _encoded({key: str(value)[:SHORTENED] for key, value in line.items()} | {"cut": True})
@@ -244,8 +248,13 @@ def _of_process(line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return line
     if not isinstance(said, dict) or not isinstance(said.get("event"), str):
         return line
-    ours = {key: value for key, value in line.items() if key in ("time", "provider")}
-    return {"level": line["level"], **said, **ours}
+    level = said.get("level")
+    ours = {
+        "time": line["time"],
+        "provider": line["provider"],
+        "level": level if isinstance(level, str) else line["level"],
+    }
+    return {**said, **ours}
 
 
 def _encoded(line: MutableMapping[str, Any]) -> bytes:

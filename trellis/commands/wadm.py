@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from trellis.logs import Format, configure, log_options
 from trellis.options import Where, lattice_options, liveness_option, metrics_option, sign_every, where
 from trellis.running import run_for_long, told_to_stop
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from wadm import Manager
 
 
 @click.group
@@ -45,18 +51,27 @@ async def managing(
     """A deployment manager, and its `metrics` at that address. Raises Failure when there is no broker."""
     from lattice.journal import Journal
     from lattice.lattice import Lattice
+    from lattice.otel import exported
     from trellis.session import connected
     from wadm import Manager
 
     async with connected(place, "wadm") as transport, AsyncExitStack() as stack:
         lattice = Lattice(place.lattice, transport)
         manager = Manager(lattice, dead_after=dead_after, tick=sign_every(dead_after), discovery=discovery)
-        await stack.enter_async_context(Journal(manager.id, "wadm").sending(lattice))
+        journal = Journal(manager.id, "wadm")
+        await stack.enter_async_context(journal.sending(lattice))
         if metrics is not None:
-            from lattice.monitor import monitored, registry
-            from wadm.exposition import ManagerCollector
+            from lattice.monitor import monitored
 
-            monitor = monitored(metrics, registry(ManagerCollector(manager)), manager.unready)
-            await stack.enter_async_context(monitor)
+            await stack.enter_async_context(monitored(metrics, _registered(manager), manager.unready))
+        who = {"service.name": "trellis-wadm", "service.instance.id": manager.id, "trellis.lattice": lattice.name}
+        await stack.enter_async_context(exported(who, lambda: _registered(manager), journal))
         await stack.enter_async_context(manager)
         yield
+
+
+def _registered(manager: Manager) -> CollectorRegistry:
+    from lattice.monitor import registry
+    from wadm.exposition import ManagerCollector
+
+    return registry(ManagerCollector(manager))
