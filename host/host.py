@@ -181,7 +181,7 @@ class Host:
             await self._ask_for_registries()
         self.lattice.transport.on_reconnect(lambda: self.control.later(self._put_back()))
         await presence.listen()
-        await self.observing.open(self.lattice, self.id, self.name)
+        await self.observing.open(self.lattice, self.id, self.name, lambda: secrets.given)
         await self.control.listen()
         await self.lattice.transport.subscribe(subjects.figures(self.lattice.name), self._say_figures)
         await self.lattice.transport.flush()

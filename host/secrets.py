@@ -19,6 +19,8 @@ class SecretReferences:
     def __init__(self, configs: Configs, backends: Mapping[str, SecretBackend]) -> None:
         self._configs = configs
         self._backends = backends
+        self.given: set[SecretValue] = set()
+        """All values that were handed out, to be hidden from whoever looks at calls."""
 
     async def of(
         self, id: EntityId, names: Iterable[str], said: Mapping[str, Mapping[str, str]] | None = None
@@ -86,4 +88,5 @@ class SecretReferences:
         value = await backend(reference)
         if value is None:
             return Finding("TRL-SEC-002", f"{secret} is missing: `{reference.backend}` has no `{reference.key}`")
+        self.given.add(value)
         return value

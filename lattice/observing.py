@@ -15,6 +15,7 @@ import structlog
 from lattice.errors import WitError
 from lattice.invocation import Handler, Invocation
 from lattice.lattice import Lattice
+from lattice.tap import Known, Taps
 from lattice.traces import Traces
 from lattice.tracing import HTTP, Http, Kind, Observer, Span, child_of, outcome_of, span_id
 from lattice.values import Value
@@ -23,7 +24,7 @@ log = structlog.get_logger("lattice")
 
 
 class Observing:
-    """Of one process. What it tells can be asked for on the lattice once it is open (`lattice.traces`)."""
+    """Of one process. Once it is open, the lattice can ask for what it tells: `lattice.traces`, `lattice.tap`."""
 
     def __init__(self) -> None:
         self.observers: list[Observer] = []
@@ -31,11 +32,15 @@ class Observing:
         if enabled is None or enabled(logging.DEBUG):  # asked once: even a line that nobody sees costs time
             self.observers.append(logged)
 
-    async def open(self, lattice: Lattice, id: str, name: str) -> None:
-        """Remember the latest spans, and answer questions about them, as long as `lattice` is there."""
+    async def open(self, lattice: Lattice, id: str, name: str, known: Known | None = None) -> None:
+        """Let the lattice ask for the latest spans, and for those to come, until it is closed.
+
+        Arguments and answers are shown only where it is `known` what of them is secret.
+        """
         traces = Traces(id, name)
         self.observers.append(traces.observe)
         await traces.listen(lattice)
+        await Taps(id, name, self.observers, known).listen(lattice)
 
     def tell(self, span: Span, args: tuple[Value, ...], answer: Value) -> None:
         """An Observer."""

@@ -96,6 +96,9 @@ class Http(NamedTuple):
             return None
         return cls(method, url, _status(answer))
 
+    def __str__(self) -> str:
+        return f"{self.method} {self.url} {self.status or '-'}"
+
 
 def _without_query(path: str | None) -> str:
     return (path or "/").partition("?")[0]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from worlds import ASKER
+from worlds import ASK, ASKER
+
+from lattice import EntityId
+
+__all__ = ["ASK", "SHOP_ASKER", "SHOP_STORE", "put_shop", "web"]
+
+SHOP_ASKER, SHOP_STORE = EntityId("shop-asker"), EntityId("shop-store")
 
 STORE = """
 from providers import Link, Provider, export

@@ -44,6 +44,7 @@ VERBS: Mapping[str, str] = {
     "events": "Show what happened on the lattice, and what happens.",
     "logs": "Show what was logged on all hosts.",
     "top": "Show what goes on: calls, failures, times and load.",
+    "tap": "Show calls as they end, on all hosts.",
     "trace": "Show where the time of a request went, across hosts.",
     "link": "Show and change who answers what an actor imports.",
     "config": "Show and change named configurations.",

@@ -13,6 +13,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+import click
+
 from lattice.traces import Seen
 from lattice.tracing import Span
 
@@ -140,13 +142,13 @@ def _rows(node: Node, shown: Node, before: str, branch: str) -> Iterator[Row]:
 def what(span: Span) -> str:
     """`GET /orders 500`, `shop-kv store.get`"""
     if span.http is not None and span.kind in ("request", "outgoing"):
-        return " ".join([span.http.method, span.http.url, *([str(span.http.status)] if span.http.status else [])])
+        return str(span.http)
     if span.kind == "message":
         return f"message {span.subject}"
     interface, _, name = span.function.partition("#")
     called = f"{span.target} {interface.rpartition('/')[2]}.{name}"
     if span.http is not None and not span.direct:
-        return f"{called}  {span.http.method} {span.http.url}"
+        return f"{called}  {span.http}"
     return called
 
 
@@ -168,6 +170,18 @@ def took(seconds: float) -> str:
     if milliseconds >= 1000:
         return f"{seconds:.2f} s"
     return f"{milliseconds:.1f} ms" if milliseconds >= 10 else f"{milliseconds:.2f} ms"
+
+
+def outcome(span: Span, *, told: bool = True) -> str:
+    """With its sentence, if that is to be `told`: a waterfall has it once, though all callers repeat it."""
+    if span.outcome == "ok":
+        return ""
+    said = " ".join(span.error.split()) if told else ""
+    return styled(f"{span.outcome}: {said}" if said else span.outcome, span.failed, "yellow")
+
+
+def styled(text: str, failed: bool, otherwise: str | None = None) -> str:
+    return click.style(text, fg="red" if failed else otherwise)
 
 
 def document(tops: list[Node]) -> dict[str, Any]:

@@ -179,6 +179,7 @@ def everything(name: str, host) -> list[str]:
         subjects.figures(name),
         "policy.changes",
         subjects.traces(name),
+        subjects.tap(name),
         *(subjects.rpc(name, EntityId(id)) for id in ("adder", "sum")),
         *(subjects.rpc_at(name, EntityId(id), host.id) for id in ("adder", "sum")),
         *(subjects.cancel(name, EntityId(id)) for id in ("adder", "sum")),

@@ -18,9 +18,9 @@ REST = "demo:math/asks#ask", "demo:math/ops#add"
 
 
 async def shown(world, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of `trellis trace`."""
+    """Exit code, stdout and stderr of a verb."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "trellis", "trace", *arguments),
+        *(sys.executable, "-P", "-m", "trellis", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "TRELLIS_NATS": world.url, "TRELLIS_LATTICE": world.lattice.name},
@@ -29,7 +29,7 @@ async def shown(world, *arguments: str) -> tuple[int, str, str]:
     return process.returncode, out.decode(), err.decode()
 
 
-async def test_a_request_through_three_processes_is_one_waterfall(world):
+async def test_a_request_through_three_processes_is_one_waterfall_and_its_calls_can_be_watched(world):
     near = await world.host(name="near")
     await start_host(world._stack, world.url, world.lattice.name, "far")
 
@@ -53,7 +53,7 @@ async def test_a_request_through_three_processes_is_one_waterfall(world):
             return answer.status == 200 and answer.headers["x-trellis-trace"]
 
     trace = await in_time(answered)
-    code, out, err = await shown(world, trace[:12], "-o", "json")
+    code, out, err = await shown(world, "trace", trace[:12], "-o", "json")
     assert (code, err) == (0, ""), err
     spans = json.loads(out)["spans"]
     assert [(span["host"], span["kind"], span["function"]) for span in spans[2:]] == [
@@ -66,6 +66,18 @@ async def test_a_request_through_three_processes_is_one_waterfall(world):
         ("request", 0, "ok"),
         ("component", 1, "ok"),
     ]
-    code, out, err = await shown(world, "0" * 32)
+    code, out, err = await shown(world, "trace", "0" * 32)
     assert (code, out) == (1, "")
     assert "error[TRL-TRC-002]: no host remembers a trace that begins with 00000" in err
+    watching = asyncio.create_task(shown(world, "tap", "->store", "--values", "-n", "1", "-o", "ndjson"))
+
+    async def watched():
+        await answered()
+        return watching.done()
+
+    await in_time(watched)
+    code, out, err = watching.result()
+    assert code == 0, err
+    told = json.loads(out)
+    assert (code, told["target"], told["args"], told["answer"]) == (0, "store", "1, 1", "")
+    assert told["answered"]["host"] == "process of store"  # which does not know what is secret, and so shows nothing

@@ -17,7 +17,6 @@ from trellis.running import run
 if TYPE_CHECKING:
     from lattice.lattice import Lattice
     from lattice.traces import Seen
-    from lattice.tracing import Span
     from trellis.waterfall import Node
 
 WIDTH = 24
@@ -79,14 +78,14 @@ async def _list(place: Where, number: int, slowest: bool, failed: bool, output: 
 
 
 def _lines(found: list[Seen]) -> Iterator[str]:
-    from trellis.show import columns
-    from trellis.waterfall import took, what
+    from trellis.show import clock, columns
+    from trellis.waterfall import outcome, styled, took, what
 
     if not found:
         yield "no requests are remembered"
         return
     rows = [
-        [_clock(span.at), took(span.seconds), _styled(what(span), span.failed), name, span.trace[:8], _outcome(span)]
+        [clock(span.at), took(span.seconds), styled(what(span), span.failed), name, span.trace[:8], outcome(span)]
         for _, name, span in found
     ]
     yield from columns(rows, right=frozenset({1}))
@@ -133,7 +132,7 @@ async def _somebody(lattice: Lattice) -> None:
 
 def _waterfall(tops: list[Node]) -> Iterator[str]:
     from trellis.show import columns
-    from trellis.waterfall import rows, took
+    from trellis.waterfall import outcome, rows, styled, took
 
     first = tops[0].span
     whole = max(node.end for top in tops for _, node in top.walk())
@@ -141,8 +140,8 @@ def _waterfall(tops: list[Node]) -> Iterator[str]:
     lines = []
     for row in rows(tops):
         span = row.span
-        said = click.style(row.what, dim=True) if span is None else _styled(row.what, span.failed)
-        notes = "  ".join(filter(None, (row.where, "" if span is None else _outcome(span, told=row.blamed))))
+        said = click.style(row.what, dim=True) if span is None else styled(row.what, span.failed)
+        notes = "  ".join(filter(None, (row.where, "" if span is None else outcome(span, told=row.blamed))))
         lines.append([row.tree + said, took(row.seconds), _bar(row.start, row.seconds, whole), notes])
     yield from columns(lines, right=frozenset({1}))
 
@@ -152,19 +151,3 @@ def _bar(start: float, seconds: float, whole: float) -> str:
     before = min(WIDTH - 1, int(start * scale))
     long = max(1, min(WIDTH - before, round((start + seconds) * scale) - before))
     return " " * before + "━" * long + " " * (WIDTH - before - long)
-
-
-def _styled(text: str, failed: bool) -> str:
-    return click.style(text, fg="red") if failed else text
-
-
-def _outcome(span: Span, *, told: bool = True) -> str:
-    """With its sentence, if that is to be `told`: a waterfall has it once, though all callers repeat it."""
-    if span.outcome == "ok":
-        return ""
-    said = " ".join(span.error.split()) if told else ""
-    return click.style(f"{span.outcome}: {said}" if said else span.outcome, fg="red" if span.failed else "yellow")
-
-
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().strftime("%H:%M:%S.%f")[:-3]
