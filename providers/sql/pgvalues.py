@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -187,6 +188,54 @@ def _mac_value(text: str) -> Value:
     return {"bytes": tuple(bytes.fromhex(text.replace(":", "")))}
 
 
+# -- what PostgreSQL writes and reads as text
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+
+
+def _hstore(pairs: Any) -> str:
+    return ",".join(f"{_quoted(key)}=>{'NULL' if value is None else _quoted(value)}" for key, value in pairs)
+
+
+_QUOTED = r'"((?:[^"\\]|\\.)*)"'
+_PAIR = re.compile(rf"{_QUOTED}=>(?:NULL|{_QUOTED})", re.DOTALL)
+
+
+def _hstore_value(text: str) -> Value:
+    return [(_unquoted(key[1]), None if key[2] is None else _unquoted(key[2])) for key in _PAIR.finditer(text)]
+
+
+def _lexeme(lexeme: Mapping[str, Any]) -> str:
+    word = lexeme["data"].replace("\\", "\\\\").replace("'", "''")
+    position, weight = lexeme["position"], lexeme["weight"]
+    if position is None:
+        if weight is not None:
+            raise Unfit("a lexeme that has a weight needs a position")
+        return f"'{word}'"
+    return f"'{word}':{position}{weight or ''}"
+
+
+_LEXEME = re.compile(r"'((?:[^']|'')*)'(?::([\dABCD,]+))?", re.DOTALL)
+
+
+def _lexemes(text: str) -> Value:
+    """One for each position of each word. Where PostgreSQL shows no weight, it is D."""
+    found: list[Value] = []
+    for word, positions in _LEXEME.findall(text):
+        data = word.replace("''", "'").replace("\\\\", "\\")
+        found += [
+            {"position": int(at.rstrip("ABCD")), "weight": at[-1] if at[-1] in "ABCD" else "D", "data": data}
+            for at in filter(None, positions.split(","))
+        ] or [{"position": None, "weight": None, "data": data}]
+    return found
+
+
 # -- all of them
 
 
@@ -252,6 +301,8 @@ KINDS = (
 
 _NO_ARRAYS = (
     Kind("ts-query", ("tsquery",), _same, _same),
+    Kind("ts-vector", ("tsvector",), lambda lexemes: " ".join(map(_lexeme, lexemes)), _lexemes),
+    Kind("hstore", ("hstore",), _hstore, _hstore_value),
     Kind("int2-vector", ("int2vector",), list, list),
     Kind("pg-snapshot", ("pg_snapshot", "txid_snapshot"), _same, lambda parts: (parts[0], parts[1], list(parts[2]))),
 )
@@ -264,7 +315,7 @@ def _each(convert: Convert) -> Convert:
 def _each_of_array(convert: Convert) -> Convert:
     def converted(values: list[Any]) -> list[Value]:
         if any(value is None or isinstance(value, list) for value in values):
-            raise Inexpressible("an array that holds NULL, or other arrays, is no `pg-value`")
+            raise Inexpressible("an array that holds NULL, or other arrays, is no `pg-value`: cast it to text")
         return [convert(value) for value in values]
 
     return converted
@@ -277,6 +328,7 @@ PARAMETERS: dict[str, Convert] = {
 RESULTS: dict[str, tuple[str, Convert]] = {
     type: (kind.case, kind.to_wit) for kind in (*KINDS, *_NO_ARRAYS) for type in kind.types
 } | {f"{type}[]": (f"{kind.case}-array", _each_of_array(kind.to_wit)) for kind in KINDS for type in kind.types}
+RESULTS["interval[]"] = ("text-array", _each_of_array(_same))
 
 
 def argument(value: Value) -> Any:

@@ -66,6 +66,11 @@ class PostgresLink(BaseModel):
         return "prefer"
 
 
+async def _intervals_as_text(connection: Any) -> None:
+    """A span of time is no `pg-value`: it goes and comes as PostgreSQL writes it."""
+    await connection.set_type_codec("interval", schema="pg_catalog", encoder=str, decoder=str, format="text")
+
+
 class Server:
     """The connections of all links that say the same."""
 
@@ -86,6 +91,7 @@ class Server:
             min_size=0,
             max_size=config.pool_size,
             server_settings={"application_name": "trellis"},
+            init=_intervals_as_text,
         )
         await self._pool
         await self.greet()

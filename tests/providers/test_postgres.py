@@ -132,6 +132,11 @@ VALUES = [
     ("text[]", {"text-array": ["a", "b,c"]}),
     ("timestamp[]", {"timestamp-array": [{"date": DAY, "time": NOON}]}),
     ("bytea[]", {"bytea-array": [b"", b"\0"]}),
+    ("tsvector", {"ts-vector": [{"position": 2, "weight": "A", "data": "it's"}]}),
+    ("tsvector", {"ts-vector": [{"position": n, "weight": "D", "data": "a\\b"} for n in (1, 7)]}),
+    ("tsvector", {"ts-vector": [{"position": None, "weight": None, "data": "rat"}]}),
+    ("interval", {"text": "1 day 02:03:04"}),
+    ("interval[]", {"text-array": ["1 mon", "-00:00:01"]}),
     ("text", "null"),
 ]
 
@@ -155,6 +160,17 @@ async def test_the_case_of_a_parameter_may_be_any_that_its_column_takes(sql: Sql
     moment = {"timestamp-tz": {"timestamp": {"date": DAY, "time": NOON}, "offset": offset}}
     [back] = await sql("SELECT $1::timestamptz", moment)
     assert back["timestamp-tz"]["timestamp"]["time"]["hour"] == 13
+
+
+@given(st.lists(st.tuples(texts := st.text(st.characters(exclude_characters="\0", codec="utf-8")), st.none() | texts)))
+def test_pairs_of_hstore_come_back_from_their_text(pairs: list[tuple[str, str | None]]):
+    assert pgvalues._hstore_value(pgvalues._hstore(pairs)) == pairs
+
+
+async def test_hstore_comes_and_goes_as_pairs(sql: Sql):
+    await sql.batch("CREATE EXTENSION IF NOT EXISTS hstore")
+    pairs = {"hstore": [("", "\\"), ("k", "v=>'"), ('a "b"', None)]}  # in PostgreSQL's own order
+    assert await sql("SELECT $1::hstore", pairs) == [pairs]
 
 
 async def test_types_of_ones_own_come_back_as_text(sql: Sql, table: str):
@@ -208,7 +224,9 @@ async def test_a_prepared_statement_is_known_to_every_provider(sql: Sql, table: 
         ("SELECT $1::text", [{"char": (3, b"ab")}], "invalid-params"),
         ("SELECT $1::date", [{"date": {"ymd": (2026, 2, 30)}}], "invalid-params"),
         ("SELECT 1 / 0", [], "invalid-params"),
-        ("SELECT interval '1 day'", [], "unexpected"),
+        ("SELECT $1::interval", [{"text": "soon"}], "invalid-params"),
+        ("SELECT $1::tsvector", [{"ts-vector": [{"position": None, "weight": "A", "data": "a"}]}], "invalid-params"),
+        ("SELECT ROW(1, 'a')", [], "unexpected"),
         ("SELECT ARRAY[1, NULL]", [], "unexpected"),
     ],
 )
