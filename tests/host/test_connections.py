@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ import pytest
 from servers import Broker, free_port
 
 from host import Host, HostConfig
-from lattice import EntityId, Function, Invocation, events
+from lattice import Denied, EntityId, Function, Invocation, events
 from lattice.history import events_of
 from lattice.jetstream import JetStream
 from lattice.lattice import Lattice
@@ -177,3 +178,38 @@ async def test_hosts_behind_a_leaf_node_share_the_state_of_the_hubs_domain(
         alone = await connect(leaf)
         assert await (await alone.bucket(f"CONFIGDATA_{lattice_name}")).keys() == [], "the edge has a domain of its own"
         await alone.close()
+
+
+async def test_a_caller_of_the_security_page_calls_one_actor_and_hears_nothing_else(
+    served: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    config = page.partition("```conf nats.conf\n")[2].partition("```")[0]
+    for name in re.findall(r"\$(\w+_PASSWORD)", config):
+        monkeypatch.setenv(name, name)
+    config = config.partition("\nauthorization ")[2].replace("default.counter", "default.adder")
+    url = served("authorization " + config)
+
+    def login(role: str) -> NatsOptions:
+        return NatsOptions(url, user=role, password=f"{role.upper()}_PASSWORD", inbox_prefix=f"_INBOX.{role}")
+
+    async with hosts("default", {"nats": login("host")}) as (host,):
+        manager, caller = [await connect(login(role)) for role in ("manager", "caller")]
+        file = tmp_path / "adder.wat"
+        file.write_text(ADDER)
+        asking = Lattice("default", manager)
+        body = {"component_id": "adder", "component_ref": file.as_uri(), "count": 2}
+        await until(asking, events.ComponentScaled, lambda: asking.control("component", "scale", host.id, body=body))
+        lattice = Lattice("default", caller)
+        assert await lattice.invoke(call("adder", 2, 3)) == 5
+        with pytest.raises(Denied, match=r"may not publish to trellis\.rpc\.default\.other"):
+            await lattice.invoke(call("other", 2, 3))
+        with pytest.raises(Denied, match="may not publish to wasmbus"):
+            await lattice.control("host", "stop", host.id)
+        heard: list[Message] = []
+        await caller.subscribe("trellis.rpc.>", heard.append)
+        await caller.flush()
+        assert await lattice.invoke(call("adder", 4, 5)) == 9
+        assert not heard
+        await manager.close()
+        await caller.close()
