@@ -16,14 +16,20 @@ pytestmark = pytest.mark.nats
 SLOW = """
 import asyncio
 from pathlib import Path
+from pydantic import BaseModel
 from providers import Provider, export
 
+class More(BaseModel):
+    more: int = 0
+
 class Slow(Provider):
+    link_config = More
+
     @export("demo:math/ops#add")
     async def add(self, link, a, b):
         while a == 99 and not Path(__file__).with_name("go").exists():
             await asyncio.sleep(0.01)
-        return a + b
+        return a + b + link.config.more
 """
 
 
@@ -40,9 +46,10 @@ BROKEN = ASKER.replace(
 class Site(World):
     """Two hosts and a manager; `asker` adds a number to what it is asked, with a provider's help."""
 
-    async def deploy(self, version: str, wasm: str, state: str = "ready", said: str = "hello") -> dict:
+    async def deploy(self, version: str, wasm: str, state: str = "ready", said: str = "hello", more: str = "0") -> dict:
         place = {"name": "place", "properties": {"placement": "host"}}
-        link = {"namespace": "demo", "package": "math", "interfaces": ["ops"], "target": {"name": "slow"}}
+        target = {"name": "slow", "config": [{"name": "more", "properties": {"more": more}}]}
+        link = {"namespace": "demo", "package": "math", "interfaces": ["ops"], "target": target}
         slow = {"image": (self.folder / "slow.py").as_uri(), "config": [place]}
         scaled = [{"type": "spreadscaler", "properties": {"instances": 4}}, {"type": "link", "properties": link}]
         asker = {"image": wasm, "id": "asker", "config": [{"name": "said", "properties": {"greeting": said}}]}
@@ -148,3 +155,21 @@ async def test_work_moves_to_a_host_that_came_and_back_when_it_leaves(site):
         await third.stop()
         await in_time(lambda: site.holds([2, 2]))
     assert set(answers) == {1}
+
+
+async def test_a_links_configuration_changes_in_place_and_one_that_is_refused_changes_nothing(site):
+    wasm = site.wasm("one", adding(1))
+
+    async def answers_with(number):
+        return await site.call("asker", ASK, 0) == number
+
+    async with site.asked() as answers:
+        await site.deploy("v2", wasm, more="10")
+        await in_time(lambda: answers_with(11))
+        status = await site.deploy("v3", wasm, "blocked", more="bad")
+        (link,) = status["links"]
+        assert link["state"] == "blocked" and "valid integer" in link["reason"]["message"]
+        assert await answers_with(11)
+        await site.deploy("v4", wasm, more="20")
+        await in_time(lambda: answers_with(21))
+    assert set(answers) == {1, 11, 21}
