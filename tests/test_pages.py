@@ -35,7 +35,7 @@ ENDS_A_COMMAND = re.compile(r"\s+(?:#|\||>|2>|<|&|;|then\b).*", re.DOTALL)
 @pytest.mark.nats
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_what_a_page_shows_is_what_happens(page: Path, tmp_path: Path):
-    with reader(tmp_path, {port: free_port() for port in ("4222", "8080")}) as one:
+    with reader(tmp_path, {port: free_port() for port in ("4222", "8080", "9090")}) as one:
         (tmp_path / COUNTER).mkdir(parents=True)
         for part in (ROOT / COUNTER).iterdir():
             if part.suffix == ".yaml":
