@@ -143,7 +143,8 @@ class SimulatedHost:
                 return ctl.ack("successfully started provider"), self._start(start)
             case ["provider", "stop"]:
                 stop = ctl.StopProvider.model_validate(body)
-                self.providers.pop(stop.provider_id)
+                if self.providers.pop(stop.provider_id, None) is None:
+                    return ctl.refuse("provider with that ID is not running"), None
                 return ctl.ack(), ProviderStopped(provider_id=stop.provider_id, host_id=self.id)
             case ["config", verb]:
                 bucket = await self.lattice.config_data()
