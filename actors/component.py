@@ -23,7 +23,7 @@ STANDARD = ("wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:http/", "wasi
 SERVED_VERSION = "0.2."
 """How versions of those packages begin that this host serves, whatever follows."""
 
-How = Literal["served", "stubbed", "linked", "refused", "differs"]
+How = Literal["served", "stubbed", "linked", "refused", "differs", "other version"]
 """The host implements it / it traps when called / it needs a link / no link can carry it / the host has other types."""
 
 
@@ -39,6 +39,17 @@ def newer_than_served(problem: str) -> Finding:
         "TRL-IMG-004",
         problem,
         why="streams, futures and async functions belong to WASI 0.3, which is not served yet",
+        fix="build for WASI 0.2 (wasm32-wasip2)",
+    )
+
+
+def of_another_wasi(component: str, interface: str) -> Finding:
+    """A standard interface (its name with its version) that is imported in a version that is not served."""
+    version = interface.partition("@")[2]
+    return Finding(
+        "TRL-LNK-008",
+        f"{component} imports {interface}; this host serves version {SERVED_VERSION}x of it",
+        why="that is WASI 0.3, which is not served yet" if version.startswith("0.3.") else "",
         fix="build for WASI 0.2 (wasm32-wasip2)",
     )
 
@@ -157,7 +168,7 @@ def other_version(interface: types.InterfaceType) -> bool:
 
 def how_imported(interface: types.InterfaceType, served: Mapping[str, HostInterface] = SERVED) -> How:
     if other_version(interface):
-        return "refused"
+        return "other version"
     if interface.key in served:
         return "served"
     if interface.key.startswith(STANDARD):

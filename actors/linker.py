@@ -16,7 +16,7 @@ from actors import _ffi, types
 from actors._ffi import VAL
 from actors.callbacks import Caller, HostFunction, async_callback, drop, sync_callback
 from actors.codec import Answer, Codecs, Lift
-from actors.component import SERVED_VERSION, Component, how_imported, other_version
+from actors.component import Component, how_imported, of_another_wasi, other_version
 from actors.denials import denied, link_grant
 from actors.exports import Export
 from actors.host_api import SERVED, HostInterface, Resource, snake
@@ -142,13 +142,7 @@ def refuse_unlinkable(component: Component, served: Mapping[str, HostInterface] 
     findings = []
     for interface in component.imports:
         if other_version(interface):
-            findings.append(
-                Finding(
-                    "TRL-LNK-008",
-                    f"{component} imports {interface.name}; this host serves version {SERVED_VERSION}x of it",
-                    fix="build for WASI 0.2 (wasm32-wasip2)",
-                )
-            )
+            findings.append(of_another_wasi(str(component), interface.name))
         elif how_imported(interface, served) == "refused":
             names = sorted({resource.name for resource in interface.resources.values()}) or ["a resource"]
             findings.append(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import actors.wasi  # noqa: F401  the interfaces that a host serves are registered by importing them
 from actors import ComponentDescription, Engine, InterfaceDescription
+from actors.component import of_another_wasi
 from lattice import BadInput, Finding, Place
 from trellis.archives import archives, uncertain
 from trellis.configuring import Ends, Known, known_providers, misconfigured
@@ -183,6 +184,9 @@ def _imports(
     linked = {f"{link.namespace}:{link.package}/{interface}" for link in links for interface in link.interfaces}
     for interface in description.imports:
         key = _key(interface.name)
+        if interface.how == "other version":
+            yield replace(of_another_wasi(f"`{name}`", interface.name), place=place)
+            continue
         if interface.how == "refused":
             yield Finding(
                 NOT_CARRIED,

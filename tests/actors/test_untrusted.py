@@ -78,6 +78,7 @@ async def test_versions_that_are_not_served_are_refused(wat_engine: Engine, name
     error = await refused(wat_engine, f'(component (import "{name}" (instance (export "f" (func)))))')
     assert f"imports {name}; this host serves version 0.2.x of it" in str(error)
     assert error.findings[0].code == "TRL-LNK-008"
+    assert ("that is WASI 0.3, which is not served yet" in str(error)) == ("@0.3." in name)
 
 
 async def test_types_that_double_with_every_level_are_refused_quickly(wat_engine: Engine) -> None:

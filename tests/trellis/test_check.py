@@ -138,6 +138,16 @@ def test_a_core_module_is_told_from_a_component(app: Path):
     assert "is a core Wasm module, not a component" in result.stderr
 
 
+def test_an_import_of_wasi_0_3_is_called_so(app: Path):
+    (app / "asker.wat").write_text('(component (import "wasi:clocks/types@0.3.0" (instance (export "f" (func)))))')
+    result = check(app, ASKS)
+    assert result.exit_code == 1
+    assert (
+        "error[TRL-LNK-008]: `asker` imports wasi:clocks/types@0.3.0; this host serves version 0.2.x" in result.stderr
+    )
+    assert "that is WASI 0.3" in result.stderr
+
+
 def test_an_import_that_nothing_provides_is_named_with_what_would(app: Path):
     result = check(app, ASKS, ADDS)
     assert result.exit_code == 1

@@ -25,6 +25,7 @@ HOW = {
     "stubbed": click.style("traps when called", fg="yellow"),
     "linked": click.style("needs a link", fg="cyan"),
     "refused": click.style("no link can carry it", fg="red"),
+    "other version": click.style("of a WASI that is not served", fg="red"),
     "differs": click.style("served with other types", fg="red"),
 }
 STANDARD = tuple(
