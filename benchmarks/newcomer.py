@@ -30,9 +30,9 @@ LIMIT = 600.0
 """Seconds after which it gives up."""
 
 STAGES = (
-    ("componentize-py builds the actor", re.compile(r"\b(built in|unchanged)\b")),
-    ("its code is compiled for this machine", re.compile(r"^(broker|lattice)\b")),
-    ("broker, host and manager run the app", re.compile(r"is ready after")),
+    ("broker, host and manager start", re.compile(r"^logs\b")),
+    ("the runner is built and compiled", re.compile(r"its runner was built|from its sources")),
+    ("the app is deployed", re.compile(r"is ready after")),
 )
 """What `trellis up` does, and the line that ends it."""
 
