@@ -25,7 +25,7 @@ from typing import Any
 import structlog
 
 from lattice import subjects
-from lattice.errors import LatticeError
+from lattice.errors import DeadlineExceeded, Denied, LatticeError, Unreachable
 from lattice.history import logs_of
 from lattice.jetstream import JetStream
 from lattice.lattice import Lattice
@@ -48,8 +48,11 @@ SHORTENED = 4096
 PAUSE = 0.02
 """Seconds between two batches: what a crash can take along, beside what is on its way."""
 
-RETRY = 1.0
-"""Seconds before a batch that nobody took is sent again."""
+RETRY, RETRY_MOST = 1.0, 15.0
+"""Seconds before a batch that the broker did not take is sent again; doubled each time, up to the most."""
+
+HEARD = 0.2
+"""Seconds between two batches where no stream takes them."""
 
 App = Callable[[EntityId], str | None]
 """From the id of a component or provider to the app it belongs to."""
@@ -95,6 +98,8 @@ class Journal:
         self._number = 0
         self._kept: bool | None = None
         """Whether a stream takes what is sent; None: that is to be found out."""
+        self._refused = False
+        """Our login may not send."""
         self._some = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -138,7 +143,7 @@ class Journal:
 
     def add(self, event: MutableMapping[str, Any]) -> None:
         """Take a structlog event dictionary. Never waits; from any thread."""
-        if self._closed:
+        if self._closed or self._refused:
             return
         line = self._line(event)
         if threading.get_ident() == self._thread:
@@ -181,27 +186,42 @@ class Journal:
     # -- sending them
 
     def _ask_again(self) -> None:
-        self._kept = None
+        self._kept, self._refused = None, False
 
     async def _send_all(self, lattice: Lattice) -> None:
         jetstream = JetStream(lattice.transport)
         while True:
             await self._some.wait()
-            batch = self._next()
-            while True:
-                try:
-                    await self._send(batch, lattice, jetstream)
-                    break
-                except LatticeError:
-                    self._kept = None  # the stream may be gone
-                    await asyncio.sleep(RETRY)
+            try:
+                await self._deliver(self._next(), lattice, jetstream)
+            except Denied as error:
+                self._refused = True  # else what is logged of the refusal would be refused, and logged, and so on
+                self._lines.clear()
+                self._size = 0
+                log.warning("logs.refused", reason=error.message)
             if not self._lines:
                 self._some.clear()
                 self._empty.set()
             await asyncio.sleep(PAUSE)
 
+    async def _deliver(self, batch: bytes, lattice: Lattice, jetstream: JetStream) -> None:
+        """Send it until the broker has it. Raises Denied."""
+        pause = RETRY
+        while True:
+            try:
+                await self._send(batch, lattice, jetstream)
+                return
+            except Denied:
+                raise
+            except LatticeError as error:
+                if pause == RETRY:
+                    log.warning("logs.unsent", reason=error.message)
+            self._kept = None  # the stream may be gone
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, RETRY_MOST)
+
     async def _send(self, batch: bytes, lattice: Lattice, jetstream: JetStream) -> None:
-        """Raises LatticeError, and then it may have arrived all the same."""
+        """Raises LatticeError, and then it may have arrived all the same; Denied."""
         while not lattice.transport.connected:
             await asyncio.sleep(PAUSE)  # rather than fill the client's own buffer, which events need
         if self._kept is None:
@@ -209,8 +229,9 @@ class Journal:
         subject = subjects.logs(lattice.name, self._id)
         if self._kept:
             await jetstream.publish(subject, batch, {"Nats-Msg-Id": f"{self._id}-{self._number}"})
-        else:
-            await lattice.transport.publish(subject, batch)
+            return
+        with suppress(Unreachable, DeadlineExceeded):  # nobody listens, or somebody, who does not answer
+            await lattice.transport.request(subject, batch, timeout=HEARD)  # as a request, it can be Denied
 
     def _next(self) -> bytes:
         """The next batch of what there is."""

@@ -21,7 +21,7 @@ from lattice.jetstream import JetStream
 from lattice.journal import Journal, ToJournal, to_journal
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
-from lattice.nats_transport import NatsTransport, connect
+from lattice.nats_transport import NatsOptions, NatsTransport, connect
 
 log = structlog.get_logger("test")
 
@@ -153,3 +153,31 @@ async def test_without_jetstream_those_who_listen_get_the_lines_and_one_warning_
         log.info("hello")
     await transport.close()
     assert heard == ["hello", "logs.not_kept"]
+
+
+@pytest.mark.nats
+@pytest.mark.parametrize("denied", ['["trellis.log.>"]', '["trellis.log.>", "$JS.API.>"]'])
+async def test_a_login_that_may_not_send_stops_it_with_one_warning(tmp_path: Path, denied: str):
+    logged: list[str] = []
+
+    def note(_: object, __: str, event: Any) -> str:
+        logged.append(event["event"])
+        return ""
+
+    structlog.configure(processors=[structlog.processors.add_log_level, to_journal, note])
+    user = f"{{user: u, password: p, permissions: {{publish: {{deny: {denied}}}}}}}"
+    broker = Broker(tmp_path, config=f"authorization {{ users: [{user}] }}")
+    broker.start()
+    try:
+        journal = Journal("N1", "host-a")
+        options = NatsOptions(broker.url, user="u", password="p")
+        async with Lattice("l", await connect(options)) as lattice, journal.sending(lattice):
+            log.info("hello")
+            await asyncio.wait_for(journal.sent(), 10)
+            for _ in range(100):
+                log.info("unheard")
+            await lattice.transport.flush()
+            await asyncio.wait_for(journal.sent(), 10)
+    finally:
+        broker.stop()
+    assert logged.count("logs.refused") == 1 and logged.count("nats.error") <= 2
