@@ -6,6 +6,7 @@
 | wasmcloud+builtin://http-server         | the same, as wasmCloud writes it                      |
 | ghcr.io/wasmcloud/http-server:0.28.0    | wasmCloud's own image, answered by ours of that kind  |
 | file://./provider/shout.py[:Class]      | the Provider subclass in that file; a bare path too   |
+| file://./shouting[:Class]               | the one in that package, a folder with __init__.py    |
 | python:package.module[:Class]           | the Provider subclass in that module                  |
 | file://./provider/shout.mjs             | a program that speaks docs/provider-protocol.md       |
 """
@@ -88,11 +89,14 @@ def resolve(ref: str) -> Factory:
         return _attribute(BUILTINS[name])
     if ref.startswith("python:"):
         return in_module(ref.removeprefix("python:"))
-    if ref.startswith("file:"):
-        return in_file(urllib.parse.unquote(ref.removeprefix("file:").removeprefix("//")))
-    if re.search(r"\.py(:\w+)?$", ref) and "://" not in ref:
-        return in_file(ref)
+    path = _path(ref)
+    if ref.startswith("file:") or ("://" not in ref and is_python(path)):
+        return in_file(path)
     raise _unknown(ref, ref)
+
+
+def _path(ref: str) -> str:
+    return urllib.parse.unquote(ref.removeprefix("file:").removeprefix("//")) if ref.startswith("file:") else ref
 
 
 def executable(ref: str) -> tuple[str] | None:
@@ -100,9 +104,9 @@ def executable(ref: str) -> tuple[str] | None:
 
     Raises BadInput when that program is not there or cannot be run.
     """
-    if not ref.startswith("file:") or split_class(ref)[0].endswith(".py"):
+    if not ref.startswith("file:") or is_python(_path(ref)):
         return None
-    path = Path(urllib.parse.unquote(ref.removeprefix("file:").removeprefix("//"))).expanduser()
+    path = Path(_path(ref)).expanduser()
     if not path.is_file():
         raise BadInput(Finding("TRL-PRV-004", f"there is no file {path}"))
     if not os.access(path, os.X_OK):
@@ -157,9 +161,18 @@ def in_module(text: str) -> Factory:
 
 
 def split_class(text: str) -> tuple[str, str]:
-    """`path.py[:Class]` taken apart; without a class, that is ""."""
-    path, _, wanted = text.partition(":") if re.search(r"\.py:\w+$", text) else (text, "", "")
-    return path, wanted
+    """`path[:Class]` of Python code taken apart; without a class, that is ""."""
+    path, colon, wanted = text.rpartition(":")
+    return (path, wanted) if colon and wanted.isidentifier() and _is_python(path) else (text, "")
+
+
+def is_python(text: str) -> bool:
+    """Whether `path[:Class]` means Python code: a file, or a package's folder."""
+    return _is_python(split_class(text)[0])
+
+
+def _is_python(path: str) -> bool:
+    return path.endswith(".py") or (Path(path).expanduser() / "__init__.py").is_file()
 
 
 def default_id(kind: type[Provider]) -> str:
@@ -168,9 +181,11 @@ def default_id(kind: type[Provider]) -> str:
 
 
 def in_file(text: str) -> Factory:
-    """From `path.py[:Class]`. The file may import its neighbours; nothing of ours or of the library is shadowed."""
+    """From `path[:Class]`. What is there may import its neighbours; nothing of ours or of the library is shadowed."""
     path_text, wanted = split_class(text)
     path = Path(path_text).expanduser().resolve()
+    if path.is_dir():
+        return _only_provider(_package(path), wanted, str(path))
     if not path.is_file():
         raise BadInput(Finding("TRL-PRV-004", f"there is no file {path}"))
     name = f"trellis_provider_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
@@ -189,11 +204,40 @@ def in_file(text: str) -> Factory:
     return _only_provider(module, wanted, str(path))
 
 
+def _package(folder: Path) -> ModuleType:
+    """Imported as it is now, whatever was imported from it before."""
+    name = folder.name
+    for known, module in tuple(sys.modules.items()):
+        if known.partition(".")[0] == name and _within(module, folder):
+            del sys.modules[known]
+    if str(folder.parent) not in sys.path:
+        sys.path.append(str(folder.parent))
+    importlib.invalidate_caches()
+    try:
+        found = importlib.import_module(name)
+    except Exception as error:
+        raise BadInput(Finding("TRL-PRV-004", f"{folder} cannot be loaded: {type(error).__name__}: {error}")) from error
+    if not _within(found, folder):
+        raise BadInput(
+            Finding(
+                "TRL-PRV-004",
+                f"{folder} cannot be loaded: another package is called {name} ({found.__file__})",
+                fix="give the folder another name",
+            )
+        )
+    return found
+
+
+def _within(module: ModuleType, folder: Path) -> bool:
+    return module.__file__ is not None and Path(module.__file__).is_relative_to(folder)
+
+
 def _only_provider(module: ModuleType, wanted: str, place: str) -> Factory:
+    own = f"{module.__name__}."
     found: dict[str, type[Provider]] = {
         name: value
         for name, value in vars(module).items()
-        if inspect.isclass(value) and issubclass(value, Provider) and value.__module__ == module.__name__
+        if inspect.isclass(value) and issubclass(value, Provider) and f"{value.__module__}.".startswith(own)
     }
     if wanted:
         if wanted not in found:

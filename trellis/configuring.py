@@ -17,7 +17,7 @@ from lattice.types import InterfaceType, function_text
 from providers import Provider
 from providers.config import LinkLimits, limits_apart, read_config
 from providers.description import Description, describe
-from providers.load import resolve
+from providers.load import is_python, resolve
 from providers.schema import model_of
 from wadm.images import answered_by, local_file
 from wadm.manifest import LINK, Component, Config, Link, Manifest, Secret
@@ -169,11 +169,11 @@ class _Checker:
 
 
 def _class_of(component: Component) -> type[Provider] | None:
-    """The class behind a provider's image; None for what is not one of ours, a Python file or a module."""
+    """The class behind a provider's image; None for what is not one of ours, a Python file, package or module."""
     image = component.properties.image or ""
     file = local_file(image)
     ours = answered_by(image) is not None
-    if not component.capability or not (ours or image.startswith("python:") or (file and file.suffix == ".py")):
+    if not component.capability or not (ours or image.startswith("python:") or (file and is_python(str(file)))):
         return None
     made = resolve(image)
     return made if isinstance(made, type) else None

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from lattice import BadInput
-from providers.load import BUILTINS, builtin_name, resolve
+from providers.load import BUILTINS, builtin_name, executable, resolve
 from providers.provider import Provider
 from providers.testing import linked, running
 
@@ -87,3 +87,26 @@ async def test_the_example_shouts():
     provider = resolve(f"file://{file}")()
     async with running(provider, linked(provider, suffix="?!")) as shout:
         assert await shout.call("demo:text/transform#shout", "hi") == "HI?!"
+
+
+def test_a_package_gives_its_one_provider_as_it_is_now(tmp_path: Path):
+    package = tmp_path / "shouting"
+    package.mkdir()
+    (package / "__init__.py").write_text("from shouting.voice import Voice\n")
+    voice = HEAD + "from .words import WORD\nclass Base(Provider): ...\nclass Voice(Base):\n    word = WORD\n"
+    (package / "voice.py").write_text(voice)
+    (package / "words.py").write_text("WORD = 'hi'\n")
+    assert resolve(f"file://{package}")().word == "hi"  # type: ignore[attr-defined]
+    (package / "words.py").write_text("WORD = 'hello'\n")
+    assert resolve(f"{package}:Voice")().word == "hello"  # type: ignore[attr-defined]
+    assert executable(f"file://{package}") is None
+    (package / "voice.py").write_text("import nothing_of_that_name\n")
+    with pytest.raises(BadInput, match=r"shouting cannot be loaded: ModuleNotFoundError"):
+        resolve(f"file://{package}")
+
+
+def test_a_package_that_is_called_like_another_is_refused(tmp_path: Path):
+    (tmp_path / "providers").mkdir()
+    (tmp_path / "providers" / "__init__.py").write_text(HEAD + "class Own(Provider): ...\n")
+    with pytest.raises(BadInput, match="another package is called providers"):
+        resolve(f"file://{tmp_path / 'providers'}")

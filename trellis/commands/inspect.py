@@ -45,14 +45,16 @@ def command(
 ) -> None:
     """Show what a component imports and exports, with types, and who answers each import.
 
-    Of a PROVIDER (a file FILE.py, python:MODULE or builtin:NAME) it shows the functions that it answers and the
-    configuration that it takes; `-o json` has that as JSON Schema.
+    Of a PROVIDER (a file FILE.py, a package's folder, python:MODULE or builtin:NAME) it shows the functions that it
+    answers and the configuration that it takes; `-o json` has that as JSON Schema.
     """
     if running:
         said = run(_asked(where(nats, lattice), reference))
         output.answer(asdict(said), _of_provider(said.reference or reference, said))
         return
-    if re.match(r"(wasmcloud\+)?builtin:|python:|.*\.py(:\w+)?$", reference):
+    from providers.load import is_python
+
+    if re.match(r"(wasmcloud\+)?builtin:|python:", reference) or is_python(reference):
         _provider(reference, output)
         return
     file = Path(reference)

@@ -25,7 +25,7 @@ def command() -> None:
 
 
 @command.command
-@click.argument("file", metavar="FILE.py[:CLASS]")
+@click.argument("file", metavar="FILE.py|FOLDER[:CLASS]")
 @click.option("--id", "name", metavar="ID", help="Its id on the lattice.  [default: from the name of its class]")
 @click.option("--config", multiple=True, metavar="NAME", help="A named configuration of the lattice, for the provider.")
 @output_option
@@ -33,7 +33,9 @@ def command() -> None:
 def attach(
     file: str, name: str | None, config: tuple[str, ...], output: Output, nats: str | None, lattice: str | None
 ) -> None:
-    """Run a provider here as a part of the lattice, until Ctrl-C; start it anew when its file changes.
+    """Run a provider here as a part of the lattice, until Ctrl-C; start it anew when its code changes.
+
+    FOLDER is that of a package, with an __init__.py. Every Python file below it, or beside the FILE, is watched.
 
     Every link of the lattice that names its id is its own, with the configuration that the link has: links of a
     deployed app whose provider has `instances: 0`, or those made with `trellis link put`.
@@ -43,15 +45,16 @@ def attach(
 
 async def _attach(place: Where, file: str, name: str | None, config: list[str], output: Output) -> None:
     from lattice.lattice import Lattice
-    from providers.load import split_class
+    from providers.load import is_python, split_class
     from trellis.attaching import Attached
     from trellis.logs import configure
     from trellis.session import connected
 
     configure("text", "info")  # what the provider writes is why people attach it
     path, _ = split_class(file)
-    if not Path(path).is_file():
-        raise failure("TRL-CLI-002", f"there is no file {path}")
+    if not (Path(path).exists() and is_python(path)):
+        raise failure("TRL-CLI-002", f"there is no provider at {path}: neither a Python file, nor a package's folder")
+    folder = Path(path).resolve() if Path(path).is_dir() else Path(path).resolve().parent
     id = _id(file, name)
     stopping = asyncio.Event()
 
@@ -66,7 +69,7 @@ async def _attach(place: Where, file: str, name: str | None, config: list[str], 
                 for link in provider.links.of(id):
                     say("linked", str(link))
                 click.echo("Ctrl-C ends it", err=True)
-                following = asyncio.create_task(provider.follow(Path(path).resolve().parent))
+                following = asyncio.create_task(provider.follow(folder))
                 await stopping.wait()
                 following.cancel()
 
