@@ -2,8 +2,8 @@
 `wasi:http/outgoing-handler` with.
 
 Bodies stream in both directions with back-pressure. Nothing is followed, decompressed, remembered or added: what comes
-back is what the server said, without the fields of the connection. The library has no way to send or receive trailers:
-those of a request are not sent, those of a response not seen.
+back is what the server said, without the fields of the connection. Trailers of a request are sent where its body has no
+content-length; those of a response are not seen, since the library reads over them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from typing import Any, NamedTuple, Self
 
 import aiohttp
 import certifi
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_writer import StreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
 from lattice import EMPTY, BadInput, BadValue, Body, ByteStream, Finding, Value, WitError
 from lattice.allow import address, name, shown, split
 from lattice.http import Headers, Request, RequestOptions, Response
-from lattice.streams import StreamClosed
+from lattice.streams import StreamClosed, Trailers
 from providers.http.failures import error_code
+from providers.http.protocol import trailer_lines
 
 POOLED = 90.0
 """Seconds that a connection waits for the next request to the same place."""
@@ -46,6 +49,9 @@ CONNECTION = frozenset(
     )
 )
 """Fields that belong to one connection, and so are not passed on in either direction."""
+
+BEFORE_THE_BODY = CONNECTION | {"authorization", "content-length", "content-type", "content-encoding", "content-range"}
+"""Fields that mean something only where they come before the body, so no trailers."""
 
 NANOSECONDS = 10**9
 
@@ -186,7 +192,7 @@ class Outgoing:
         if "traceparent" not in headers:
             headers.update(trace)
         upload = Upload.of(request["body"], headers)
-        data: Any = upload if upload is not None else _in_pieces(request["body"]) or None
+        data: Any = Trailed(upload) if upload is not None else _in_pieces(request["body"]) or None
         connect, first_byte, between_bytes = _timeouts(options)
         session = await self.open()
         scope = asyncio.timeout(None)
@@ -289,8 +295,25 @@ class Upload:
         finally:
             self.close()
 
+    def trailers(self) -> Trailers:
+        """Those that may follow a body; there once all of it was read."""
+        return [(name, value) for name, value in self._source.trailers or () if name.lower() not in BEFORE_THE_BODY]
+
     def close(self) -> None:
         self._source.close()
+
+
+class Trailed(aiohttp.AsyncIterablePayload):
+    """An upload, and the trailers that it has at its end."""
+
+    _value: Upload
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        await super().write_with_length(writer, content_length)
+        trailers = self._value.trailers()
+        if trailers and isinstance(writer, StreamWriter) and writer.chunked:
+            writer.chunked = False  # the last chunk is ours: it has the trailers
+            await writer.write(b"0\r\n%b\r\n" % trailer_lines(trailers))
 
 
 class Download(ByteStream):

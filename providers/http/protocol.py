@@ -553,7 +553,7 @@ class Connection(asyncio.Protocol):
             if length is not None and sent < length:
                 raise ValueError(f"the body ended after {sent} of {length} bytes")
             if chunked:
-                pending += b"0\r\n%b\r\n" % _trailers(body.trailers)
+                pending += b"0\r\n%b\r\n" % trailer_lines(body.trailers)
             if pending:
                 self.transport.write(pending)
         except StreamClosed as error:
@@ -612,7 +612,8 @@ def _content_length(headers: Headers) -> int | None:
     return None
 
 
-def _trailers(trailers: Trailers | None) -> bytes:
+def trailer_lines(trailers: Trailers | None) -> bytes:
+    """As they follow the last chunk. Raises ValueError for one that would be more than itself."""
     lines = b"".join(b"%b: %b\r\n" % (name.encode("latin-1"), value) for name, value in trailers or ())
     if lines.count(b"\n") != len(trailers or ()):
         raise ValueError("a trailer holds a line break")

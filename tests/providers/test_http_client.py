@@ -200,6 +200,43 @@ async def test_bodies_stream_both_ways_at_once(client):
         assert await answer["body"].read() == b""
 
 
+@pytest.mark.parametrize(
+    ("body", "trailers", "sent"),
+    [
+        (b"abc", [("x-sum", b"6"), ("Content-Length", b"3")], b"3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n"),
+        (b"", [("x-sum", b"0")], b"0\r\nx-sum: 0\r\n\r\n"),
+        (b"abc", [("content-type", b"text/plain")], b"3\r\nabc\r\n0\r\n\r\n"),
+    ],
+    ids=["after a body", "without one", "of what no trailer can be"],
+)
+async def test_trailers_of_a_request_follow_its_last_chunk(client, body, trailers, sent):
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):  # the connection is good for another request
+            assert b"transfer-encoding: chunked" in (await head(reader)).lower()
+            assert await reader.readexactly(len(sent)) == sent
+            writer.write(OK)
+        await reader.read()
+
+    async with serving(script) as port:
+        for _ in range(2):
+            answer = await client.send(request(port, method="POST", body=ByteStream.of(body, trailers)))
+            assert answer["status"] == 200
+
+
+async def test_a_body_whose_length_was_announced_has_no_trailers(client):
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await head(reader)
+        assert await reader.readexactly(3) == b"abc"
+        writer.write(OK)
+        assert await reader.read() == b""
+
+    body = ByteStream.of(b"abc", [("x-sum", b"6")])
+    async with serving(script) as port:
+        headers = [("content-length", b"3"), ("connection", b"close")]
+        assert (await client.send(request(port, method="PUT", headers=headers, body=body)))["status"] == 200
+        await client.close()
+
+
 async def test_a_stream_of_known_size_says_so(client):
     async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked = (await head(reader)).lower()
