@@ -308,7 +308,7 @@ class Host:
             await self._watched.enter_async_context(monitored(self.config.metrics, registered(), self.unready))
         who = {"service.name": "trellis-host", "service.instance.id": self.id, "service.version": own_version()}
         who |= {"host.name": self.name, "trellis.lattice": self.lattice.name}
-        await self._watched.enter_async_context(exported(who, registered, self.journal))
+        await self._watched.enter_async_context(exported(who, registered, self.journal, self.observing.observers))
 
     async def _say_figures(self, message: Message) -> None:
         if message.reply is not None:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import structlog
 
 from lattice.journal import Journal
+from lattice.tracing import Observer
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -40,23 +41,35 @@ def wanted(signal: Signal, environment: Mapping[str, str] = os.environ) -> bool:
 
 @asynccontextmanager
 async def exported(
-    who: Mapping[str, str], figures: Callable[[], CollectorRegistry], journal: Journal
+    who: Mapping[str, str],
+    figures: Callable[[], CollectorRegistry] | None = None,
+    journal: Journal | None = None,
+    observers: list[Observer] | None = None,
 ) -> AsyncIterator[None]:
-    """Within the block, tell a collector the figures and the log lines of a member, where they are wanted.
+    """Within the block, tell a collector the figures, the log lines and the spans of a member, where they are wanted.
 
     `who` are attributes of the member. Without the library, the log says how to get it, and everything else goes on.
     """
-    with_metrics, with_logs = wanted("metrics"), wanted("logs")
-    if not (with_metrics or with_logs):
+    with_metrics = figures is not None and wanted("metrics")
+    with_logs = journal is not None and wanted("logs")
+    with_traces = observers is not None and wanted("traces")
+    if not (with_metrics or with_logs or with_traces):
         yield
         return
     try:
         from lattice.otlp import logs, metrics, resource
+        from lattice.otlp_spans import spans
     except ImportError as error:
         log.warning("otel.missing", why=str(error), fix="pip install 'trellis-lattice[otel]'")
         yield
         return
     us = resource(who)
-    async with metrics(us, figures() if with_metrics else None), logs(us, journal if with_logs else None):
-        log.info("otel.exporting", metrics=with_metrics, logs=with_logs)
+    async with AsyncExitStack() as stack:
+        if figures is not None and with_metrics:
+            await stack.enter_async_context(metrics(us, figures()))
+        if journal is not None and with_logs:
+            await stack.enter_async_context(logs(us, journal))
+        if observers is not None and with_traces:
+            await stack.enter_async_context(spans(us, observers))
+        log.info("otel.exporting", metrics=with_metrics, logs=with_logs, traces=with_traces)
         yield

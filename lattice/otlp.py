@@ -54,17 +54,14 @@ def resource(who: Mapping[str, str]) -> Resource:
 
 
 @asynccontextmanager
-async def metrics(resource: Resource, figures: CollectorRegistry | None) -> AsyncIterator[None]:
+async def metrics(resource: Resource, figures: CollectorRegistry) -> AsyncIterator[None]:
     """Within the block, tell them every `OTEL_METRIC_EXPORT_INTERVAL` milliseconds, and once at its end."""
-    if figures is None:
-        yield
-        return
     interval = float(os.environ.get("OTEL_METRIC_EXPORT_INTERVAL") or 60_000) / 1000
     exporter, begun = OTLPMetricExporter(), time.time_ns()
 
     async def tell() -> None:
         data = metrics_data(figures.collect(), resource, begun, time.time_ns())
-        await _in_thread(lambda: exporter.export(data))
+        await in_thread(lambda: exporter.export(data))
 
     async def tell_for_ever() -> None:
         while True:
@@ -122,11 +119,8 @@ def _histograms(family: Family, begun: int, now: int) -> Iterator[export.Histogr
 
 
 @asynccontextmanager
-async def logs(resource: Resource, journal: Journal | None) -> AsyncIterator[None]:
+async def logs(resource: Resource, journal: Journal) -> AsyncIterator[None]:
     """Within the block, tell each line of `journal`, soon after it was logged."""
-    if journal is None:
-        yield
-        return
     provider = LoggerProvider(resource, shutdown_on_exit=False)
     provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
     logger = provider.get_logger(SCOPE.name)
@@ -146,7 +140,7 @@ async def logs(resource: Resource, journal: Journal | None) -> AsyncIterator[Non
         yield
     finally:
         journal.readers.remove(tell)
-        await asyncio.wait([_in_thread(provider.shutdown)], timeout=LEAVING)
+        await asyncio.wait([in_thread(provider.shutdown)], timeout=LEAVING)
 
 
 def _nanoseconds(time: str) -> int:
@@ -160,7 +154,7 @@ def _context(trace_id: str) -> Any:
     return trace.set_span_in_context(NonRecordingSpan(SpanContext(int(trace_id, 16), 0, False, TraceFlags(1))))
 
 
-def _in_thread(work: Callable[[], object]) -> asyncio.Future[None]:
+def in_thread(work: Callable[[], object]) -> asyncio.Future[None]:
     """Done when `work` is, in a thread that no end of the process waits for: a collector may hang."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()

@@ -24,6 +24,11 @@ _LENGTH = 55
 _TRACE, _SPAN = slice(3, 35), slice(36, 52)
 
 
+sampler: Callable[[int], bool] | None = None
+"""Decides on the traces that begin in this process, by their ids, whether others are asked to record them (the flag
+"sampled"). None: yes. What `trellis trace` shows does not depend on it."""
+
+
 def received(traceparent: str | None, tracestate: str | None = None) -> Mapping[str, str]:
     """Context as somebody else wrote it; empty when it is malformed, so that a new trace begins."""
     match = _PARENT.fullmatch(traceparent) if traceparent is not None else None
@@ -40,7 +45,9 @@ def child_of(trace: Mapping[str, str]) -> dict[str, str]:
     parent = trace.get("traceparent", "")
     span = f"{random.getrandbits(64) | 1:016x}"  # an id is never 0
     if len(parent) != _LENGTH:
-        return {"traceparent": f"00-{random.getrandbits(128) | 1:032x}-{span}-01"}
+        trace_id = random.getrandbits(128) | 1
+        flags = "01" if sampler is None or sampler(trace_id) else "00"
+        return {"traceparent": f"00-{trace_id:032x}-{span}-{flags}"}
     context = {"traceparent": f"{parent[:36]}{span}{parent[52:]}"}
     if "tracestate" in trace:
         context["tracestate"] = trace["tracestate"]
@@ -143,6 +150,11 @@ class Span(NamedTuple):
     @property
     def id(self) -> str:
         return self.context[_SPAN]
+
+    @property
+    def flags(self) -> str:
+        """Two hex digits; the last bit says "sampled"."""
+        return self.context[-2:]
 
     @property
     def is_root(self) -> bool:

@@ -56,6 +56,7 @@ from lattice.links import LinkKey
 from lattice.names import entity_id
 from lattice.nats_transport import DEFAULT_URL, NatsOptions, connect
 from lattice.observing import Observing
+from lattice.otel import exported
 from lattice.presence import routes
 from lattice.transport import Message, Subscription
 from providers.description import describe, publish
@@ -147,8 +148,14 @@ class Process:
             return 1
         observing = Observing()
         away = partial(observing.around, kind="away")
-        async with Lattice(start.lattice, transport, data) as lattice, routes(lattice, away) as routed:
-            await observing.open(lattice, f"{start.host_id}.{start.provider_id}", f"process of {start.provider_id}")
+        id = f"{start.host_id}.{start.provider_id}"
+        who = {"service.name": "trellis-provider", "service.instance.id": id, "trellis.lattice": start.lattice}
+        async with (
+            Lattice(start.lattice, transport, data) as lattice,
+            routes(lattice, away) as routed,
+            exported(who, observers=observing.observers),
+        ):
+            await observing.open(lattice, id, f"process of {start.provider_id}")
             try:
                 runtime = Runtime(
                     self.make(),
