@@ -16,6 +16,7 @@ import structlog
 
 from lattice import LatticeError, read_json
 from lattice.transport import Message
+from wadm.checker import is_name
 from wadm.claims import clashes
 from wadm.desired import Desired, desired_from
 from wadm.keeping import users
@@ -23,7 +24,7 @@ from wadm.manifest import Manifest
 from wadm.resolve import relative_images
 from wadm.status import plain_type
 from wadm.store import Store, Stored, added, new_version, with_version, without
-from wadm.validate import check, is_name
+from wadm.validate import check
 
 log = structlog.get_logger("wadm.api")
 

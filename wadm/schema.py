@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from wadm.interfaces import KNOWN_INTERFACES
 from wadm.manifest import (
     API_VERSION,
     DAEMONSCALER,
@@ -24,7 +25,6 @@ from wadm.manifest import (
     Rollout,
     Scaler,
 )
-from wadm.validate import KNOWN_INTERFACES
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
