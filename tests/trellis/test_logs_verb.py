@@ -115,6 +115,12 @@ async def test_what_a_host_logged_before_it_was_killed_is_there_and_what_others_
         await until(lambda: _there(client, 2))
         ids = {host.friendly_name: HostId(host.id) for host in await client.hosts(0.3, most=2)}
         oak, marks = ids["calm-oak-1"], {APPSPEC: "shop"}
+        seen: list[str] = []
+        await lattice.transport.subscribe(subjects.logs(lattice_name, "*"), lambda m: seen.append(m.data.decode()))
+
+        async def said(*words: str) -> bool:
+            return all("".join(seen).count(word) >= words.count(word) for word in words)
+
         await client.put_config("http", {"access_log": "true"})
         await client.start_provider(
             oak,
@@ -136,13 +142,7 @@ async def test_what_a_host_logged_before_it_was_killed_is_there_and_what_others_
                 host, ScaleComponent(component_id="shop-api", component_ref=reference, count=1, annotations=marks)
             )
         buy = Invocation(EntityId("shop-api"), Function.parse("demo:shop/till#buy"), trace=TRACE).within(20)
-        seen: list[str] = []
-        await lattice.transport.subscribe(subjects.logs(lattice_name, str(oak)), lambda m: seen.append(m.data.decode()))
-
-        async def said(*words: str) -> bool:
-            return all(word in "".join(seen) for word in words)
-
-        await until(lambda: said("shop-api", "http.listening", "gateway sms.example"))
+        await until(lambda: said("http.listening", "gateway sms.example", *["component.started"] * 2))
         await lattice.invoke_at(oak, buy)
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}/cart?id=7") as response:
             status = response.status
