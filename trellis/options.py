@@ -142,13 +142,15 @@ def place_options(function: F) -> F:
     function = click.option(
         "--nats",
         metavar="URL",
-        help="The NATS server.  [default: $TRELLIS_NATS, else the running `trellis up`, else "
+        help="The NATS server.  [default: $TRELLIS_NATS, else the running `trellis up`, else the context in use, else "
         + DEFAULT_NATS
         + "]  Log in with --nats-user, -token, -nkey, -creds, -ca..., or $TRELLIS_NATS_USER...: all are listed by "
         "`trellis up --help`.",
     )(function)
     return click.option(
-        "--lattice", metavar="NAME", help="The lattice.  [default: $TRELLIS_LATTICE, else `trellis up`'s, else default]"
+        "--lattice",
+        metavar="NAME",
+        help="The lattice.  [default: $TRELLIS_LATTICE, else that of `trellis up` or of the context in use]",
     )(function)
 
 

@@ -74,17 +74,18 @@ async def connected(place: Where, name: str = "trellis") -> AsyncIterator[NatsTr
         await transport.close()
 
 
-@contextmanager
-def _patient(place: Where, timer: asyncio.Timeout) -> Iterator[None]:
-    """Say that the lattice was too slow, where `timer` has run out."""
+@asynccontextmanager
+async def _within(seconds: float | None, place: Where) -> AsyncIterator[None]:
+    """Raises Failure when the block takes longer."""
     try:
-        yield
+        async with asyncio.timeout(seconds) as timer:
+            yield
     except TimeoutError as error:
         if not timer.expired():
             raise
         raise failure(
             "TRL-NET-007",
-            f"lattice `{place.lattice}` at {plain(place.nats)} has not answered within {place.patience:g} s",
+            f"lattice `{place.lattice}` at {plain(place.nats)} has not answered within {seconds:g} s",
             fix="--timeout SECONDS  gives it more",
             exit_code=UNREACHABLE,
         ) from error
@@ -97,16 +98,14 @@ async def joined(place: Where, *, calling: bool = False, staying: bool = False) 
     `calling` also makes the connection for calls, where that is another one. Unless `staying`, all must be done within
     `place.patience`.
     """
-    timer = asyncio.timeout(None if staying else place.patience)
-    with _patient(place, timer):
-        async with timer, connected(place) as transport:
-            options = data_options(place, "trellis") if calling else None
-            if options is None:
-                yield Lattice(place.lattice, transport)
-                return
-            with reaching(replace(place, nats=options.url, said="its connection for calls")):
-                data = await connect(options)
-            try:
-                yield Lattice(place.lattice, transport, data)
-            finally:
-                await data.close()
+    async with _within(None if staying else place.patience, place), connected(place) as transport:
+        options = data_options(place, "trellis") if calling else None
+        if options is None:
+            yield Lattice(place.lattice, transport)
+            return
+        with reaching(replace(place, nats=options.url, said="its connection for calls")):
+            data = await connect(options)
+        try:
+            yield Lattice(place.lattice, transport, data)
+        finally:
+            await data.close()
