@@ -46,7 +46,7 @@ LONGEST = 32 * 1024
 SHORTENED = 4096
 
 PAUSE = 0.02
-"""Seconds between two batches: what a crash can take along, beside what is on its way."""
+"""Seconds between two batches that are not full: what a crash can take along, beside what is on its way."""
 
 RETRY, RETRY_MOST = 1.0, 15.0
 """Seconds before a batch that the broker did not take is sent again; doubled each time, up to the most."""
@@ -202,7 +202,8 @@ class Journal:
             if not self._lines:
                 self._some.clear()
                 self._empty.set()
-            await asyncio.sleep(PAUSE)
+            if self._size < BATCH:
+                await asyncio.sleep(PAUSE)
 
     async def _deliver(self, batch: bytes, lattice: Lattice, jetstream: JetStream) -> None:
         """Send it until the broker has it. Raises Denied."""
