@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from pseudo_terminal import CTRL_C, terminal
 from worlds import ADD, ADDER, World, world_on
 
 from lattice import Function, LatticeError
@@ -61,6 +62,20 @@ async def test_calls_are_counted_where_they_are_answered_and_added_up_over_the_h
     assert len(lines) == 2 and all(line["parts"][0]["rate"] > 0 for line in lines)
     text = (await asyncio.to_thread(top, ["top", "shop", "-n", "1", "--interval", "0.1"])).stdout
     assert "HOST" in text and "shop-sum  component          8      2" in text
+
+    async with terminal("top", "--interval", "0.2", folder=tmp_path, environment=environment) as shown:
+        await shown.sees(r"^shop-sum +component +8 +2 +0\.0 ")
+        calling = asyncio.create_task(call_for_ever(world))
+        await shown.sees(r"^shop-sum +component +8 +2 +[1-9]")
+        calling.cancel()
+        assert shown.screen.count("HOST") == 2, "the look before was cleared away: one HOST, and one HOSTS"
+        shown.types(CTRL_C)
+        assert await shown.ends() == 130
+
+
+async def call_for_ever(world: World) -> None:
+    while True:
+        await world.call("shop-sum", ADD, 1, 2)
 
 
 @pytest.mark.nats
