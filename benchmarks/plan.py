@@ -21,8 +21,9 @@ from wadm.commands import PutConfig, PutLink, ScaleComponent, StartProvider
 from wadm.desired import Desired, Leftovers, desired_from, together
 from wadm.manifest import Manifest
 from wadm.observed import Host, Observed, Running
+from wadm.plan import Plan
 from wadm.reasons import State
-from wadm.reconcile import Plan, reconcile
+from wadm.reconcile import reconcile
 
 NOW = 1000.0
 

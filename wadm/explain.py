@@ -10,8 +10,8 @@ from lattice.control import DRAINED
 from wadm.desired import Desired, Kind, Leftovers, Rule, Spread
 from wadm.observed import Failure, Observed
 from wadm.places import Part
+from wadm.plan import ComponentStatus, LinkStatus
 from wadm.reasons import UNWELL, Reason, State, told
-from wadm.reconcile import ComponentStatus, LinkStatus
 from wadm.remedies import MOST_HOSTS, PLACES, Remedy, View, missing_labels, remedies
 
 

@@ -72,8 +72,9 @@ from wadm.observed import (
     forgive,
     prune,
 )
+from wadm.plan import AppStatus, Plan
 from wadm.reasons import State
-from wadm.reconcile import AppStatus, Plan, reconcile
+from wadm.reconcile import reconcile
 from wadm.status import described, lattice_state, undeployed, wadm_status
 from wadm.store import Overrides, StorageError, Store, Stored, decode_manifest, decode_overrides, decode_put
 

@@ -13,8 +13,9 @@ from wadm.claims import clashes
 from wadm.desired import Desired, Kind, Leftovers, together
 from wadm.images import answered_by
 from wadm.observed import Observed
+from wadm.plan import ComponentStatus, LinkStatus
 from wadm.reasons import UNDER_WAY, Reason, State
-from wadm.reconcile import ComponentStatus, LinkStatus, reconcile
+from wadm.reconcile import reconcile
 
 
 @dataclass(frozen=True, slots=True)

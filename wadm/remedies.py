@@ -16,8 +16,9 @@ from wadm.desired import Desired, Kind, Leftovers, Rule, Spread, Wanted, WantedL
 from wadm.images import repository
 from wadm.observed import Failure, Host, Observed
 from wadm.places import Part
+from wadm.plan import AppStatus
 from wadm.reasons import IN_THE_WAY, NO_CONFIG, NO_FIT, NO_HOST, OWNED, PAUSED, TOO_FEW, UNDER_WAY, terminal
-from wadm.reconcile import AppStatus, reconcile
+from wadm.reconcile import reconcile
 
 MOST = 5
 """Changes proposed at most, the smallest first."""

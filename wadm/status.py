@@ -8,8 +8,8 @@ from typing import Any
 from wadm.desired import SPREAD, Kind, Rule, Spread, Wanted
 from wadm.images import answered_by
 from wadm.observed import Observed
+from wadm.plan import AppStatus, ComponentStatus, LinkStatus
 from wadm.reasons import Reason, State
-from wadm.reconcile import AppStatus, ComponentStatus, LinkStatus
 
 _WADM = {
     State.READY: "deployed",

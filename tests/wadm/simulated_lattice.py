@@ -34,7 +34,8 @@ from wadm.commands import (
 )
 from wadm.desired import Desired, Leftovers
 from wadm.observed import SETTLED_AFTER, Alive, ConfigSeen, Fact, LinksSeen, Observed, Seen, fold
-from wadm.reconcile import Plan, reconcile
+from wadm.plan import Plan
+from wadm.reconcile import reconcile
 
 
 @dataclass

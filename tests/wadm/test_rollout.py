@@ -10,8 +10,8 @@ from lattice.events import HealthCheckFailed, HealthCheckPassed, HostStopped
 from wadm.commands import DeleteLink, ScaleComponent, StartProvider
 from wadm.desired import SETTINGS, Desired, desired_from, together, with_proven
 from wadm.observed import Seen
+from wadm.plan import AppStatus, Plan
 from wadm.reasons import State
-from wadm.reconcile import AppStatus, Plan
 from wadm.validate import check
 
 
