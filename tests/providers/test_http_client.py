@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import socket
 import ssl
@@ -16,12 +17,15 @@ import pytest
 import structlog
 import trustme
 
+from actors.signatures import served
 from host.egress import Egress
 from lattice import BadInput, BadValue, ByteStream, Denied, EntityId, Invocation, NotLinked, Value, WitError
+from lattice.fit import fitter
 from lattice.http import OUTGOING
 from lattice.streams import StreamClosed, read_body
 from providers.http import outgoing
 from providers.http.client import HttpClient
+from providers.http.failures import ALERTS, error_code
 from providers.http.outgoing import Outgoing, Trust
 from providers.testing import linked, running
 
@@ -448,6 +452,23 @@ async def test_a_body_that_breaks_off_says_why(client, answer, code):
             assert error.payload == code
         else:
             assert await broken_by(response["body"]) == code
+
+
+async def test_a_place_that_no_route_leads_to_is_said(client):
+    said = await code_of(client.send(request("255.255.255.255:9")))
+    assert said in ("destination-IP-unroutable", "destination-IP-prohibited"), "as the system has it"
+
+
+def test_whatever_the_system_or_tls_says_is_an_error_code_of_the_wit():
+    fits = fitter(served()["wasi:http/types"].types["error-code"])
+    for number in errno.errorcode:
+        fits(error_code(OSError(number, "")))
+    for alert in (*ALERTS, "OF_TOMORROW"):
+        error = ssl.SSLError()
+        error.reason = f"TLSV1_ALERT_{alert}"
+        fits(error_code(error))
+    named = {errno.EACCES: "destination-IP-prohibited", errno.EMFILE: "connection-limit-reached"}
+    assert {number: error_code(OSError(number, "")) for number in named} == named
 
 
 async def test_a_reset_is_a_terminated_connection(client):
