@@ -38,6 +38,8 @@ class HostConfig:
     """Of each component; its manifest can lower them. With one of fuel, guests' instructions are counted."""
     allowed: Allowed = field(default_factory=Allowed)
     """What components may be granted beyond their links; nothing, unless the host is started with more."""
+    config_folder: Path | None = None
+    """Where values are that configurations leave to this host (`host.own_values`)."""
     secrets_folder: Path | None = None
     """Where the secrets of the back end `files` are."""
     secrets_key: Path | None = None

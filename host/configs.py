@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
+from host.own_values import OwnValues
 from lattice import BadInput, Finding, read_json
 from lattice.transport import Bucket, Entry
 from lattice.watching import follow
@@ -18,8 +19,9 @@ log = structlog.get_logger("host")
 class Configs:
     """Every named configuration of the lattice. Run `follow` beside it."""
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, own: OwnValues | None = None) -> None:
         self._bucket = bucket
+        self._own = own or OwnValues()
         self._known: dict[str, dict[str, str]] = {}
         self.ready = asyncio.Event()
         self.on_change: list[Callable[[str], None]] = []
@@ -74,7 +76,7 @@ class Configs:
                     )
                 )
             result.update(values)
-        return result
+        return await self._own.filled(result)
 
 
 def _parse(entry: Entry) -> dict[str, str] | None:

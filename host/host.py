@@ -22,6 +22,7 @@ from host.identity import new_host_id, own_labels, own_version
 from host.images import Images
 from host.links import Links
 from host.metrics import Metrics, figures
+from host.own_values import OwnValues
 from host.policy import Policy
 from host.router import Router
 from host.secrets import SecretReferences
@@ -118,7 +119,7 @@ class Host:
 
     async def _join(self) -> None:
         self.engine = Engine(EngineConfig(fuel=self.config.limits.fuel is not None, stack=self.config.stack))
-        self.configs = Configs(await self.lattice.config_data())
+        self.configs = Configs(await self.lattice.config_data(), OwnValues(self.config.config_folder))
         data = await self.lattice.lattice_data()
         self.links = Links(data, self.configs)
         self.claims = KnownClaims(data)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from host.own_values import refers
 from lattice import BadInput, Finding, Place
 from lattice.types import InterfaceType, function_text
 from providers import Provider
@@ -204,7 +205,8 @@ class _Values:
         self.at = at
         self.values: dict[str, str] = {}
         self.places: dict[str, Path] = {}
-        self.secrets = {secret.name for secret in secrets}
+        self.elsewhere = {secret.name for secret in secrets}
+        """Keys whose values are not here: secrets, and what is left to the hosts."""
         self.unknown: dict[str, Path] = {}
         """Configurations that are on the lattice, or should be, and are not known here."""
         self.asked = lattices is not None
@@ -218,6 +220,9 @@ class _Values:
             if values is None:
                 self.unknown[config.name] = place
             for key, value in (values or {}).items():
+                if refers(value):
+                    self.elsewhere.add(key)
+                    continue
                 self.values[key] = value
                 self.places[key] = place if config.properties is None else (*place, key)
 
@@ -251,7 +256,7 @@ class _Values:
         read = read_config(model, values, of=of)
         certain: list[Finding] = []
         for key, finding in read.findings:
-            from_elsewhere = bool(self.unknown) or key in self.secrets or (not key and self.secrets)
+            from_elsewhere = bool(self.unknown) or key in self.elsewhere or (not key and self.elsewhere)
             if key in self.places or not from_elsewhere:
                 certain.append(replace(finding, place=self.document.place(self.places.get(key, self.at))))
         return None if self.unknown else read.model, certain

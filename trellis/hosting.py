@@ -45,6 +45,13 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
         help="Components may be granted requests to there.",
     ),
     click.option(
+        "--config-dir",
+        metavar="FOLDER",
+        type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+        envvar="TRELLIS_CONFIG_DIR",
+        help="Configurations may leave values to the files of this folder: ${file:KEY}.",
+    ),
+    click.option(
         "--secrets-dir",
         metavar="FOLDER",
         type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
@@ -116,6 +123,7 @@ def hosting_fields(
     directories: tuple[str, ...],
     network: tuple[str, ...],
     http: tuple[str, ...],
+    config_dir: Path | None,
     secrets_dir: Path | None,
     secrets_key: Path | None,
     limits: tuple[str, ...],
@@ -134,6 +142,7 @@ def hosting_fields(
     return {
         "images": image_settings(allow_latest=allow_latest),
         "allowed": parse_allowed(directories, network, http),
+        "config_folder": config_dir,
         "secrets_folder": secrets_dir,
         "secrets_key": secrets_key,
         "limits": parse_limits(limits),

@@ -14,11 +14,14 @@ PREFIX = "TRELLIS_SECRET_"
 
 
 class EnvironmentSecrets:
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        self._environment = environment
+    """`prefix` begins the names of those variables that may be asked for."""
+
+    def __init__(self, environment: Mapping[str, str] | None = None, prefix: str = PREFIX) -> None:
+        self._environment = os.environ if environment is None else environment
+        self._prefix = prefix
 
     async def __call__(self, reference: SecretReference) -> SecretValue | None:
         unversioned(reference)
-        name = PREFIX + re.sub(r"[^A-Za-z0-9]", "_", reference.key).upper()
+        name = self._prefix + re.sub(r"[^A-Za-z0-9]", "_", reference.key).upper()
         value = self._environment.get(name)
         return None if value is None else of_field(value, reference)

@@ -35,7 +35,7 @@ class FileSecrets:
             folder = self._folder.resolve(strict=True)
             file = (folder / key).resolve()
             if not file.is_relative_to(folder):
-                raise LatticeError(f"`{key}` is not within the folder of secrets")
+                raise LatticeError(f"`{key}` is not within that folder")
             with file.open("rb") as opened:
                 data = opened.read(MOST + 1)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):

@@ -134,6 +134,10 @@ def test_what_a_secret_brings_is_not_missed_and_everything_else_is(findings: Any
     assert missing["message"] == 'link of `asker` to `loud`: "volume" is missing'
 
 
+def test_a_value_that_is_left_to_the_hosts_is_not_judged(findings: Any):
+    assert findings(own='{volume: "${env:volume}"}', linked='{volume: "1${file:volume}"}') == []
+
+
 def test_a_link_to_a_provider_that_does_not_export_it_is_found(findings: Any):
     [finding] = findings(interface="logic")
     assert finding["code"] == "TRL-LNK-005"

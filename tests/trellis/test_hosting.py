@@ -16,6 +16,7 @@ SAID = {
     "directories": ["--allow-dir", "/tmp", "--allow-dir", "/var:rw"],
     "network": ["--allow-net", "db.test:5432"],
     "http": ["--allow-http", "api.test"],
+    "config_dir": ["--config-dir", "/tmp"],
     "secrets_dir": ["--secrets-dir", "/tmp"],
     "limits": ["--limit", "memory=1Gi", "--limit", "time=5s"],
     "stack": ["--stack", "1Mi"],
