@@ -7,6 +7,7 @@ import socket
 import sys
 from typing import NamedTuple
 
+from actors.host_api import Resource
 from actors.wasi.sockets.network import failed
 from lattice import WitError
 
@@ -51,6 +52,49 @@ def put(of: socket.socket, option: Option, value: int) -> None:
     except OSError as error:
         if error.errno != errno.ENOBUFS or option not in _BUFFERS:
             raise failed(error) from error
+
+
+class WithOptions(Resource):
+    """What a tcp-socket and a udp-socket have in common."""
+
+    __slots__ = ("_family", "_options")
+
+    def __init__(self, family: str) -> None:
+        self._family = family
+        self._options: dict[Option, int] = {}
+        """Those that the guest set."""
+
+    def _socket(self) -> socket.socket:
+        """The system's socket, while options can be asked of it. Raises WitError."""
+        raise NotImplementedError
+
+    def address_family(self) -> str:
+        return self._family
+
+    def receive_buffer_size(self) -> int:
+        return self._get(RECEIVE_BUFFER)
+
+    def set_receive_buffer_size(self, value: int) -> None:
+        self._put(RECEIVE_BUFFER, positive(value))
+
+    def send_buffer_size(self) -> int:
+        return self._get(SEND_BUFFER)
+
+    def set_send_buffer_size(self, value: int) -> None:
+        self._put(SEND_BUFFER, positive(value))
+
+    def _hop_limit(self) -> int:
+        return self._get(HOP_LIMIT[self._family])
+
+    def _set_hop_limit(self, value: int) -> None:
+        self._put(HOP_LIMIT[self._family], positive(value))
+
+    def _get(self, option: Option) -> int:
+        return get(self._socket(), option)
+
+    def _put(self, option: Option, value: int) -> None:
+        put(self._socket(), option, value)
+        self._options[option] = value
 
 
 def positive(value: int) -> int:

@@ -13,11 +13,11 @@ import socket
 from collections.abc import Callable
 
 from actors.guest import Guest
-from actors.host_api import Resource, serves
+from actors.host_api import serves
 from actors.wasi.io import InputStream, OutputStream, Pollable, nothing, once, wake
 from actors.wasi.sockets import options
 from actors.wasi.sockets.network import Endpoint, Network, NetworkError, Sockets, failed
-from actors.wasi.sockets.options import Option
+from actors.wasi.sockets.options import WithOptions
 from actors.wasi.sockets.ready import Ready
 from lattice import Value, WitError
 from lattice.streams import CHUNK, StreamClosed
@@ -246,20 +246,19 @@ class State(enum.Enum):
     CLOSED = enum.auto()
 
 
-class TcpSocket(Resource, interface="wasi:sockets/tcp", name="tcp-socket"):
+class TcpSocket(WithOptions, interface="wasi:sockets/tcp", name="tcp-socket"):
     """`tcp-socket`: in the wrong state a method says `invalid-state`, `not-in-progress` or `concurrency-conflict`."""
 
-    __slots__ = ("_backlog", "_connection", "_family", "_options", "_ready", "_sockets", "_state")
+    __slots__ = ("_backlog", "_connection", "_ready", "_sockets", "_state")
 
     def __init__(self, sockets: Sockets, family: str) -> None:
+        super().__init__(family)
         sockets.enter()
         self._sockets = sockets
-        self._family = family
         self._state = State.UNBOUND
         self._ready: Ready | None = None
         self._connection: Connection | None = None
         self._backlog = BACKLOG
-        self._options: dict[Option, int] = {}
 
     # -- bind
 
@@ -366,9 +365,6 @@ class TcpSocket(Resource, interface="wasi:sockets/tcp", name="tcp-socket"):
     def is_listening(self) -> bool:
         return self._state is State.LISTENING
 
-    def address_family(self) -> str:
-        return self._family
-
     # -- options
 
     def set_listen_backlog_size(self, value: int) -> None:
@@ -406,31 +402,14 @@ class TcpSocket(Resource, interface="wasi:sockets/tcp", name="tcp-socket"):
         self._put(options.KEEP_COUNT, options.positive(value))
 
     def hop_limit(self) -> int:
-        return self._get(options.HOP_LIMIT[self._family])
+        return self._hop_limit()
 
     def set_hop_limit(self, value: int) -> None:
-        self._put(options.HOP_LIMIT[self._family], options.positive(value))
+        self._set_hop_limit(value)
 
-    def receive_buffer_size(self) -> int:
-        return self._get(options.RECEIVE_BUFFER)
-
-    def set_receive_buffer_size(self, value: int) -> None:
-        self._put(options.RECEIVE_BUFFER, options.positive(value))
-
-    def send_buffer_size(self) -> int:
-        return self._get(options.SEND_BUFFER)
-
-    def set_send_buffer_size(self, value: int) -> None:
-        self._put(options.SEND_BUFFER, options.positive(value))
-
-    def _get(self, option: Option) -> int:
+    def _socket(self) -> socket.socket:
         self._alive()
-        return options.get(self._opened("options").socket, option)
-
-    def _put(self, option: Option, value: int) -> None:
-        self._alive()
-        options.put(self._opened("options").socket, option, value)
-        self._options[option] = value
+        return self._opened("options").socket
 
     # -- waiting and ending
 

@@ -17,7 +17,7 @@ from actors.host_api import Resource, serves
 from actors.wasi.io import Pollable, nothing, wake
 from actors.wasi.sockets import options
 from actors.wasi.sockets.network import Endpoint, Network, Sockets, failed
-from actors.wasi.sockets.options import Option
+from actors.wasi.sockets.options import WithOptions
 from actors.wasi.sockets.ready import Ready
 from lattice import Trap, Value, WitError
 
@@ -73,18 +73,17 @@ class Port:
         self._sockets.check(remote, function)
 
 
-class UdpSocket(Resource, interface="wasi:sockets/udp", name="udp-socket"):
+class UdpSocket(WithOptions, interface="wasi:sockets/udp", name="udp-socket"):
     """`udp-socket`"""
 
-    __slots__ = ("_family", "_options", "_port", "_sockets", "_state")
+    __slots__ = ("_port", "_sockets", "_state")
 
     def __init__(self, sockets: Sockets, family: str) -> None:
+        super().__init__(family)
         sockets.enter()
         self._sockets = sockets
-        self._family = family
         self._state = State.UNBOUND
         self._port: Port | None = None
-        self._options: dict[Option, int] = {}
 
     def start_bind(self, network: Network, local_address: Value) -> None:
         if self._state is State.BINDING:
@@ -164,26 +163,11 @@ class UdpSocket(Resource, interface="wasi:sockets/udp", name="udp-socket"):
         assert remote is not None
         return remote.wit()
 
-    def address_family(self) -> str:
-        return self._family
-
     def unicast_hop_limit(self) -> int:
-        return self._get(options.HOP_LIMIT[self._family])
+        return self._hop_limit()
 
     def set_unicast_hop_limit(self, value: int) -> None:
-        self._put(options.HOP_LIMIT[self._family], options.positive(value))
-
-    def receive_buffer_size(self) -> int:
-        return self._get(options.RECEIVE_BUFFER)
-
-    def set_receive_buffer_size(self, value: int) -> None:
-        self._put(options.RECEIVE_BUFFER, options.positive(value))
-
-    def send_buffer_size(self) -> int:
-        return self._get(options.SEND_BUFFER)
-
-    def set_send_buffer_size(self, value: int) -> None:
-        self._put(options.SEND_BUFFER, options.positive(value))
+        self._set_hop_limit(value)
 
     def subscribe(self) -> Pollable:
         """Always ready: nothing that a udp-socket does takes time."""
@@ -196,12 +180,8 @@ class UdpSocket(Resource, interface="wasi:sockets/udp", name="udp-socket"):
         if port is not None:
             port.release()
 
-    def _get(self, option: Option) -> int:
-        return options.get(self._opened("options").ready.socket, option)
-
-    def _put(self, option: Option, value: int) -> None:
-        options.put(self._opened("options").ready.socket, option, value)
-        self._options[option] = value
+    def _socket(self) -> socket.socket:
+        return self._opened("options").ready.socket
 
     def _expect(self, *states: State) -> None:
         if self._state not in states:
