@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +15,7 @@ from servers import Broker, free_port
 
 from host import Host, HostConfig
 from lattice import Denied, EntityId, Function, Invocation, events
-from lattice.history import events_of
+from lattice.history import events_of, logs_of
 from lattice.jetstream import JetStream
 from lattice.lattice import Lattice
 from lattice.login import Server, Settings
@@ -170,11 +171,15 @@ async def test_hosts_behind_a_leaf_node_share_the_state_of_the_hubs_domain(
                 await asyncio.sleep(0.01)
         await scale(inside, tmp_path)
         assert await outside.router.route(call("adder", 2, 3)) == 5
-        told = events_of(lattice_name).past(
-            JetStream(outside.lattice.transport), datetime.now(UTC) - timedelta(minutes=1)
-        )
+        since = datetime.now(UTC) - timedelta(minutes=1)
+        told = events_of(lattice_name).past(JetStream(outside.lattice.transport), since)
         kinds = [type(event) async for raw in told if (decoded := events.decode(raw)) for event in decoded[1:]]
         assert kinds.count(events.HostStarted) == 2 and events.ComponentScaled in kinds
+        for host in (inside, outside):
+            host.journal.add({"event": "hello", "level": "info"})
+            await asyncio.wait_for(host.journal.sent(), 10)
+        logged = [raw async for raw in logs_of(lattice_name).past(JetStream(outside.lattice.transport), since)]
+        assert [json.loads(raw)["id"] for raw in logged] == [inside.id, outside.id]
         alone = await connect(leaf)
         assert await (await alone.bucket(f"CONFIGDATA_{lattice_name}")).keys() == [], "the edge has a domain of its own"
         await alone.close()
