@@ -30,6 +30,7 @@ class Directory:
         self._runs: dict[EntityId, dict[HostId, int]] = {}
         self._seen: dict[HostId, float] = {}
         self._ends: dict[HostId, asyncio.Future[None]] = {}
+        self._scopes: dict[HostId, set[asyncio.Timeout]] = {}
         self._appearances: dict[EntityId, asyncio.Event] = {}
 
     def alive(self, host: HostId) -> bool:
@@ -90,6 +91,8 @@ class Directory:
         self._seen.pop(host, None)
         for hosts in self._runs.values():
             hosts.pop(host, None)
+        for scope in self._scopes.pop(host, ()):
+            scope.reschedule(asyncio.get_running_loop().time())
         ended = self._ends.pop(host, None)
         if ended is not None and not ended.done():
             ended.set_result(None)
@@ -106,6 +109,10 @@ class Directory:
         """Return when some other host is known to run `entity`."""
         if not self.others(entity):
             await self._appearances.setdefault(entity, asyncio.Event()).wait()
+
+    def scopes_of(self, host: HostId) -> set[asyncio.Timeout]:
+        """The scopes that time out when `host` is gone. Whoever puts one in takes it out at its end."""
+        return self._scopes.setdefault(host, set())
 
     def end_of(self, host: HostId) -> asyncio.Future[None]:
         """Done when `host` is gone. Shared: do not cancel it."""

@@ -99,15 +99,18 @@ class Routes:
         """Call the target on one host, for as long as that host lives."""
         key = (host, invocation.target)
         self._sent[key] += 1
-        call = asyncio.ensure_future(self._lattice.invoke_at(host, invocation))
-        end = self._directory.end_of(host)
+        scopes = self._directory.scopes_of(host)
+        scope = asyncio.timeout(None)  # a task beside this one, to wait for both, would cost several times as much
+        scopes.add(scope)
         try:
-            await asyncio.wait((call, end), return_when=asyncio.FIRST_COMPLETED)
-            if not call.done():
-                raise Unreachable(f'the host that "{invocation.target}" was called on is gone', host=host)
-            return call.result()
+            async with scope:
+                return await self._lattice.invoke_at(host, invocation)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise Unreachable(f'the host that "{invocation.target}" was called on is gone', host=host) from error
         finally:
-            call.cancel()
+            scopes.discard(scope)
             self._sent[key] -= 1
             if not self._sent[key]:
                 del self._sent[key]
