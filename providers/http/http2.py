@@ -1,4 +1,4 @@
-"""One HTTP/2 connection (RFC 9113), by the library h2: many requests at a time over one connection of TLS.
+"""One HTTP/2 connection (RFC 9113), by the library h2: many requests at a time over one connection.
 
 h2 knows frames, header compression and what a client must not do; this file turns its events into Requests, and
 Responses into frames no faster than the client's windows and the socket take them. The rest is as in protocol.py.
@@ -26,7 +26,7 @@ from h2.exceptions import H2Error, ProtocolError
 
 from lattice.http import Headers, Request, Response
 from lattice.streams import ByteStream
-from providers.http.protocol import CONNECTION_HEADERS, STALL_SECONDS, Exchange, bodyless
+from providers.http.protocol import CONNECTION_HEADERS, STALL_SECONDS, Connection, Exchange, bodyless
 
 if TYPE_CHECKING:
     from providers.http.listener import Listener
@@ -38,6 +38,7 @@ RESETS = 500
 UNREAD = 4 * 1024 * 1024
 """Bytes of answers to a client that asks and asks, and reads nothing."""
 NEWLINES = (b"\r", b"\n", b"\0")
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 class Stream:
@@ -53,7 +54,7 @@ class Stream:
 
 
 class Http2Connection(asyncio.Protocol):
-    """One client. Made by a Listener, once TLS has agreed on `h2`."""
+    """One client. Made by a Listener, once TLS has agreed on `h2`, or for a client that begins with it."""
 
     def __init__(self, listener: Listener) -> None:
         self.listener = listener
@@ -295,6 +296,32 @@ class Http2Connection(asyncio.Protocol):
         """Called every few seconds: close a client that has asked for nothing for long."""
         if not self.streams and now - self.since > self.listener.keep_alive:
             self.leave()
+
+
+class EitherConnection(Connection):
+    """A client without TLS, whose first bytes say whether it speaks HTTP/2 (RFC 9113, 3.3)."""
+
+    def __init__(self, listener: Listener) -> None:
+        super().__init__(listener)
+        self._first: bytes | None = b""
+        """None: it is known that it does not."""
+
+    def data_received(self, data: bytes) -> None:
+        if self._first is None:
+            super().data_received(data)
+            return
+        first = self._first + data
+        if first.startswith(PREFACE):
+            chosen = Http2Connection(self.listener)
+            self.transport.set_protocol(chosen)
+            chosen.connection_made(self.transport)
+            self.listener.disconnected(self)
+            chosen.data_received(first)
+        elif PREFACE.startswith(first):
+            self._first = first
+        else:
+            self._first = None
+            super().data_received(first)
 
 
 def _head(response: Response, body: bytes | ByteStream, exchange: Exchange) -> list[tuple[bytes, bytes]]:

@@ -32,10 +32,13 @@ _owned: WeakValueDictionary[tuple[str, str], Listener] = WeakValueDictionary()
 class Listener:
     """Made by `open`."""
 
-    def __init__(self, address: str, app: App, certificate: Certificate | None, keep_alive: float) -> None:
+    def __init__(
+        self, address: str, app: App, certificate: Certificate | None, keep_alive: float, http2: bool = False
+    ) -> None:
         self.address = address
         self.app = app
         self.certificate = certificate
+        self.http2 = http2
         self.keep_alive = keep_alive
         self.connections: set[Connection | Http2Connection] = set()
         self.bound: tuple[str, int] = ("", 0)
@@ -55,6 +58,7 @@ class Listener:
         app: App,
         *,
         certificate: Certificate | None = None,
+        http2: bool = False,
         keep_alive: float = KEEP_ALIVE_SECONDS,
         owner: str = "",
     ) -> Listener:
@@ -62,7 +66,7 @@ class Listener:
 
         The listener that `owner` has there already shares its socket: until it closes, both take connections.
         """
-        self = cls(address, app, certificate, keep_alive)
+        self = cls(address, app, certificate, keep_alive, http2)
         before = _owned.get((owner, address))
         shared = before._socket if before is not None and before.listening else None
         self._socket = bound = await _bind(address) if shared is None else shared.dup()
@@ -85,9 +89,13 @@ class Listener:
         return "http" if self.certificate is None else "https"
 
     def _connected(self) -> asyncio.Protocol:
-        if self.certificate is not None and self.certificate.http2:
+        if not self.http2:
+            return Connection(self)
+        if self.certificate is not None:
             return _Negotiated(self)
-        return Connection(self)
+        from providers.http.http2 import EitherConnection
+
+        return EitherConnection(self)
 
     @property
     def listening(self) -> bool:

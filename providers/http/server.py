@@ -283,7 +283,7 @@ class HttpServer(Provider):
 
     async def _listen(self, address: str, app: App, tls: Any) -> Listener:
         owner = f"{self.host_id} {self.id}"  # the one whose place we take, when we do, is called the same
-        listener = await Listener.open(address, app, certificate=tls.certificate(), owner=owner)
+        listener = await Listener.open(address, app, certificate=tls.certificate(), http2=tls.http2, owner=owner)
         self.listeners[address] = listener
         log.info("http.listening", url=listener.url)
         return listener

@@ -53,7 +53,7 @@ class Tls(BaseModel):
     tls_cert_file: Path | None = None
     tls_priv_key_file: Path | None = None
     http2: bool = False
-    """Offer HTTP/2 to clients that come by TLS; the others go on as before."""
+    """Offer HTTP/2: by TLS to clients that ask for it, else to those that begin with it. Others go on as before."""
 
     @model_validator(mode="after")
     def _both(self) -> Tls:
@@ -61,8 +61,6 @@ class Tls(BaseModel):
             raise ValueError("tls_cert_file and tls_priv_key_file belong together; one is missing")
         if self.http2 and importlib.util.find_spec("h2") is None:
             raise ValueError("http2 needs the Python package h2: pip install 'trellis-lattice[http2]'")
-        if self.http2 and self.tls_cert_file is None:
-            raise ValueError("http2 goes by TLS only: set tls_cert_file and tls_priv_key_file")
         return self
 
     def tls(self) -> tuple[Path | None, Path | None, bool]:

@@ -18,7 +18,7 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
-from lattice import BadInput, Invocation, Value
+from lattice import Invocation, Value
 from lattice.http import Request, Response
 from lattice.streams import ByteStream, StreamClosed, read_body
 from providers.http import http2
@@ -359,10 +359,28 @@ async def test_leaving_finishes_what_is_in_hand_and_takes_nothing_new(tls: dict[
         await leaving
 
 
-async def test_nonsense_ends_the_connection_and_http_2_needs_tls(tls: dict[str, str]):
+async def test_nonsense_ends_the_connection(tls: dict[str, str]):
     async with site(tls, echo) as http, http.client() as client:
         client.writer.write(b"GET / HTTP/1.1\r\n\r\n")
         assert b"" in [await client.reader.read(65536) for _ in range(3)]
-    with pytest.raises(BadInput, match="http2 goes by TLS only"):
-        async with site({"http2": "true"}, echo):
-            pass
+
+
+async def test_a_client_without_tls_may_begin_with_http_2_and_others_go_on_with_1_1():
+    async with site({"http2": "true"}, echo) as http:
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.port)
+        client = Client(reader, writer)
+        first = client.h2.data_to_send()
+        for part in (first[:2], first[2:20], first[20:]):  # as a slow network brings them
+            writer.write(part)
+            await writer.drain()
+            await asyncio.sleep(0)
+        head, body = await client.response(client.ask("POST", "/two", end=True))
+        assert (head[b":status"], head[b"x-path"], body) == (b"200", b"/two", b"")
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", http.port)
+        writer.write(b"P")
+        await writer.drain()
+        writer.write(b"OST /one HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\nconnection: close\r\n\r\nhi")
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 200") and b"x-path: /one" in answer and answer.endswith(b"hi")
+        writer.close()
