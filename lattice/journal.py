@@ -172,7 +172,7 @@ class Journal:
         if "actor" in line:
             line["component"] = line.pop("actor")
         if line["event"] == "provider.wrote":
-            line = _of_process(line)
+            line = of_process(line)
         about = line.get("component") or line.get("provider")
         if about is not None and (app := self.app(about)) is not None:
             line["app"] = app
@@ -261,7 +261,7 @@ async def _keep(lattice: Lattice, jetstream: JetStream) -> bool:
         return False
 
 
-def _of_process(line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def of_process(line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """What a provider's process wrote: with its own event, level and trace where it logs JSON as ours do."""
     text = line["line"]
     try:

@@ -21,6 +21,7 @@ import inspect
 import os
 import re
 import sys
+import traceback
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -200,7 +201,7 @@ def in_file(text: str) -> Factory:
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[name]
-        raise BadInput(Finding("TRL-PRV-004", f"{path} cannot be loaded: {type(error).__name__}: {error}")) from error
+        raise _unloadable(path, error) from error
     return _only_provider(module, wanted, str(path))
 
 
@@ -216,7 +217,7 @@ def _package(folder: Path) -> ModuleType:
     try:
         found = importlib.import_module(name)
     except Exception as error:
-        raise BadInput(Finding("TRL-PRV-004", f"{folder} cannot be loaded: {type(error).__name__}: {error}")) from error
+        raise _unloadable(folder, error) from error
     if not _within(found, folder):
         raise BadInput(
             Finding(
@@ -226,6 +227,17 @@ def _package(folder: Path) -> ModuleType:
             )
         )
     return found
+
+
+def _unloadable(place: Path, error: Exception) -> BadInput:
+    """What importing it raised, with the last of its own lines that was come to."""
+    folder = place if place.is_dir() else place.parent
+    lines = [(at.filename, at.lineno) for at in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError):
+        lines.append((error.filename or "", error.lineno))
+    own = [f"{file}:{line}" for file, line in lines if Path(file).is_relative_to(folder)]
+    where = own[-1] if own else place
+    return BadInput(Finding("TRL-PRV-004", f"{where} cannot be loaded: {type(error).__name__}: {error}"))
 
 
 def _within(module: ModuleType, folder: Path) -> bool:

@@ -20,7 +20,7 @@ Line: TypeAlias = Mapping[str, Any]
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _COLOURS = ("cyan", "green", "magenta", "blue", "bright_cyan", "bright_green", "bright_magenta", "bright_blue")
-_SHADES = {"warning": "yellow", "error": "red", "critical": "red", "debug": "bright_black"}
+SHADES = {"warning": "yellow", "error": "red", "critical": "red", "debug": "bright_black"}
 _SAID_ELSEWHERE = frozenset(
     {"time", "level", "event", "host", "host_id", "app", "component", "provider", "trace", "exception", "cut"}
 )
@@ -105,14 +105,19 @@ class Printer:
         words = [
             _clock(line["time"]),
             host.ljust(self._host),
-            click.style(about.ljust(self._about), fg=_COLOURS[zlib.crc32(about.encode()) % len(_COLOURS)]),
-            click.style(f"{level:<7}", fg=_SHADES.get(level)),
+            coloured(about.ljust(self._about), about),
+            click.style(f"{level:<7}", fg=SHADES.get(level)),
             said(line),
         ]
         if line.get("trace"):
             words.append(click.style(f"trace {str(line['trace'])[:8]}", dim=True))
         text = "  ".join(words)
         return f"{text}\n{line['exception']}" if "exception" in line else text
+
+
+def coloured(text: str, whose: str) -> str:
+    """In a colour that is always the same for the same member, component or provider."""
+    return click.style(text, fg=_COLOURS[zlib.crc32(whose.encode()) % len(_COLOURS)])
 
 
 def _clock(time: str) -> str:

@@ -14,6 +14,7 @@ import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 PATIENCE = 60.0
 """Seconds until what is waited for must be there."""
@@ -58,6 +59,10 @@ class PseudoTerminal:
 
     def types(self, text: str) -> None:
         os.write(self._ours, text.encode())
+
+    def modes(self) -> list[Any]:
+        """How the terminal treats what is typed, for one that others have set to be compared with."""
+        return termios.tcgetattr(self._ours)
 
     async def ends(self) -> int:
         """Wait for its end: its exit code."""

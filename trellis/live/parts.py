@@ -15,7 +15,7 @@ from trellis.failures import USER_ERROR, Failure
 from trellis.live.sources import SourceActor, place_in
 from trellis.project import source_folders
 
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
+_LINE = re.compile(r'(?:File "([^"]+)", line |(/\S+\.py):)(\d+)')
 
 
 class Part:
@@ -101,7 +101,7 @@ class OwnProvider(Part):
     """A provider of the app's own, in Python, in the host of this process."""
 
     def __init__(self, id: EntityId, file: Path, others: list[Path], host: Host) -> None:
-        super().__init__(id, file.parent)
+        super().__init__(id, file if file.is_dir() else file.parent)
         self._id = id
         self._host = host
         self._others = others
@@ -122,11 +122,11 @@ class OwnProvider(Part):
             raise Failure(USER_ERROR, self._finding(error.message)) from error
 
     def _finding(self, said: str) -> Finding:
-        """With the deepest of the provider's own lines that a traceback in `said` names."""
-        frames = [(Path(file), int(line)) for file, line in _FRAME.findall(said)]
-        own = [place_in(file, line) for file, line in frames if file.is_relative_to(self.folders[0])]
-        last = said.strip().splitlines()[-1]
-        return Finding("TRL-UP-005", f'provider "{self._id}" does not start: {last}', own[-1] if own else None)
+        """With the last of the provider's own lines that `said` names, as tracebacks do."""
+        named = [(Path(file or other), int(line)) for file, other, line in _LINE.findall(said)]
+        own = [place_in(file, line) for file, line in named if file.is_relative_to(self.folders[0])]
+        first, *rest = said.strip().splitlines()
+        return Finding("TRL-UP-005", ": ".join([first, *rest[-1:]]), own[-1] if own else None)
 
     def _now(self) -> bytes:
         digest = hashlib.sha256()

@@ -23,6 +23,7 @@ import structlog
 
 from host import Host
 from lattice import EntityId
+from providers.load import is_python, split_class
 from trellis.building import Recipe, recipe
 from trellis.commands.build import build_each
 from trellis.commands.deploy import deploy, lines
@@ -98,7 +99,7 @@ class Project:
         for component in manifest.spec.components:
             id, file = EntityId(component_id(manifest.name, component)), local_file(component.properties.image or "")
             if file is not None and component.capability:
-                providers |= {id: file} if file.suffix == ".py" else {}
+                providers |= {id: Path(split_class(str(file))[0])} if is_python(str(file)) else {}
             elif file is not None:
                 actors.setdefault(file, []).append(id)
         return actors, providers

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -14,36 +13,31 @@ from typing import Any
 import click
 import structlog
 
-COLOURS = ("cyan", "green", "magenta", "blue", "bright_cyan", "bright_green", "bright_magenta", "bright_blue")
-LEVELS = {"warning": "yellow", "error": "red", "critical": "red"}
+from lattice.journal import of_process
+from trellis.loglines import SHADES, coloured, said
+
 WIDTH = 16
 """Columns of a name."""
 
-OWN = {"component.wrote": "line", "provider.wrote": "line", "guest.logged": "message"}
-"""What actors and providers say themselves, by event: where it is."""
+OWN = ("component.wrote", "provider.wrote", "guest.logged", "http.answered")
+"""What is always shown: what actors and providers say themselves, and what was asked of them."""
 
 
 def renderer(least: int) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
     """A structlog processor, the last one: the time, whose line it is, and what it says.
 
-    Of what is not said by an actor or a provider itself, lines below the level `least` are dropped.
+    Of what is not OWN, lines below the level `least` are dropped.
     """
     colours = sys.stdout.isatty()
 
     def rendered(_: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        said = str(event.pop("event"))
-        if said not in OWN and getattr(logging, method.upper(), logging.ERROR) < least:
+        if event["event"] not in OWN and getattr(logging, method.upper(), logging.ERROR) < least:
             raise structlog.DropEvent
-        time, host, trace = event.pop("timestamp", ""), event.pop("host", ""), event.pop("exception", "")
-        whose = [event.pop(kind, None) for kind in ("component", "provider", "actor")]
-        who = next(filter(None, (*whose, host)), "manager")
-        level = event.pop("level", "info")
-        if said in OWN:
-            said = str(event[OWN[said]])
-        else:
-            said = " ".join([said, *(f"{key}={value}" for key, value in event.items())])
-        line = f"{time} {named(str(who))} {click.style(said, fg=LEVELS.get(level))}"
-        line = f"{line}\n{trace}" if trace else line
+        if event["event"] == "provider.wrote":
+            event = of_process(event)
+        who = event.get("component") or event.get("provider") or event.pop("actor", "") or event.get("host", "manager")
+        text = click.style(said(event), fg=SHADES.get(event["level"]))
+        line = "\n".join([f"{event['time']} {named(str(who))} {text}", *filter(None, [event.get("exception")])])
         return line if colours else click.unstyle(line)
 
     return rendered
@@ -51,7 +45,7 @@ def renderer(least: int) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
 
 def named(who: str) -> str:
     """In a column, and in a colour that is the same each time."""
-    return click.style(f"{who:<{WIDTH}}", fg=COLOURS[zlib.crc32(who.encode()) % len(COLOURS)])
+    return coloured(f"{who:<{WIDTH}}", who)
 
 
 def for_people() -> bool:
