@@ -23,7 +23,8 @@ DRAINED = "trellis.dev/drained"
 
 
 class Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    # built when it is first used: a command needs few of them
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, defer_build=True)
 
 
 # -- answers

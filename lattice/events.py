@@ -19,7 +19,8 @@ TYPE_PREFIX = "com.wasmcloud.lattice."
 class Event(BaseModel):
     """The `data` of one event. Fields that a standard event does not have are left out when they are None."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # built when it is first used: a command needs few of them
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
     name: ClassVar[str]
 
     def data(self) -> dict[str, Any]:
