@@ -12,8 +12,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from host.identity import own_version
-from host.metrics import Metrics, parts
+from host.parts import parts
 from lattice.histogram import ENDS, Histogram
+from lattice.metrics import Metrics
 
 if TYPE_CHECKING:
     from host.host import Host
@@ -54,7 +55,7 @@ def _parts(host: Host) -> Iterator[Metric]:
     in_hand = GaugeMetricFamily("trellis_calls_in_hand", "Calls that are being answered.", labels=labels)
     waiting = GaugeMetricFamily("trellis_calls_waiting", "Calls in line for an instance.", labels=labels)
     healthy = GaugeMetricFamily("trellis_provider_healthy", "Whether a provider is well.", labels=("id", "app"))
-    for part in parts(host):
+    for part in parts(host.components, host.capabilities):
         values = (part.kind, part.id, part.app or "")
         if part.busy is not None:
             in_hand.add_metric(values, part.busy)

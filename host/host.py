@@ -21,8 +21,8 @@ from host.control import Control
 from host.identity import new_host_id, own_labels, own_version
 from host.images import Images
 from host.links import Links
-from host.metrics import Metrics, figures
 from host.own_values import OwnValues
+from host.parts import parts
 from host.policy import Policy
 from host.router import Router
 from host.secrets import SecretReferences
@@ -36,12 +36,13 @@ from lattice.images import ImageStore
 from lattice.jetstream import JetStream
 from lattice.journal import Journal
 from lattice.lattice import Lattice
+from lattice.metrics import Metrics
 from lattice.names import EntityId, friendly_name
 from lattice.nats_transport import connect
 from lattice.observing import Observing
 from lattice.otel import exported
 from lattice.presence import Presence
-from lattice.transport import Message, Transport
+from lattice.transport import Transport
 from providers.secrets.backends import backends
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ class Host:
         await presence.listen()
         await self.observing.open(self.lattice, self.id, self.name, lambda: secrets.given)
         await self.control.listen()
-        await self.lattice.transport.subscribe(subjects.figures(self.lattice.name), self._say_figures)
+        runs = partial(parts, self.components, self.capabilities)
+        await self.metrics.open(self.lattice, self.id, self.name, runs, host=True)
         await self.lattice.transport.flush()
         await self._keep_events()
         await self.emit(events.HostStarted(friendly_name=self.name, labels=dict(self.labels), version=own_version()))
@@ -310,10 +312,6 @@ class Host:
         who = {"service.name": "trellis-host", "service.instance.id": self.id, "service.version": own_version()}
         who |= {"host.name": self.name, "trellis.lattice": self.lattice.name}
         await self._watched.enter_async_context(exported(who, registered, self.journal, self.observing.observers))
-
-    async def _say_figures(self, message: Message) -> None:
-        if message.reply is not None:
-            await self.lattice.transport.publish(message.reply, figures(self).model_dump_json().encode())
 
     async def emit(self, event: Event) -> None:
         """Tell the lattice; a broker that is away is logged, since the next heartbeat says it all again."""

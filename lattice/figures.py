@@ -1,4 +1,4 @@
-"""What a host says of its calls and of itself, when it is asked for `subjects.figures`."""
+"""What a host, or a provider in a process of its own, says of its calls and of itself (`subjects.figures`)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lattice.histogram import BOUNDS
-from lattice.names import EntityId, HostId
+from lattice.names import EntityId
 
 
 class Part(BaseModel):
-    """A component or a provider on that host."""
+    """A component or a provider that runs there."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -21,13 +21,13 @@ class Part(BaseModel):
     instances: int = 1
     """Calls that it takes at a time; of a provider, 1."""
     busy: int | None = None
-    """Calls in hand; None of a provider in a process of its own."""
+    """Calls in hand; None where the host of such a process does not know."""
     waiting: int = 0
     """Calls in line."""
 
 
 class Calls(BaseModel):
-    """Calls since the host's start of one kind (`lattice.tracing.Kind`).
+    """Calls since the process began, of one kind (`lattice.tracing.Kind`).
 
     `id` is what was called; of requests and messages, the provider that they came to.
     """
@@ -44,12 +44,15 @@ class Calls(BaseModel):
 
 
 class Figures(BaseModel):
-    """Everything that one host says. Seconds and bytes; `cpu` is of its process."""
+    """Everything that one process says. Seconds and bytes."""
 
     model_config = ConfigDict(frozen=True)
 
-    id: HostId
+    id: str
+    """Of a host, its own; of a provider's process, made of that of its host and the provider's."""
     name: str
+    host: bool
+    """Whether it is one: else it is a process beside one."""
     uptime: float
     cpu: float
     memory: int

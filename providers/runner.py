@@ -51,8 +51,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from lattice import BadInput, EntityId, Finding, Handler, HostId, LatticeError, login, subjects
 from lattice.errors import failure
+from lattice.figures import Part
 from lattice.lattice import Lattice
 from lattice.links import LinkKey
+from lattice.metrics import Metrics
 from lattice.names import entity_id
 from lattice.nats_transport import DEFAULT_URL, NatsOptions, connect
 from lattice.observing import Observing
@@ -146,7 +148,8 @@ class Process:
         except LatticeError as error:
             log.error("provider.unconnected", provider=start.provider_id, error=error.message)
             return 1
-        observing = Observing()
+        observing, metrics = Observing(), Metrics()
+        observing.observers.append(metrics.observe)
         away = partial(observing.around, kind="away")
         id = f"{start.host_id}.{start.provider_id}"
         who = {"service.name": "trellis-provider", "service.instance.id": id, "trellis.lattice": start.lattice}
@@ -155,7 +158,8 @@ class Process:
             routes(lattice, away) as routed,
             exported(who, observers=observing.observers),
         ):
-            await observing.open(lattice, id, f"process of {start.provider_id}")
+            name = f"process of {start.provider_id}"
+            await observing.open(lattice, id, name)
             try:
                 runtime = Runtime(
                     self.make(),
@@ -168,6 +172,8 @@ class Process:
                     observe=observing.tell,
                 )
                 await runtime.start()
+                parts = partial(_parts, runtime)
+                await metrics.open(lattice, id, name, parts, host=False)
             except Exception as error:
                 if not isinstance(error, (BadInput, LatticeError)):
                     log.exception("provider.broken", provider=start.provider_id)
@@ -297,6 +303,10 @@ def main(argv: Sequence[str] | None = None, provider: Provider | None = None) ->
 def serve(provider: Provider) -> None:
     """Run `provider` as this process: `if __name__ == "__main__": serve(Shout())`. Does not return."""
     sys.exit(main(None, provider))
+
+
+def _parts(runtime: Runtime) -> list[Part]:
+    return [Part(id=runtime.id, kind="provider", busy=runtime.in_hand)]
 
 
 async def _until_signal(start: Start, make: Callable[[], Provider], reference: str) -> int:

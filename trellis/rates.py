@@ -14,15 +14,15 @@ SERVED = frozenset(("component", "provider"))
 EDGES = frozenset(("request", "message"))
 
 Moment = Mapping[str, Figures]
-"""What each host said, by its id."""
+"""What each host, and each provider in a process of its own, said, by its id."""
 
 
 def rates(before: Moment, now: Moment, app: str | None = None) -> dict[str, Any]:
     """Per host and per component and provider: calls a second, those that fail, how long they take, what is in hand.
 
-    A host that was not there `before` has no rates yet. With `app`, only its parts.
+    A process that was not there `before` has no rates yet. With `app`, only its parts.
     """
-    there: dict[EntityId, list[tuple[str, Part]]] = defaultdict(list)
+    there: dict[EntityId, list[tuple[Figures, Part]]] = defaultdict(list)
     flows: dict[tuple[EntityId, bool], Flow] = defaultdict(Flow)
     counted = {calls.id for figures in now.values() for calls in figures.calls if calls.kind in SERVED | EDGES}
     hosts = []
@@ -32,11 +32,12 @@ def rates(before: Moment, now: Moment, app: str | None = None) -> dict[str, Any]
         for calls in passed:
             flows[calls.id, calls.kind in SERVED | EDGES].add(calls, seconds)
         for part in figures.parts:
-            if app in (None, part.app):
-                there[part.id].append((figures.name, part))
-        hosts.append(_host(before.get(id), figures, passed))
-    # a provider in a process that counts nothing is known by what its callers on the hosts have counted
-    return {"hosts": hosts, "parts": [_part(there[id], flows[id, id in counted]) for id in sorted(there)]}
+            there[part.id].append((figures, part))
+        if figures.host:
+            hosts.append(_host(before.get(id), figures, passed))
+    # a provider in a process that counts nothing is known by what its callers have counted
+    parts = (_part(there[id], flows[id, id in counted]) for id in sorted(there))
+    return {"hosts": hosts, "parts": [part for part in parts if app in (None, part["app"])]}
 
 
 class Flow:
@@ -81,14 +82,16 @@ def _host(before: Figures | None, now: Figures, passed: Sequence[Calls]) -> dict
     }
 
 
-def _part(there: Sequence[tuple[str, Part]], flow: Flow) -> dict[str, Any]:
-    parts = [part for _, part in there]
-    busy = [part.busy for part in parts if part.busy is not None]
+def _part(there: Sequence[tuple[Figures, Part]], flow: Flow) -> dict[str, Any]:
+    """A provider in a process of its own is said by that process, too; one that was started by hand, by nobody else."""
+    on_hosts = [(figures, part) for figures, part in there if figures.host] or there
+    parts = [part for _, part in on_hosts]
+    busy = [part.busy for _, part in there if part.busy is not None]
     return {
         "id": parts[0].id,
         "app": parts[0].app,
         "kind": parts[0].kind,
-        "hosts": [name for name, _ in there],
+        "hosts": [figures.name for figures, _ in on_hosts if figures.host],
         "instances": sum(part.instances for part in parts),
         "rate": round(flow.rate, 1),
         "calls": flow.times.count,

@@ -18,7 +18,7 @@ from lattice import Function, LatticeError
 from lattice.control import APPSPEC
 from lattice.figures import Calls, Figures, Part
 from lattice.histogram import Histogram
-from lattice.names import EntityId, HostId
+from lattice.names import EntityId
 from trellis.cli import cli
 from trellis.commands.top import look
 from trellis.logs import configure
@@ -85,14 +85,17 @@ def test_without_a_host_it_says_how_to_start_one(nats_url: str, lattice_name: st
     assert result.exit_code == 3 and "TRL-NET-003" in result.stderr
 
 
-def figures(name: str, uptime: float, calls: int, failed: int = 0, kind: str = "component") -> dict[str, Figures]:
+def figures(
+    name: str, uptime: float, calls: int, failed: int = 0, kind: str = "component", host: bool = True
+) -> dict[str, Figures]:
     times = Histogram()
     for _ in range(calls):
         times.observe(0.003)
     counted = Calls(kind=kind, id=EntityId("api"), failed=failed, seconds=times.seconds, counts=times.counts)
     said = Figures(
-        id=HostId(name),
+        id=name,
         name=name,
+        host=host,
         uptime=uptime,
         cpu=uptime / 4,
         memory=1,
@@ -125,3 +128,12 @@ def test_what_a_process_answers_that_counts_nothing_is_counted_by_its_callers():
     counted = {**figures("c", 11, 5)}
     (part,) = rates({**before, **figures("c", 10, 0)}, {**now, **counted})["parts"]
     assert part["rate"] == 5.0, "those that were counted where they were answered are not counted twice"
+
+
+def test_a_provider_in_its_own_process_is_of_its_host_and_counted_by_itself():
+    before = {**figures("a", 10, 0, kind="away"), **figures("a.api", 9, 0, kind="provider", host=False)}
+    now = {**figures("a", 11, 3, kind="away"), **figures("a.api", 10, 5, kind="provider", host=False)}
+    found = rates(before, now)
+    assert [host["name"] for host in found["hosts"]] == ["a"]
+    (part,) = found["parts"]
+    assert (part["hosts"], part["instances"], part["rate"]) == (["a"], 2, 5.0)

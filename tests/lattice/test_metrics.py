@@ -1,4 +1,4 @@
-"""What a host counts of its calls."""
+"""What a process counts of its calls."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from host import metrics
-from host.metrics import OTHER, SERVER_ERROR, Metrics
+from lattice import metrics
 from lattice.histogram import BOUNDS, Histogram
+from lattice.metrics import OTHER, SERVER_ERROR, Metrics
 from lattice.names import EntityId, LinkName
 from lattice.tracing import Http, Kind, Span
 

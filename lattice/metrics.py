@@ -1,4 +1,4 @@
-"""What a host counts of the calls that it sees, and its figures: for `trellis top`, and for Prometheus."""
+"""What a host or another process counts of the calls that it sees: for `trellis top`, and for Prometheus."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import mmap
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from lattice import EntityId, Value
-from lattice.control import APPSPEC
+from lattice import subjects
 from lattice.figures import Calls, Figures, Part
 from lattice.histogram import Histogram
+from lattice.lattice import Lattice
+from lattice.names import EntityId
 from lattice.tracing import Span
-
-if TYPE_CHECKING:
-    from host.host import Host
+from lattice.transport import Message
+from lattice.values import Value
 
 Key: TypeAlias = tuple[str, str, str, str, str]
 """Kind of span, source (of calls that were served here: ""), target, function, outcome."""
@@ -43,6 +43,7 @@ class Metrics:
         self.calls: dict[Key, Histogram] = {}
         self.responses: Counter[tuple[str, str, str, int]] = Counter()
         """To HTTP requests that came in: provider, component, method, status (0: there was none)."""
+        self._begun = time.monotonic()
 
     def observe(self, span: Span, args: tuple[Value, ...], answer: Value) -> None:
         kind, source, outcome, http = span.kind, span.source, span.outcome, span.http
@@ -63,47 +64,38 @@ class Metrics:
             key = (key[0], OTHER, OTHER, OTHER, OTHER)
         return self.calls.setdefault(key, Histogram())
 
+    async def open(
+        self, lattice: Lattice, id: str, name: str, parts: Callable[[], Iterable[Part]], *, host: bool
+    ) -> None:
+        """Let the lattice ask for the figures of this process, which runs `parts`, until it is closed."""
 
-def figures(host: Host) -> Figures:
-    return Figures(
-        id=host.id,
-        name=host.name,
-        uptime=host.uptime(),
-        cpu=time.process_time(),
-        memory=resident(),
-        parts=list(parts(host)),
-        calls=list(_calls(host.metrics)),
-    )
+        async def asked(message: Message) -> None:
+            if message.reply is not None:
+                figures = Figures(
+                    id=id,
+                    name=name,
+                    host=host,
+                    uptime=time.monotonic() - self._begun,
+                    cpu=time.process_time(),
+                    memory=resident(),
+                    parts=list(parts()),
+                    calls=list(self._summed()),
+                )
+                await lattice.transport.publish(message.reply, figures.model_dump_json().encode())
 
+        await lattice.transport.subscribe(subjects.figures(lattice.name), asked)
 
-def parts(host: Host) -> Iterator[Part]:
-    """What it runs, and what of it is busy."""
-    for component in host.components.running.values():
-        permits = component.actor.permits
-        yield Part(
-            id=component.id,
-            kind="component",
-            app=component.annotations.get(APPSPEC),
-            instances=permits.size,
-            busy=permits.size - permits.free,
-            waiting=len(permits.waiting),
-        )
-    for provider in host.capabilities.running.values():
-        busy = None if provider.body is None else provider.body.in_hand
-        yield Part(id=provider.id, kind="provider", app=provider.annotations.get(APPSPEC), busy=busy)
-
-
-def _calls(metrics: Metrics) -> Iterator[Calls]:
-    summed: dict[tuple[str, str], Histogram] = {}
-    failed: Counter[tuple[str, str]] = Counter()
-    for (kind, source, target, _, outcome), histogram in metrics.calls.items():
-        who = (kind, source if kind in ("request", "message") else target)
-        summed.setdefault(who, Histogram()).add(histogram)
-        if outcome not in NOT_FAILED:
-            failed[who] += histogram.count
-    for (kind, id), total in summed.items():
-        lost = failed[kind, id]
-        yield Calls(kind=kind, id=EntityId(id), failed=lost, seconds=total.seconds, counts=total.counts)
+    def _summed(self) -> Iterator[Calls]:
+        summed: dict[tuple[str, str], Histogram] = {}
+        failed: Counter[tuple[str, str]] = Counter()
+        for (kind, source, target, _, outcome), histogram in self.calls.items():
+            who = (kind, source if kind in ("request", "message") else target)
+            summed.setdefault(who, Histogram()).add(histogram)
+            if outcome not in NOT_FAILED:
+                failed[who] += histogram.count
+        for (kind, id), total in summed.items():
+            lost = failed[kind, id]
+            yield Calls(kind=kind, id=EntityId(id), failed=lost, seconds=total.seconds, counts=total.counts)
 
 
 def resident() -> int:
