@@ -93,13 +93,13 @@ class Policy:
 
     async def start_component(self, subject: Subject) -> None:
         """Raises Denied."""
-        what = f'to start component "{subject.id}"'
+        what = f'the start of component "{subject.id}"'
         await self._permitted(what, "startComponent", subject.wire(), subject.id, subject.reference)
 
     async def start_provider(self, id: EntityId, reference: str, annotations: Mapping[str, str]) -> None:
         """Raises Denied."""
         asked = {"providerId": id, "imageRef": reference, "annotations": dict(annotations), "claims": None}
-        await self._permitted(f'to start provider "{id}"', "startProvider", asked, id, reference)
+        await self._permitted(f'the start of provider "{id}"', "startProvider", asked, id, reference)
 
     def around(self, subject: Subject, handler: Handler) -> Handler:
         """`handler` for calls of `subject` that are permitted; the others get Denied."""
@@ -111,7 +111,7 @@ class Policy:
             function = invocation.function
             asked = {"interface": function.interface, "function": function.name, "target": target}
             key = (subject.id, subject.reference, function.interface, function.name)
-            await self._permitted(f'to call {function.key} of "{subject.id}"', "performInvocation", asked, *key)
+            await self._permitted(f'a call of {function.key} of "{subject.id}"', "performInvocation", asked, *key)
             return await handler(invocation)
 
         return handle
@@ -124,7 +124,7 @@ class Policy:
         if decision is None:
             decision = await self._ask(self._settings.topic, what, key, request)
         if not decision.permitted:
-            raise Denied(f"the policy forbids {what}: {decision.message or 'it gave no reason'}")
+            raise Denied(f"policy denied {what}: {decision.message or 'it gave no reason'}")
 
     async def _ask(self, topic: str, what: str, key: tuple[str, ...], request: dict[str, Any]) -> Decision:
         id = str(uuid.uuid4())
@@ -135,7 +135,7 @@ class Policy:
         except (LatticeError, ValidationError) as error:
             why = error.message if isinstance(error, LatticeError) else "its answer cannot be read"
             log.warning("policy.unanswered", topic=topic, error=why)
-            raise Denied(f"the policy service permits nothing, and was asked {what}: {why}") from error
+            raise Denied(f"the policy service was asked for {what}, in vain: {why}") from error
         if len(self._asked) >= MOST:
             oldest = next(iter(self._asked))
             self._decided.pop(self._asked.pop(oldest), None)

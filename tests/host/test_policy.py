@@ -17,6 +17,7 @@ from lattice import Denied, EntityId, Invocation, events
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from lattice.transport import Message
+from wadm.reasons import terminal
 
 Rule = Callable[[dict[str, Any]], Any]
 
@@ -90,19 +91,20 @@ async def test_a_start_and_each_function_are_asked_for_once_in_v1s_words(image):
 
 
 @pytest.mark.parametrize(
-    ("rule", "why"),
+    ("rule", "why", "for_good"),
     [
-        (lambda asked: False, 'the policy forbids to start component "adder": we say so'),
-        (lambda asked: None, "no answer on judge within 0.2 s"),
-        (lambda asked: b"?", "its answer cannot be read"),
+        (lambda asked: False, 'policy denied the start of component "adder": we say so', "TRL-POL-001"),
+        (lambda asked: None, "no answer on judge within 0.2 s", None),
+        (lambda asked: b"?", "its answer cannot be read", None),
     ],
     ids=["denied", "silent", "nonsense"],
 )
-async def test_what_is_not_permitted_does_not_start(image, rule, why):
+async def test_what_is_not_permitted_does_not_start(image, rule, why, for_good):
     async with judged() as (service, host, heard):
         service.rule = rule
         failed = await scale(service, host, heard, image)
         assert isinstance(failed, events.ComponentScaleFailed) and why in failed.error
+        assert terminal(failed.error) == for_good, "as the manager sees it: whether trying again may help"
         assert host.components.running == {}
 
 
@@ -112,7 +114,7 @@ async def test_a_provider_is_asked_for_too(image):
         body = {"provider_id": "kv", "provider_ref": "builtin:keyvalue-memory", "annotations": {}}
         assert (await service.lattice.control("provider", "start", host.id, body=body)).success
         failed = await heard.until(events.ProviderStartFailed, provider_id="kv")
-        assert 'forbids to start provider "kv"' in failed.error
+        assert 'denied the start of provider "kv"' in failed.error
         (asked,) = service.asked
         assert asked["request"] == {
             "providerId": "kv",
@@ -130,7 +132,7 @@ async def test_a_decision_can_be_taken_back(image):
         taken_back = {"requestId": service.asked[-1]["requestId"], "permitted": False, "message": "no longer"}
         for noise in (b"?", b'{"requestId": "unknown", "permitted": true}', json.dumps(taken_back).encode()):
             await service.lattice.transport.publish("judge.changes", noise)
-        with pytest.raises(Denied, match='forbids to call demo:math/ops#add of "adder": no longer'):
+        with pytest.raises(Denied, match='denied a call of demo:math/ops#add of "adder": no longer'):
             await service.lattice.invoke(call)
         assert service.kinds() == ["startComponent", "performInvocation"]
 
