@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+import structlog
+from pydantic import TypeAdapter
 
 from lattice import DeadlineExceeded, EntityId, Unreachable, subjects
 from lattice.lattice import Lattice
@@ -18,7 +19,9 @@ from lattice.transport import Message, Subscription
 from lattice.types import InterfaceType, function_text
 from providers.exports import declared
 from providers.provider import Provider
-from providers.schema import schema_of
+from providers.schema import model_of, schema_of
+
+log = structlog.get_logger("providers")
 
 ANSWERING = 1.0
 """Seconds that a running provider has to say what it is."""
@@ -72,12 +75,17 @@ async def publish(lattice: Lattice, id: EntityId, description: Description) -> S
 
 
 async def published(lattice: Lattice, id: EntityId) -> Description | None:
-    """What the provider that runs as `id`, wherever, says of itself; None when none does, or none says so."""
+    """What the provider that runs as `id`, wherever, says of itself; None when none does, or none says so rightly."""
     try:
         answer = await lattice.transport.request(subjects.description(lattice.name, id), b"", timeout=ANSWERING)
-        return _DESCRIPTION.validate_json(answer.data)
-    except (Unreachable, DeadlineExceeded, ValidationError):
+        said = _DESCRIPTION.validate_json(answer.data)
+        model_of(said.config), model_of(said.link_config)
+    except (Unreachable, DeadlineExceeded):
         return None
+    except ValueError as error:
+        log.warning("provider.description_unusable", provider=id, error=str(error))
+        return None
+    return said
 
 
 _DESCRIPTION = TypeAdapter(Description)

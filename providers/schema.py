@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 
 import structlog
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, create_model
-from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.errors import PydanticInvalidForJsonSchema, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import SchemaError
 
 from providers.config import spellings
 
@@ -68,7 +69,17 @@ def _told(schema: Any) -> bool:
 
 
 def model_of(schema: Mapping[str, Any] | None) -> type[BaseModel] | None:
-    """A model that takes what the schema takes, as far as a string can tell; None where any keys are taken."""
+    """A model that takes what the schema takes, as far as a string can tell; None where any keys are taken.
+
+    Raises ValueError for what is no schema of an object.
+    """
+    try:
+        return _model(schema)
+    except (AttributeError, TypeError, PydanticUserError, SchemaError) as error:
+        raise ValueError(f"not a JSON Schema of an object: {error}") from error
+
+
+def _model(schema: Mapping[str, Any] | None) -> type[BaseModel] | None:
     if schema is None or ("properties" not in schema and schema.get("additionalProperties") is not False):
         return None
     unknown: dict[Any, Any] = {True: "allow", False: "forbid"}

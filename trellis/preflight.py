@@ -17,7 +17,9 @@ from actors import ComponentDescription, Engine, InterfaceDescription
 from actors.component import of_another_wasi
 from lattice import BadInput, Finding, Place
 from trellis.archives import archives, uncertain
-from trellis.configuring import Ends, Known, known_providers, misconfigured
+from trellis.configuring import misconfigured
+from trellis.known import Known, known_providers
+from trellis.mismatches import Ends
 from trellis.show import megabytes
 from wadm.images import local_file
 from wadm.manifest import Component, Link

@@ -9,8 +9,9 @@ from host.configs import Configs
 from lattice import EntityId
 from lattice.lattice import Lattice
 from providers.description import published
-from trellis.configuring import Known, misconfigured
+from trellis.configuring import misconfigured
 from trellis.failures import USER_ERROR, Failure, show
+from trellis.known import Known
 from trellis.preflight import Examined
 from wadm.manifest import Component, Manifest, component_id, derived
 

@@ -3,9 +3,14 @@
 from typing import Annotated, Any, Literal
 
 import pytest
+import structlog
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
+from lattice import EntityId
+from lattice.lattice import Lattice
+from lattice.memory import MemoryBroker
 from providers.config import read_config
+from providers.description import Description, publish, published
 from providers.load import BUILTINS, resolve
 from providers.schema import model_of, schema_of
 
@@ -61,6 +66,23 @@ def test_a_value_whose_schema_says_more_than_a_string_can_tell_is_let_pass():
     )
     assert copy is not None
     assert read_config(copy, {"list": "a,b", "either": "x"}, of="x").findings == ()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": [1]},
+        {"properties": {"a": True}},
+        {"properties": {"a": {"type": "integer", "minimum": "x"}}},
+        {"properties": {"a": {}}, "required": 3},
+    ],
+)
+async def test_a_description_with_what_is_no_schema_is_none(schema: dict[str, Any]):
+    async with Lattice("schemas", MemoryBroker().connect()) as lattice:
+        await publish(lattice, EntityId("theirs"), Description(link_config=schema))
+        with structlog.testing.capture_logs() as logs:
+            assert await published(lattice, EntityId("theirs")) is None
+        assert [line["event"] for line in logs] == ["provider.description_unusable"]
 
 
 def test_a_configuration_without_a_schema_takes_any_keys():

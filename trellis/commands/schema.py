@@ -41,7 +41,7 @@ async def _of_project() -> dict[str, Any]:
     """With what the manifest here and its components have. Raises Failure without a manifest."""
     from lattice.names import Interface
     from trellis.commands.check import examined_manifest
-    from trellis.configuring import known_providers
+    from trellis.known import known_providers
     from wadm.schema import manifest_schema
 
     examined = await examined_manifest(Path())
