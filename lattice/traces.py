@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import structlog
 from pydantic import BaseModel, Field, ValidationError
@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field, ValidationError
 from lattice import subjects
 from lattice.errors import LatticeError
 from lattice.lattice import ENVELOPE, Lattice
-from lattice.tracing import Span
+from lattice.tracing import Http, Span
 from lattice.transport import Message
 from lattice.values import Value
 
@@ -63,11 +63,13 @@ class Traces:
     def __init__(self, id: str, name: str) -> None:
         self._id = id
         self._name = name
-        self._spans: deque[Span] = deque(maxlen=KEPT)
+        self._rows: deque[tuple[Any, ...]] = deque(maxlen=KEPT)
+        """Spans as plain tuples of plain values: the garbage collector need not look at those again and again."""
 
     def observe(self, span: Span, args: tuple[Value, ...], answer: Value) -> None:
         """An Observer."""
-        self._spans.append(span)
+        http = span.http
+        self._rows.append(tuple(span) if http is None else (*span[:-2], tuple(http), span.subject))
 
     async def listen(self, lattice: Lattice) -> None:
         """Answer what is asked on `lattice`, until that is closed."""
@@ -105,13 +107,19 @@ class Traces:
     def of(self, prefix: str) -> Iterator[Span]:
         """The spans of the traces whose ids begin so."""
         begin = f"00-{prefix}"
-        return (span for span in self._spans if span.context.startswith(begin))
+        return (_span(row) for row in self._rows if row[0].startswith(begin))
 
     def recent(self, question: Question) -> Iterable[Span]:
-        wanted = (span for span in reversed(self._spans) if _begins(span) and (not question.failed or span.failed))
+        spans = (_span(row) for row in reversed(self._rows))
+        wanted = (span for span in spans if _begins(span) and (not question.failed or span.failed))
         if question.order == "slowest":
             return nlargest(question.recent, wanted, key=lambda span: span.seconds)
         return islice(wanted, question.recent)
+
+
+def _span(row: tuple[Any, ...]) -> Span:
+    *others, http, subject = row
+    return Span._make((*others, None if http is None else Http._make(http), subject))
 
 
 def _begins(span: Span) -> bool:

@@ -43,7 +43,7 @@ def received(traceparent: str | None, tracestate: str | None = None) -> Mapping[
 def child_of(trace: Mapping[str, str]) -> dict[str, str]:
     """Context of a call made on behalf of `trace`, or of the first one: the same trace id, a new span id."""
     parent = trace.get("traceparent", "")
-    span = f"{random.getrandbits(64) | 1:016x}"  # an id is never 0
+    span = random.randbytes(8).hex()
     if len(parent) != _LENGTH:
         trace_id = random.getrandbits(128) | 1
         flags = "01" if sampler is None or sampler(trace_id) else "00"

@@ -55,9 +55,11 @@ class Route:
     async def __call__(self, exchange: Exchange) -> Response:
         begun = time.perf_counter()
         request = exchange.request
-        arrival = Arrival("request", self.link, HANDLE, _trace_of(request["headers"]))
+        sent = [value for name, value in request["headers"] if name == "traceparent"]
+        arrival = Arrival("request", self.link, HANDLE, _context(sent, request) if sent else EMPTY)
         context = arrival.context
-        _pass_on(context, request)
+        if sent:
+            _pass_on(context, request)
         response: Response | None = None
         outcome, error = "ok", ""
         try:
@@ -313,20 +315,18 @@ def _place(settings: ServerSettings, config: RouteSettings) -> str | None:
             return config.host.lower() if config.host else None
 
 
-def _trace_of(headers: Headers) -> Mapping[str, str]:
-    """The context that the client sent. Several traceparents are none."""
-    parents = [value for name, value in headers if name == "traceparent"]
+def _context(parents: list[bytes], request: Request) -> Mapping[str, str]:
+    """Of these traceparents of a client, and its tracestates. Several traceparents are none."""
     if len(parents) != 1:
         return EMPTY
-    states = [value for name, value in headers if name == "tracestate"]
+    states = [value for name, value in request["headers"] if name == "tracestate"]
     return received(parents[0].decode("latin-1"), b",".join(states).decode("latin-1"))
 
 
 def _pass_on(context: Mapping[str, str], request: Request) -> None:
     """Where the client sent context, the actor sees what became of it: it may hand its headers on."""
-    if any(name == "traceparent" for name, _ in request["headers"]):
-        others = [field for field in request["headers"] if field[0] not in ("traceparent", "tracestate")]
-        request["headers"] = others + [(name, value.encode("latin-1")) for name, value in context.items()]
+    others = [field for field in request["headers"] if field[0] not in ("traceparent", "tracestate")]
+    request["headers"] = others + [(name, value.encode("latin-1")) for name, value in context.items()]
 
 
 def _first(headers: Headers, name: str) -> bytes | None:
