@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _COLOURS = ("cyan", "green", "magenta", "blue", "bright_cyan", "bright_green", "bright_magenta", "bright_blue")
 SHADES = {"warning": "yellow", "error": "red", "critical": "red", "debug": "bright_black"}
-_SAID_ELSEWHERE = frozenset(
-    {"time", "level", "event", "host", "host_id", "app", "component", "provider", "trace", "exception", "cut"}
-)
+_TEXTS = frozenset({"level", "event", "app", "component", "provider", "trace", "exception"})
+"""What a provider's process logs may have these names for anything."""
+
+_SAID_ELSEWHERE = _TEXTS | {"time", "host", "host_id", "cut"}
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Batches:
@@ -45,7 +49,8 @@ class Batches:
         self._last[id] = number
         for line in lines:
             if isinstance(line, dict) and isinstance(line.get("time"), str):
-                yield {**line, "host": host, "host_id": id}
+                texts = {key: str(line[key]) for key in _TEXTS if key in line}
+                yield {**line, **texts, "host": str(host), "host_id": str(id)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +112,17 @@ class Printer:
             host.ljust(self._host),
             coloured(about.ljust(self._about), about),
             click.style(f"{level:<7}", fg=SHADES.get(level)),
-            said(line),
+            _harmless(said(line)),
         ]
         if line.get("trace"):
             words.append(click.style(f"trace {str(line['trace'])[:8]}", dim=True))
         text = "  ".join(words)
-        return f"{text}\n{line['exception']}" if "exception" in line else text
+        return f"{text}\n{_harmless(line['exception'])}" if "exception" in line else text
+
+
+def _harmless(text: str) -> str:
+    """Anybody's text for a terminal, which must not take parts of it for commands."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def coloured(text: str, whose: str) -> str:

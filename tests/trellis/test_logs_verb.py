@@ -237,6 +237,12 @@ def test_what_failed_to_start_belongs_to_the_app_that_its_id_is_derived_from():
     assert line() not in Wanted(app="shop")
 
 
+def test_what_processes_log_under_names_of_ours_is_text():
+    (read,) = Batches().lines(batch(1, {"time": "2026", "event": 5, "app": ["x"], "trace": None, "level": {}}))
+    assert (read["event"], read["app"], read["trace"], read["level"]) == ("5", "['x']", "None", "{}")
+    assert read not in Wanted(app="shop", component="api") and Printer().text(read)
+
+
 @pytest.mark.parametrize(
     ("logged", "text"),
     [
@@ -244,6 +250,7 @@ def test_what_failed_to_start_belongs_to_the_app_that_its_id_is_derived_from():
         (line(event="guest.logged", context="cart", message="empty"), "cart: empty"),
         (line(event="http.answered", method="GET", path="/", status=200, seconds=0.0123), "GET / 200 12 ms"),
         (line(event="host.lost", id="N2"), "host.lost id=N2"),
+        (line(event="component.wrote", line="a\x1b]0;title\x07\tb\x9b1m"), r"a\x1b]0;title\x07" + "\tb" + r"\x9b1m"),
         (line(event="order.failed", exception="Traceback\nValueError"), "order.failed\nTraceback\nValueError"),
     ],
 )
