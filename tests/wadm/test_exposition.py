@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
+import aiohttp
+import pytest
+from servers import free_port
 from simulated_host import SimulatedHost
 from simulated_lattice import component, manifest_text
 
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from lattice.monitor import registry
+from trellis.commands.wadm import managing
+from trellis.options import Where
 from wadm import Manager
 from wadm.exposition import ManagerCollector
 
@@ -34,3 +39,12 @@ async def test_a_manager_tells_of_its_rounds_its_commands_its_lease_and_the_stat
             assert said("trellis_manager_commands_total", scaled) == 1
             assert said("trellis_apps", {"state": "ready"}) == 1
             assert said("process_cpu_seconds_total") > 0
+
+
+@pytest.mark.nats
+async def test_a_manager_answers_probes_and_prometheus(nats_url: str, lattice_name: str):
+    place, port = Where(nats_url, lattice_name, ""), free_port()
+    async with managing(place, 4.0, discovery=0.05, metrics=f"127.0.0.1:{port}"), aiohttp.ClientSession() as session:
+        for path, expected in (("livez", "ok"), ("readyz", "ready"), ("metrics", "trellis_manager_acting 1.0")):
+            async with session.get(f"http://127.0.0.1:{port}/{path}") as response:
+                assert response.status == 200 and expected in await response.text()
