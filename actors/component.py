@@ -10,7 +10,7 @@ from wasmtime import component as wc
 from wasmtime.component._types import ComponentExtern
 
 from actors import _ffi, types
-from actors.host_api import SERVED, HostInterface
+from actors.host_api import SERVED, HostInterface, host_of
 from actors.signatures import differing
 from lattice.errors import BadInput, Finding
 
@@ -182,7 +182,7 @@ def _describe(interface: types.InterfaceType, how: How | None) -> InterfaceDescr
     names: dict[types.Type, str] = {
         kind: name for name, kind in interface.types.items() if not isinstance(kind, types.Primitive)
     }
-    served = SERVED.get(interface.key)
+    served = host_of(interface)
     others = {name for name, _, _ in differing(interface)} if how == "served" else set()
     functions = []
     for name, signature in interface.functions.items():

@@ -31,9 +31,11 @@ from __future__ import annotations
 import inspect
 import itertools
 import keyword
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
+
+from lattice.types import InterfaceType
 
 _numbers = itertools.count(1)
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -70,7 +72,7 @@ def snake(wit_name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HostInterface:
-    """One WIT interface as the host serves it; `name` has no version."""
+    """One WIT interface as the host serves it; `name` has the version only where that is another draft."""
 
     name: str
     functions: type
@@ -111,11 +113,12 @@ def _own(cls: type, name: str) -> Callable[..., Any] | None:
 _Class = TypeVar("_Class", bound=type)
 
 SERVED: dict[str, HostInterface] = {}
-"""Every interface the host implements itself, by name without version."""
+"""Every interface the host implements itself, by name without version; drafts that are otherwise, by name with it."""
 
 
 def serves(name: str, *resources: type[Resource]) -> Callable[[_Class], _Class]:
-    """Register the decorated class as the functions of the WIT interface `name` (no version)."""
+    """Register the decorated class as the functions of the WIT interface `name`: without version, unless it is another
+    draft than all the others."""
 
     def register(cls: _Class) -> _Class:
         if name in SERVED:
@@ -124,6 +127,11 @@ def serves(name: str, *resources: type[Resource]) -> Callable[[_Class], _Class]:
         return cls
 
     return register
+
+
+def host_of(interface: InterfaceType, served: Mapping[str, HostInterface] = SERVED) -> HostInterface | None:
+    """What serves that import; None when nothing does."""
+    return served.get(interface.name) or served.get(interface.key)
 
 
 def served(names: Iterable[str] | None = None) -> dict[str, HostInterface]:

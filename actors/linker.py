@@ -19,7 +19,7 @@ from actors.codec import Answer, Codecs, Lift
 from actors.component import Component, how_imported, of_another_wasi, other_version
 from actors.denials import denied, link_grant
 from actors.exports import Export
-from actors.host_api import SERVED, HostInterface, Resource, snake
+from actors.host_api import SERVED, HostInterface, Resource, host_of, snake
 from actors.signatures import differing
 from lattice.errors import BadInput, DeadlineExceeded, Finding, LatticeError, NotLinked, Trap, WitError
 from lattice.names import Function
@@ -71,7 +71,7 @@ class Linker:
             _ffi.linker_delete(address)
 
     def _interface(self, root: int, interface: types.InterfaceType, served: Mapping[str, HostInterface]) -> None:
-        host = served.get(interface.key)
+        host = host_of(interface, served)
         scope = _ffi.add_instance(root, interface.name) if interface.name else root
         try:
             for name, resource in interface.resources.items():

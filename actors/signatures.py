@@ -10,6 +10,7 @@ from lattice.types import InterfaceType, Primitive, Signature, Type, function_te
 from lattice.wit import read_wit
 
 WIT = Path(__file__).parent / "wit"
+DRAFTS = Path(__file__).parent / "drafts"
 
 SHAPELESS = ("wasi:config/", "wasmcloud:bus/")
 """Packages that had several shapes, all of which are served."""
@@ -21,12 +22,20 @@ def served() -> Mapping[str, InterfaceType]:
     return read_wit(WIT)
 
 
+@cache
+def drafts() -> Mapping[str, InterfaceType]:
+    """Other drafts of some of them, which are served as well, by interface with version."""
+    return {interface.name: interface for interface in read_wit(DRAFTS).values()}
+
+
 def differing(interface: InterfaceType) -> Iterator[tuple[str, str, str]]:
     """Each function of an imported interface whose types are not those of ours.
 
     (its name, its text as imported, what the host has instead)
     """
-    ours = None if interface.key.startswith(SHAPELESS) else served().get(interface.key)
+    ours = drafts().get(interface.name) or served().get(interface.key)
+    if interface.key.startswith(SHAPELESS):
+        return
     if ours is None:
         return
     for name, imported in interface.functions.items():

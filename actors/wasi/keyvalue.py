@@ -1,4 +1,4 @@
-"""wasi:keyvalue 0.2.0-draft. A bucket lives in the host; each use of it is a call without resources.
+"""wasi:keyvalue 0.2.0-draft and -draft2. A bucket lives in the host; each use of it is a call without resources.
 
 | WIT                          | Invocation                                              |
 |------------------------------|---------------------------------------------------------|
@@ -86,11 +86,30 @@ class Bucket(Resource, interface=STORE, name="bucket"):
         return await _ask(self.guest, LIST_KEYS, self.identifier, cursor)
 
 
+class Draft2Bucket(Bucket):
+    """Whose cursors are text."""
+
+    __slots__ = ()
+
+    async def list_keys(self, cursor: str | None) -> Value:
+        if cursor is not None and not cursor.isdecimal():
+            raise WitError({"other": f"{cursor!r} is no cursor of this bucket"})
+        page = await super().list_keys(None if cursor is None else int(cursor))
+        return {**page, "cursor": None if page["cursor"] is None else str(page["cursor"])}
+
+
 @serves(STORE, Bucket)
 class Store:
     @staticmethod
     def open(guest: Guest, identifier: str) -> Bucket:
         return Bucket(guest, identifier)
+
+
+@serves(f"{STORE}@0.2.0-draft2", Draft2Bucket)
+class Draft2Store:
+    @staticmethod
+    def open(guest: Guest, identifier: str) -> Bucket:
+        return Draft2Bucket(guest, identifier)
 
 
 class Cas(Resource, interface=ATOMICS, name="cas"):
@@ -137,6 +156,34 @@ class Atomics:
         except WitError as error:
             raise WitError({"store-error": error.payload}) from error
         raise WitError({"cas-failed": latest})
+
+
+@serves(f"{ATOMICS}@0.2.0-draft2", Cas)
+class Draft2Atomics(Atomics):
+    """Whose numbers have a sign. Counters do not: one that would become less than nothing is an error."""
+
+    @staticmethod
+    async def increment(guest: Guest, bucket: Bucket, key: str, delta: int) -> Value:
+        if delta < 0:
+            return await _decrement(guest, bucket, key, -delta)
+        number = await _ask(guest, INCREMENT, bucket.identifier, key, delta)
+        if number >= 2**63:
+            raise WitError({"other": f"the number {number} is beyond what this draft of atomics has"})
+        return number
+
+
+async def _decrement(guest: Guest, bucket: Bucket, key: str, delta: int) -> int:
+    """By compare and swap, until the caller's time is over: others count, too."""
+    while True:
+        old = await bucket.get(key)
+        text = b"0" if old is None else old.strip()
+        if not text.isdigit():
+            raise WitError({"other": "the value is not a number (decimal digits)"})
+        number = int(text) - delta
+        if not 0 <= number < 2**63:
+            raise WitError({"other": f"the number would leave the range from 0 to 2^63 - 1: {number}"})
+        if await _ask(guest, SWAP, bucket.identifier, key, old, b"%d" % number):
+            return number
 
 
 @serves(BATCH)

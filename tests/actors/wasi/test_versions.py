@@ -9,7 +9,7 @@ import pytest
 from actors import Engine
 from actors.actor import Actor
 from actors.component import STANDARD
-from actors.signatures import served
+from actors.signatures import drafts, served
 from lattice import EntityId
 from lattice.types import (
     Enum,
@@ -142,3 +142,12 @@ async def test_every_function_of_wasi_is_served_in_patches_of_0_2_early_and_late
         await actor.prove()
         hows = {function.how for interface in component.describe().imports for function in interface.functions}
         assert hows == {"served"}, f"0.2.{patch}"
+
+
+async def test_a_draft_that_is_otherwise_is_served_as_it_is(wat_engine: Engine):
+    imports = "\n  ".join(Import(interface).text("0.2.0-draft2") for interface in drafts().values())
+    component = await wat_engine.load(f"(component $C\n  {imports})".encode())
+    await Actor(EntityId("subject"), component).prove()
+    described = [function for interface in component.describe().imports for function in interface.functions]
+    assert {function.how for function in described} == {"served"}
+    assert any("cursor: option<string>" in function.text for function in described)

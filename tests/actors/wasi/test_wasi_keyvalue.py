@@ -13,7 +13,7 @@ from actors.wasi.bus import CallTargetInterface, Lattice
 from actors.wasi.config import Runtime, Store
 from actors.wasi.filesystem import Preopens, Types
 from actors.wasi.io import IoError
-from actors.wasi.keyvalue import Atomics, Batch, Cas
+from actors.wasi.keyvalue import Atomics, Batch, Cas, Draft2Atomics, Draft2Store
 from actors.wasi.keyvalue import Store as KeyValue
 from actors.wasi.logging import Logging
 from lattice import (
@@ -97,6 +97,27 @@ async def test_a_bucket_does_what_the_store_behind_the_link_does():
     await Batch.delete_many(guest, bucket, ["b", "c"])
     await bucket.delete("a")
     assert data == {}
+
+
+async def test_in_the_second_draft_cursors_are_text_and_numbers_have_a_sign():
+    async def pages(invocation: Invocation) -> Value:
+        return {"keys": ["a"], "cursor": 7} if invocation.args[1] is None else {"keys": ["b"], "cursor": None}
+
+    bucket = Draft2Store.open(Guest(COUNTER, imports=pages), "visits")
+    assert await bucket.list_keys(None) == {"keys": ["a"], "cursor": "7"}
+    assert await bucket.list_keys("7") == {"keys": ["b"], "cursor": None}
+    with pytest.raises(WitError, match="is no cursor"):
+        await bucket.list_keys("seven")
+
+    data: dict[str, bytes] = {"name": b"Ada"}
+    guest = Guest(COUNTER, imports=store({"visits": data}))
+    bucket = Draft2Store.open(guest, "visits")
+    assert await Draft2Atomics.increment(guest, bucket, "n", 5) == 5
+    assert await asyncio.gather(*(Draft2Atomics.increment(guest, bucket, "n", -1) for _ in range(3))) == [4, 3, 2]
+    for key, delta in (("n", -3), ("name", -1), ("n", 2**63 - 1)):
+        with pytest.raises(WitError) as answer:
+            await Draft2Atomics.increment(guest, bucket, key, delta)
+        assert "number" in answer.value.payload["other"]
 
 
 async def test_a_swap_succeeds_while_the_key_is_as_it_was_and_else_gives_the_latest():
