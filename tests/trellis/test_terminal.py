@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import os
+import pty
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from pseudo_terminal import CTRL_C, terminal
 from shell import SHOP, Shell, shell_on
 
 from trellis.cli import cli
+from trellis.live.terminal import for_people
 from trellis.show import columns
 
 pytestmark = pytest.mark.nats
@@ -109,3 +113,12 @@ async def test_the_stages_of_a_deploy_are_objects_for_programs(shell: Shell):
     *stages, last = [json.loads(line) for line in said.stdout.splitlines()]
     assert {"checked", "accepted", "component", "ready"} <= {stage["stage"] for stage in stages}
     assert last["state"] == "ready" and last["version"] == "v1"
+
+
+def test_keys_are_left_alone_at_a_terminal_that_is_not_this_process_own(monkeypatch: pytest.MonkeyPatch):
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as somebody_elses:
+        monkeypatch.setattr(sys, "stdin", somebody_elses)
+        monkeypatch.setattr(sys, "stdout", somebody_elses)
+        assert not for_people()
+    os.close(ours)

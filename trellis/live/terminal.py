@@ -52,7 +52,10 @@ def for_people() -> bool:
     """Whether somebody sits at this terminal, in front of this process."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return False
-    return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()  # else it would stop us for touching it
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()  # else it would stop us for touching it
+    except OSError:
+        return False  # a terminal that is not ours
 
 
 @contextmanager
