@@ -165,7 +165,7 @@ class Host:
             self.emit,
             self.observing,
         )
-        self.journal.app = self._app
+        self.journal.app, self.journal.known = self._app, lambda: secrets.given
         self.control = Control(self)
         await self._let_watch()
         for name, work in (

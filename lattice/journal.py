@@ -6,7 +6,7 @@ it has them, and whatever else was logged. They travel in batches:
     {"id": "N...", "host": "host-a", "number": 7, "lines": [...]}
 
 `number` counts a member's batches, so that one that comes twice is known. Logging never waits: what cannot be sent is
-held up to a limit; beyond it the oldest lines are dropped, and counted.
+held up to a limit; beyond it the oldest lines are dropped, and counted. What is known to be secret is hidden.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ import structlog
 
 from lattice import subjects
 from lattice.errors import DeadlineExceeded, Denied, LatticeError, Unreachable
+from lattice.glimpse import HIDDEN
 from lattice.history import logs_of
 from lattice.jetstream import JetStream
 from lattice.lattice import Lattice
 from lattice.names import EntityId
+from lattice.tap import Known
 from lattice.values import read_json
 
 log = structlog.get_logger("lattice")
@@ -45,6 +47,9 @@ LONGEST = 32 * 1024
 
 SHORTENED = 4096
 
+SHORTEST = 4
+"""Characters of a secret that is hidden in what is logged: of less, too much would look like it."""
+
 PAUSE = 0.02
 """Seconds between two batches that are not full: what a crash can take along, beside what is on its way."""
 
@@ -53,6 +58,9 @@ RETRY, RETRY_MOST = 1.0, 15.0
 
 HEARD = 0.2
 """Seconds between two batches where no stream takes them."""
+
+IDS = frozenset(("time", "level", "component", "provider", "app", "trace"))
+"""What of a line nobody has written who knows secrets."""
 
 App = Callable[[EntityId], str | None]
 """From the id of a component or provider to the app it belongs to."""
@@ -89,8 +97,12 @@ class Journal:
         self._id = id
         self._name = name
         self.app: App = lambda id: None
+        self.known: Known = tuple
+        """What of it is secret, if anything."""
         self.readers: list[Callable[[Mapping[str, Any]], None]] = []
         """Told of each line as it is logged, in whichever thread that is."""
+        self._hide: list[str] = []
+        self._known_then = 0
         self._lines: deque[bytes] = deque()
         self._size = 0
         self._untold = 0
@@ -176,12 +188,23 @@ class Journal:
         about = line.get("component") or line.get("provider")
         if about is not None and (app := self.app(about)) is not None:
             line["app"] = app
+        if secrets := self._secrets():
+            line = {key: value if key in IDS else _hidden(value, secrets) for key, value in line.items()}
         for reader in self.readers:
             reader(line)
         encoded = _encoded(line)
         if len(encoded) > LONGEST:
             encoded = _encoded({key: str(value)[:SHORTENED] for key, value in line.items()} | {"cut": True})
         return encoded
+
+    def _secrets(self) -> list[str]:
+        """Line by line, as they are printed; the longest first, since one may be part of another."""
+        known = self.known()
+        if len(known) != self._known_then:
+            texts = (one.decode(errors="replace") if isinstance(one, bytes) else one for one in known)
+            lines = {line for text in texts for line in text.splitlines() if len(line) >= SHORTEST}
+            self._hide, self._known_then = sorted(lines, key=len, reverse=True), len(known)
+        return self._hide
 
     # -- sending them
 
@@ -277,6 +300,20 @@ def of_process(line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         "level": level if isinstance(level, str) else line["level"],
     }
     return {**said, **ours}
+
+
+def _hidden(value: Any, secrets: list[str]) -> Any:
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Mapping():
+            return {key: _hidden(one, secrets) for key, one in value.items()}
+        case list() | tuple():
+            return [_hidden(one, secrets) for one in value]
+    text = str(value)
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
 
 
 def _encoded(line: MutableMapping[str, Any]) -> bytes:

@@ -101,6 +101,20 @@ async def test_secrets_tracebacks_threads_and_odd_values(nats: NatsTransport, la
     assert lines[3]["logger"] == "somelib"
 
 
+async def test_what_is_known_to_be_secret_is_hidden_wherever_it_stands():
+    journal, heard = Journal("N1", "host-a"), []
+    journal.readers.append(heard.append)
+    known: set[str | bytes] = {"hunter2", b"-----KEY-----\nMIIEvQ\n", "ab"}
+    journal.known = lambda: known
+    log.info("component.wrote", line="password is hunter2", config={"nested": ["a hunter2", b"hunter2"]}, number=2)
+    log.info("component.wrote", line="MIIEvQ", stream="abc")
+    known.add("later")
+    log.info("component.wrote", line="sooner or later")
+    first, key, last = heard
+    assert (first["line"], first["config"], first["number"]) == ("password is ***", {"nested": ["a ***", "b'***'"]}, 2)
+    assert (key["line"], key["stream"], last["line"]) == ("***", "abc", "sooner or ***")
+
+
 @pytest.mark.nats
 async def test_a_broker_that_goes_and_comes_back_gets_what_was_logged_meanwhile_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
