@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from host import Host, HostConfig
@@ -97,3 +98,7 @@ async def test_a_secret_goes_from_its_back_end_to_the_guest_and_stays_when_the_i
         await scaled(other)
         assert await read() == "hush"
         assert "hush" not in json.dumps(host.components.running[SHOP].actor.config)
+        sent: list[Mapping[str, object]] = []
+        host.journal.readers.append(sent.append)
+        host.journal.add({"event": "component.wrote", "level": "info", "component": SHOP, "line": "it is hush"})
+        assert sent[0]["line"] == "it is ***", "what a host sends of its log does not have it either"
