@@ -91,7 +91,7 @@ def manifest_page() -> str:
                 f"`{key(name, field)}`",
                 words(field.rebuild_annotation()),
                 "**required**" if field.is_required() else written(field.default),
-                field.description or "",
+                " ".join((field.description or "").split()),
                 shown.get((model, name), ""),
             )
             for name, field in sorted(model.model_fields.items(), key=lambda named: not named[1].is_required())

@@ -26,6 +26,7 @@ from trellis.cli import VERBS, cli
 
 COUNTER = Path("examples/counter")
 FOLLOWED = [page for page in PAGES if page.name not in ("README.md", "quickstart.md")]
+EXAMPLES = sorted((ROOT / "examples").glob("*/README.md"))
 RUN = [page for page in FOLLOWED if any(language == "console" for language, _, _ in blocks(page.read_text()))]
 OPERATE = {name: text for _, name, text in blocks((ROOT / "docs" / "operate.md").read_text()) if name}
 PASSWORDS = {f"{role}_PASSWORD": role for role in ("HOST", "MANAGER", "DEPLOYER", "OBSERVER", "CALLER")}
@@ -51,6 +52,8 @@ def named(page: str) -> Iterator[str]:
         if language in ("console", "sh", "text", "ini"):
             for found in re.findall(r"^(?:\$ |ExecStart=\S*/)?(trellis .*)$", text.replace("\\\n", " "), re.MULTILINE):
                 yield ENDS_A_COMMAND.sub("", found)
+    for found in re.findall(r"^    (trellis .*)$", page, re.MULTILINE):
+        yield ENDS_A_COMMAND.sub("", found)
     for found in re.findall(r"`(trellis [^`]+)`", re.sub(r"```.*?^```$", "", page, flags=re.MULTILINE | re.DOTALL)):
         yield ENDS_A_COMMAND.sub("", found.replace("\\|", "|").replace("\n", " "))
 
@@ -75,7 +78,7 @@ def problem(line: str) -> str | None:
     return f"`{line}`: no such option: {unknown}" if unknown else None
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *EXAMPLES], ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_command_that_a_page_names_exists_with_its_options(page: Path):
     assert [wrong for line in named(page.read_text()) if (wrong := problem(line))] == []
 

@@ -87,7 +87,8 @@ class Config(Strict):
     name: str
     """Its name; on the lattice `{app}-{name}` where it has `properties`, and as it is where it has none."""
     properties: TextMap | None = None
-    """The keys and their values. Left out: a configuration that was put on the lattice by `trellis config put`."""
+    """The keys and their values; `${env:KEY}` and `${file:KEY}` in one are for each host to fill in. Left out: a
+    configuration that was put on the lattice by `trellis config put`."""
 
 
 class SecretProperties(Part):
