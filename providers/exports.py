@@ -97,12 +97,13 @@ class Export:
         if len(args) != len(parameters):
             names = ", ".join(name for name, _ in parameters)
             raise BadValue(f"{self.function.key} takes {len(parameters)} argument(s) ({names}), {len(args)} given")
-        found = []
-        for (name, fit), arg in zip(parameters, args, strict=True):
-            try:
-                found.append(fit(arg))
-            except Misfit as misfit:
-                raise BadValue(f'{self.function.key}: argument "{name}"{_inside(misfit)}', parameter=name) from None
+        found: list[Value] = []
+        try:
+            for _, fit in parameters:
+                found.append(fit(args[len(found)]))
+        except Misfit as misfit:
+            name, _ = parameters[len(found)]
+            raise BadValue(f'{self.function.key}: argument "{name}"{_inside(misfit)}', parameter=name) from None
         return tuple(found)
 
     def returned(self, value: Value) -> Value:

@@ -67,6 +67,9 @@ class MemoryStore(Store):
         self._write(key, new)
         return True
 
+    async def get_many(self, keys: list[str]) -> list[bytes | None]:
+        return [self.values.get(key) for key in keys]
+
     async def watch(self) -> AsyncIterator[Change | None]:
         changes: asyncio.Queue[Change] = asyncio.Queue()
         self._watchers.add(changes)
