@@ -63,13 +63,16 @@ def step(rollout: Rollout, scene: Scene, now: float) -> Step:
     wanted, have = sum(scene.target.values()), sum(scene.running.values())
     surge = rollout.max_surge.of(wanted, up=True)
     unavailable = rollout.max_unavailable.of(wanted, up=False) or (0 if surge else 1)
+    coming = {h: max(0, n - scene.running.get(h, 0)) for h, n in scene.on_their_way.items()}
+    leaving = {h: max(0, scene.running.get(h, 0) - n) for h, n in scene.on_their_way.items()}
     paused = _pause(rollout, scene, now)
-    beside, after = _next(scene, surge, unavailable - max(0, wanted - have)) if paused is None else (set(), set())
+    missing = max(0, wanted - have + sum(leaving.values()))
+    beside, after = set[HostId](), set[HostId]()
+    if paused is None:
+        beside, after = _next(scene, surge, unavailable - missing, leaving, any_size=not missing)
     moves = [Move(Verb.REPLACE, host, scene.running[host]) for host in sorted(beside) if host not in scene.waiting]
     moves += [Move(Verb.STOP, host, 0) for host in sorted(after)]
     done = {move.host for move in moves}
-    coming = {h: max(0, n - scene.running.get(h, 0)) for h, n in scene.on_their_way.items()}
-    leaving = {h: max(0, scene.running.get(h, 0) - n) for h, n in scene.on_their_way.items()}
     more = wanted + surge - have - sum(coming.values())
     for host, number in sorted(scene.target.items()):
         there = scene.running.get(host, 0)
@@ -98,8 +101,13 @@ def _pause(rollout: Rollout, scene: Scene, now: float) -> float | None:
     return until if now < until else None
 
 
-def _next(scene: Scene, surge: int, unavailable: int) -> tuple[set[HostId], set[HostId]]:
-    """The hosts that change beside their old instances, and those that change after them."""
+def _next(
+    scene: Scene, surge: int, unavailable: int, leaving: Mapping[HostId, int], *, any_size: bool
+) -> tuple[set[HostId], set[HostId]]:
+    """The hosts that change beside their old instances, and those that change after them.
+
+    `unavailable` is how many may leave beside those that are `leaving` already; with `any_size`, one host may run more.
+    """
     beside: set[HostId] = set()
     after: set[HostId] = set()
     any_surge = surge > 0
@@ -110,9 +118,9 @@ def _next(scene: Scene, surge: int, unavailable: int) -> tuple[set[HostId], set[
         if any_surge and (number <= surge or not beside):
             beside.add(host)
             surge -= number
-        elif number <= unavailable or (unavailable > 0 and not any_surge and not after):
+        elif (more := number - leaving.get(host, 0)) <= unavailable or (any_size and not any_surge and not after):
             after.add(host)
-            unavailable -= number
+            unavailable -= more
         else:
             break
         if not scene.changed:

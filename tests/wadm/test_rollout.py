@@ -9,9 +9,11 @@ from lattice import EntityId, HostId
 from lattice.events import HealthCheckFailed, HealthCheckPassed, HostStopped
 from wadm.commands import DeleteLink, ScaleComponent, StartProvider
 from wadm.desired import SETTINGS, Desired, desired_from, together, with_proven
+from wadm.manifest import ROLLOUT, Rollout
 from wadm.observed import Seen
 from wadm.plan import AppStatus, Plan
 from wadm.reasons import State
+from wadm.rollout import Move, Scene, Verb, step
 from wadm.validate import check
 
 
@@ -141,6 +143,24 @@ def test_without_surge_the_old_ones_leave_first_as_far_as_they_may(five: SimLatt
     assert set(images(five).values()) == {"img:2"}
     assert five.lowest["shop-api"] == 12
     assert five.highest["shop-api"] == 20
+
+
+def test_what_is_leaving_already_counts_as_unavailable() -> None:
+    rollout = Rollout.model_validate({f"{ROLLOUT}max-surge": "0", f"{ROLLOUT}max-unavailable": "50%"})
+    a, b, c, d, e = map(HostId, "ABCDE")
+    scene = Scene(
+        target={a: 2, b: 1, c: 1, d: 1, e: 1},
+        running={b: 2, c: 2, d: 2, e: 1},
+        old=[b, c, d, e],
+        failed=[a, b],
+        waiting=[a],
+        on_their_way={c: 1, d: 1, e: 0},
+    )
+    assert step(rollout, scene, 0.0).moves == (
+        Move(Verb.SIZE, b, 1),
+        Move(Verb.SIZE, c, 1),
+        Move(Verb.SIZE, d, 1),
+    )
 
 
 def test_a_provider_is_replaced_host_by_host(five: SimLattice) -> None:
