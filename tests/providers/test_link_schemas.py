@@ -1,5 +1,6 @@
 """The JSON Schema that a provider publishes says of a configuration what its model would."""
 
+import threading
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -43,6 +44,22 @@ def test_a_model_and_its_schema_find_the_same(config: dict[str, str]):
     assert copy is not None
     direct, by_schema = (read_config(model, config, of="x").findings for model in (Settings, copy))
     assert by_schema == direct
+
+
+def test_what_has_no_form_in_json_is_left_out():
+    class Odd(BaseModel):
+        model_config = ConfigDict(arbitrary_types_allowed=True)
+        moment: Any = object()
+        size: int = 1
+
+    class Impossible(Odd):
+        lock: threading.Event
+
+    found = schema_of(Odd)
+    assert found is not None and found["properties"]["size"]["type"] == "integer"
+    with structlog.testing.capture_logs() as logs:
+        assert schema_of(Impossible) is None
+    assert [line["event"] for line in logs] == ["schema.impossible"]
 
 
 @pytest.mark.parametrize(("extra", "level"), [("forbid", "error"), ("ignore", "warning"), ("allow", None)])
