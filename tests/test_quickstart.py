@@ -72,7 +72,13 @@ class Reader:
         matches(said, expected)
 
     def edit(self, block: str) -> None:
-        """Put the block's definition in the place of the one of that name."""
+        """Put the block's definition in the place of the one of that name, and see it live where the app runs."""
+        self._put(block)
+        if self.up is not None:
+            assert self.up.stdout is not None
+            assert any("app.py changed -> live in" in line for line in self.up.stdout)
+
+    def _put(self, block: str) -> None:
         (new,) = ast.parse(block).body
         assert isinstance(new, ast.ClassDef | ast.FunctionDef)
         for file in sorted(self.folder.rglob("*.py")):

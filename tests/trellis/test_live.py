@@ -214,7 +214,7 @@ def written(folder: Path, tea: int, port: int | None = None) -> Path:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     port, tea = free_port(), free_port()
-    started = Up(written(tmp_path_factory.mktemp("live"), tea, port), port, tea)
+    started = Up(written(tmp_path_factory.mktemp("live") / ".git", tea, port), port, tea)
     try:
         started.says("Ctrl-C stops everything")
         yield started

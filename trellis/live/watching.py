@@ -11,8 +11,8 @@ from watchfiles import DefaultFilter, awatch
 STEP, MOST = 5, 50
 """Milliseconds without a change that end a burst of them, and how long one may be: editors save in several steps."""
 
-SEEN = DefaultFilter()
-"""Passes over what editors and tools write for themselves."""
+SEEN = DefaultFilter(ignore_dirs=())
+"""Passes over files that editors write for themselves; folders are chosen before."""
 
 RECENT = 2.0
 """Seconds: a file that changed longer ago was not what we were told of."""
