@@ -38,8 +38,9 @@ def points(collector: Collector, name: str) -> list:
     found = []
     for message in collector.of(ExportMetricsServiceRequest):
         for metric in message.resource_metrics[0].scope_metrics[0].metrics:
-            if metric.name == name:
-                found = list(getattr(metric, metric.WhichOneof("data")).data_points)
+            kind = metric.WhichOneof("data")  # none while there is nothing to tell
+            if metric.name == name and kind is not None:
+                found = list(getattr(metric, kind).data_points)
     return found
 
 
