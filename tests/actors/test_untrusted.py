@@ -111,7 +111,7 @@ async def test_a_start_function_that_loops_is_preempted_and_ended(actor_of: Make
     ended = await asyncio.gather(*[actor.handle(call("run")) for _ in range(3)], return_exceptions=True)
     beside.cancel()
     assert [type(error) for error in ended] == [DeadlineExceeded] * 3
-    assert turns > 10
+    assert turns > 3
     assert not actor.running
 
 
