@@ -64,7 +64,7 @@ def _texts(wit: Mapping[str, InterfaceType], interface: str, functions: Iterable
 
 async def publish(lattice: Lattice, id: EntityId, description: Description) -> Subscription:
     """Answer who asks what the provider `id` is, until the subscription ends."""
-    answer = json.dumps(asdict(description)).encode()
+    answer = json.dumps(asdict(description), default=str).encode()
 
     async def asked(message: Message) -> None:
         if message.reply is not None:

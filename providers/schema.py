@@ -53,6 +53,8 @@ def schema_of(model: type[BaseModel] | None) -> dict[str, Any] | None:
 class _Taken(GenerateJsonSchema):
     """What a validator makes of a value is not what people write: anything may be what it takes."""
 
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012  pydantic's own
+
     def function_before_schema(self, schema: Any) -> JsonSchemaValue:
         return super().function_before_schema(schema) if _told(schema) else {}
 
