@@ -48,8 +48,10 @@ def _report(guest: Guest, answer: asyncio.Future[Value]) -> None:
     failure = guest.failure
     if failure is None or not answer.done() or answer.cancelled() or answer.exception() is not None:
         return
-    details = failure.details if isinstance(failure, LatticeError) else {}
-    log.error("guest.failed_after_answer", actor=guest.actor, reason=str(failure), output=details.get("output", ""))
+    told = {}
+    if guest.on_line is None and isinstance(failure, LatticeError):  # else what it printed has been passed on
+        told["output"] = failure.details.get("output", "")
+    log.error("guest.failed_after_answer", actor=guest.actor, reason=str(failure), **told)
 
 
 ADAPTERS[HANDLE.key] = handle
