@@ -218,6 +218,6 @@ def can_run_from_sources(recipe: Recipe) -> bool:
 
 
 def _named(files: set[Path], part: Part) -> str:
-    """`actor/app.py`, or `actor/app.py and 2 more`; those that are there still, since editors write to other files first."""
+    """`actor/app.py`, or `actor/app.py and 2 more`: those still there, since editors write to other files first."""
     names = sorted(map(relative, filter(Path.exists, files))) or sorted(map(relative, files))
     return " ".join([names[0], *([f"and {len(names) - 1} more"] if names[1:] else [])]) if names else part.name
