@@ -40,6 +40,8 @@ from wadm.manifest import Manifest, component_id
 from wadm.resolve import resolve_images
 from wadm.validate import check
 
+MORE_WATCHES = "where it is a limit of inotify:  sysctl fs.inotify.max_user_watches"
+
 log = structlog.get_logger("trellis")
 
 SILENT = Output("json")
@@ -130,17 +132,20 @@ class Project:
     # -- following
 
     async def follow(self) -> None:
-        """Bring it up to date with every edit, for ever."""
+        """Bring it up to date with every edit, for as long as the system lets us watch its files."""
         async with asyncio.TaskGroup() as tasks:
-            async for changed in changes(self._folders):
-                for part in (self._whole, *self._parts):
-                    of_it = {file for file in changed if part.has(file)}
-                    if of_it or not changed:
-                        part.changed |= of_it
-                        part.asked = True
-                        if part not in self._renewing:
-                            self._renewing.add(part)
-                            tasks.create_task(self._renew(part))
+            try:
+                async for changed in changes(self._folders):
+                    for part in (self._whole, *self._parts):
+                        of_it = {file for file in changed if part.has(file)}
+                        if of_it or not changed:
+                            part.changed |= of_it
+                            part.asked = True
+                            if part not in self._renewing:
+                                self._renewing.add(part)
+                                tasks.create_task(self._renew(part))
+            except OSError as error:
+                failure("TRL-UP-006", "edits are not followed any more", why=str(error), fix=MORE_WATCHES).show()
 
     def _folders(self) -> set[Path]:
         return {folder for part in (self._whole, *self._parts) for folder in part.watched() if folder.is_dir()}

@@ -19,7 +19,7 @@ from trellis.building import Built, Recipe, build
 LOAD = Function("trellis:runner/sources", "load")
 """Imports the actor's sources. Answers `err` with a record of `file`, `line` and `message`."""
 
-KEPT = 16
+KEPT = 8
 """Runners that stay in the cache, the last used ones."""
 
 _INCLUDED = "included:actor/world"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,9 @@ STEP, MOST = 5, 50
 SEEN = DefaultFilter(ignore_dirs=())
 """Passes over files that editors write for themselves; folders are chosen before."""
 
+AGAIN = 0.1
+"""Seconds before it is tried again to watch what is there."""
+
 RECENT = 2.0
 """Seconds: a file that changed longer ago was not what we were told of."""
 
@@ -22,17 +26,20 @@ async def changes(folders: Callable[[], set[Path]]) -> AsyncIterator[set[Path]]:
     """The files directly in `folders()` that changed, for ever.
 
     When these are others than before, watching begins anew; then, as at the beginning, an empty set comes: what changed
-    meanwhile is for the caller to find out.
+    meanwhile is for the caller to find out. Raises OSError where the system lets us watch no more.
     """
     while True:
         watched = folders()
         yield set()
-        async for batch in awatch(
-            *watched, watch_filter=SEEN, step=STEP, debounce=MOST, recursive=False, ignore_permission_denied=True
-        ):
-            yield {Path(path) for _, path in batch}
-            if folders() != watched:
-                break
+        try:
+            async for batch in awatch(
+                *watched, watch_filter=SEEN, step=STEP, debounce=MOST, recursive=False, ignore_permission_denied=True
+            ):
+                yield {Path(path) for _, path in batch}
+                if folders() != watched:
+                    break
+        except FileNotFoundError:
+            await asyncio.sleep(AGAIN)  # a folder went just now
 
 
 def since(files: Iterable[Path]) -> float:
