@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import actors.wasi  # noqa: F401  the interfaces that a host serves are registered by importing them
 from actors import ComponentDescription, Engine, InterfaceDescription
 from actors.component import of_another_wasi
+from host.claims import read_claims
 from lattice import BadInput, Finding, Place
 from trellis.archives import archives, uncertain
 from trellis.configuring import misconfigured
@@ -160,6 +161,7 @@ async def _loaded(
     engine: Engine, file: Path, name: str, say: Callable[[str, str, str], None]
 ) -> tuple[ComponentDescription, Ends]:
     """What the component says of itself, and its imports and exports with their types."""
+    await asyncio.to_thread(read_claims, file, str(file))
     loading = asyncio.ensure_future(engine.load(file))
     done, _ = await asyncio.wait({loading}, timeout=SLOW)
     if not done:

@@ -138,6 +138,13 @@ def test_a_core_module_is_told_from_a_component(app: Path):
     assert "is a core Wasm module, not a component" in result.stderr
 
 
+def test_a_signature_that_does_not_hold_is_found_before_a_host_finds_it(app: Path):
+    (app / "adder.wat").write_bytes(b"\0asm\x0d\0\1\0" + bytes([0, 19, 13]) + b"wasmcloud_jwt" + b"a.b.c")
+    result = check(app, ADDS)
+    assert result.exit_code == 1
+    assert f"error[TRL-IMG-015]: the signature of {(app / 'adder.wat').as_uri()} does not hold" in result.stderr
+
+
 def test_an_import_of_wasi_0_3_is_called_so(app: Path):
     (app / "asker.wat").write_text('(component (import "wasi:clocks/types@0.3.0" (instance (export "f" (func)))))')
     result = check(app, ASKS)
