@@ -1,8 +1,7 @@
 """Calls as they end, told to who asks for them, for as long as they go on asking.
 
-A Wish on `subjects.tap`, JSON, with the subject that spans go to as its reply subject, is good for some seconds; the
-same `id` again renews it. Whoever observes calls then sends those that match in batches (Told). Nobody pays for a tap
-that nobody holds.
+A Wish on `subjects.tap`, JSON, is good for some seconds; the same `id` again renews it. Whoever observes calls answers
+it with nothing, and then sends those that match in batches (Told). Nobody pays for a tap that nobody holds.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 import secrets as random
 import time
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -48,6 +47,8 @@ class Wish(BaseModel):
     """To see calls whose source contains `source` and whose target contains `target`; of `either`, one of them must."""
 
     id: str = Field(max_length=64)
+    to: str = Field(min_length=1, max_length=256, pattern=r"^[^\s*>]+$")
+    """The subject that they are sent to."""
     source: str = Field(default="", max_length=128)
     target: str = Field(default="", max_length=128)
     either: str = Field(default="", max_length=128)
@@ -74,7 +75,6 @@ class Told(BaseModel):
 @dataclass(slots=True)
 class _Granted:
     wish: Wish
-    to: str
     until: float
     spans: list[Span] = field(default_factory=list)
     values: list[tuple[str, str]] = field(default_factory=list)
@@ -99,22 +99,24 @@ class Taps:
     async def listen(self, lattice: Lattice) -> None:
         """Grant what is wished for on `lattice`, until that is closed."""
 
-        def wished(message: Message) -> None:
+        async def wished(message: Message) -> None:
             try:
-                wish = Wish.model_validate_json(message.data)
+                self._grant(Wish.model_validate_json(message.data), lattice)
+                if message.reply is not None:
+                    await lattice.transport.publish(message.reply, b"")
             except ValidationError:
                 return  # somebody else's noise
-            if message.reply is not None:
-                self._grant(wish, message.reply, lattice)
+            except LatticeError as error:
+                log.warning("tap.unanswered", error=error.message)
 
         await lattice.transport.subscribe(subjects.tap(lattice.name), wished)
 
-    def _grant(self, wish: Wish, to: str, lattice: Lattice) -> None:
+    def _grant(self, wish: Wish, lattice: Lattice) -> None:
         granted = self._granted.get(wish.id)
         if granted is None:
             if len(self._granted) == TAPS:
                 return
-            granted = self._granted[wish.id] = _Granted(wish, to, 0.0)
+            granted = self._granted[wish.id] = _Granted(wish, 0.0)
         granted.until = time.monotonic() + wish.seconds
         if self._telling is None:
             self._observers.append(self.observe)
@@ -169,14 +171,17 @@ class Taps:
             told["dropped"] = dropped = dropped + (len(spans) + 1) // 2
             spans, values = spans[: len(spans) // 2], values[: len(spans) // 2]
             data = json.dumps({**told, "spans": spans, "values": values}).encode()
-        await lattice.transport.publish(granted.to, data)
+        await lattice.transport.publish(granted.wish.to, data)
 
 
 @asynccontextmanager
-async def tapped(lattice: Lattice, wish: Wish) -> AsyncIterator[asyncio.Queue[Told]]:
-    """What everybody tells of `wish`, until the block ends."""
+async def tapped(lattice: Lattice, calls: str = "", *, values: bool = False) -> AsyncIterator[asyncio.Queue[Told]]:
+    """What everybody tells of `calls`, which are named as in `wish`, until the block ends.
+
+    Raises Unreachable when there is nobody, DeadlineExceeded, and Denied when this login may not look.
+    """
     told: asyncio.Queue[Told] = asyncio.Queue()
-    inbox = lattice.transport.inbox()
+    wanted = wish(calls, lattice.transport.inbox(), values=values)
 
     def arrived(message: Message) -> None:
         try:
@@ -185,32 +190,35 @@ async def tapped(lattice: Lattice, wish: Wish) -> AsyncIterator[asyncio.Queue[To
             log.warning("tap.unreadable")  # of another version: it does not hide the others
 
     async def ask(one: Wish) -> None:
-        await lattice.transport.publish(subjects.tap(lattice.name), one.model_dump_json().encode(), reply=inbox)
+        asked = one.model_dump_json().encode()
+        await lattice.transport.request(subjects.tap(lattice.name), asked, timeout=RENEWED)
 
     async def go_on() -> None:
         while True:
             await asyncio.sleep(RENEWED)
             try:
-                await ask(wish)
+                await ask(wanted)
             except LatticeError as error:
                 log.warning("tap.not_renewed", error=error.message)
 
-    subscription = await lattice.transport.subscribe(inbox, arrived)
-    await ask(wish)
-    await lattice.transport.flush()
-    asking = asyncio.create_task(go_on(), name="tap")
+    subscription = await lattice.transport.subscribe(wanted.to, arrived)
     try:
-        yield told
+        await ask(wanted)
+        asking = asyncio.create_task(go_on(), name="tap")
+        try:
+            yield told
+        finally:
+            asking.cancel()
+            with suppress(LatticeError):
+                await ask(wanted.model_copy(update={"seconds": 0.0}))
     finally:
-        asking.cancel()
-        await ask(wish.model_copy(update={"seconds": 0.0}))
         await subscription.unsubscribe()
 
 
-def wish(text: str, *, values: bool) -> Wish:
-    """From `SOURCE->TARGET`, either of them left out, or from a part of one of them."""
+def wish(text: str, to: str, *, values: bool = False) -> Wish:
+    """From `SOURCE->TARGET`, either of them left out, or from a part of one of them; "" is all calls."""
     id = random.token_urlsafe(12)
     source, arrow, target = text.partition("->")
     if arrow:
-        return Wish(id=id, source=source.strip(), target=target.strip(), values=values)
-    return Wish(id=id, either=text.strip(), values=values)
+        return Wish(id=id, to=to, source=source.strip(), target=target.strip(), values=values)
+    return Wish(id=id, to=to, either=text.strip(), values=values)

@@ -12,8 +12,10 @@ from servers import free_port
 from shop import ASK, SHOP_ASKER, SHOP_STORE, put_shop
 
 import trellis
-from lattice import Function, Invocation
-from lattice.tap import Told, Wish, tapped, wish
+from lattice import Function, Invocation, Unreachable
+from lattice.lattice import Lattice
+from lattice.memory import MemoryBroker
+from lattice.tap import Told, Wish, tapped
 from lattice.tracing import Span
 from trellis.embedded import EmbeddedLattice
 from trellis.tapping import Call, Merged, Printer
@@ -28,7 +30,7 @@ async def lattice(tmp_path: Path) -> AsyncIterator[EmbeddedLattice]:
 
 @asynccontextmanager
 async def seen(lattice: EmbeddedLattice, text: str, *, values: bool = False) -> AsyncIterator[AsyncIterator[Call]]:
-    async with tapped(lattice.client, wish(text, values=values)) as told:
+    async with tapped(lattice.client, text, values=values) as told:
         yield aiter(Merged(told))
 
 
@@ -91,8 +93,8 @@ async def test_nobody_observes_for_a_tap_that_nobody_holds(lattice):
 async def test_a_tap_that_is_not_renewed_ends_by_itself(lattice):
     client, host = lattice.client, lattice.hosts[1]
     before = len(host.observing.observers)
-    asked = Wish(id="forgotten", seconds=0.1).model_dump_json().encode()
-    await client.transport.publish(f"trellis.tap.{client.name}", asked, reply=client.transport.inbox())
+    asked = Wish(id="forgotten", to=client.transport.inbox(), seconds=0.1).model_dump_json().encode()
+    await client.transport.publish(f"trellis.tap.{client.name}", asked)
     async with asyncio.timeout(10):
         while len(host.observing.observers) == before:
             await asyncio.sleep(0.001)
@@ -109,11 +111,18 @@ async def test_what_a_host_has_given_out_as_a_secret_is_not_shown(lattice):
     assert (call.args, call.answer) == ("***, 1", "8")
 
 
+async def test_where_nobody_observes_that_is_said_at_once():
+    async with Lattice("empty", MemoryBroker().connect()) as nobody:
+        with pytest.raises(Unreachable):
+            async with tapped(nobody):
+                raise AssertionError("there is nothing to see")
+
+
 async def test_a_host_that_is_too_busy_counts_what_it_does_not_tell(lattice, monkeypatch):
     monkeypatch.setattr("lattice.tap.MOST", 2)
     observing = lattice.hosts[1].observing
     span = Span("00-" + "ab" * 16 + "-" + "cd" * 8 + "-01", "", 1.0, 0.1, "provider", True, *_ENDS, "ok")
-    async with asyncio.timeout(10), tapped(lattice.client, wish("", values=False)) as told:
+    async with asyncio.timeout(10), tapped(lattice.client) as told:
         for _ in range(5):
             observing.tell(span, (), None)
         batch = await told.get()

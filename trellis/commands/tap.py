@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import AsyncExitStack
 
 import click
 
@@ -33,19 +34,24 @@ def command(calls: str, values: bool, count: int | None, output: Output, nats: s
 
 
 async def _tap(place: Where, calls: str, values: bool, count: int | None, output: Output) -> None:
-    from lattice.tap import tapped, wish
+    from lattice.errors import Unreachable
+    from lattice.tap import tapped
+    from trellis.hosts import none_there
     from trellis.session import joined
     from trellis.tapping import Merged, Printer
 
     printer, shown = Printer(), itertools.count(1)
-    async with joined(place, staying=True) as lattice:
-        async with tapped(lattice, wish(calls, values=values)) as told:
-            if output.text:
-                click.echo(f"watching lattice {lattice.name} at {lattice.transport.url}", err=True)
-            merged = Merged(told)
-            async for call in merged:
-                output.next(call.document(), printer.text(call))
-                if next(shown) == count:
-                    break
-            if merged.dropped:
-                click.echo(f"{merged.dropped} more calls were not told: too many for a host to tell at once", err=True)
+    async with joined(place, staying=True) as lattice, AsyncExitStack() as stack:
+        try:
+            told = await stack.enter_async_context(tapped(lattice, calls, values=values))
+        except Unreachable as error:
+            raise none_there(lattice) from error
+        if output.text:
+            click.echo(f"watching lattice {lattice.name} at {lattice.transport.url}", err=True)
+        merged = Merged(told)
+        async for call in merged:
+            output.next(call.document(), printer.text(call))
+            if next(shown) == count:
+                break
+        if merged.dropped:
+            click.echo(f"{merged.dropped} more calls were not told: too many for a host to tell at once", err=True)
