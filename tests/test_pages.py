@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shlex
 import shutil
@@ -118,6 +119,42 @@ def test_the_containers_run_commands_that_exist():
     assert re.findall(r"COPY dist/(\S+)-\*\.whl", OPERATE["Dockerfile"]) == ["trellis_lattice"]
 
 
+async def ran(script: str, folder: Path, *arguments: object) -> str:
+    """What a script of the page prints."""
+    (folder / script).write_text(OPERATE[script])
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, str(folder / script), *map(str, arguments)],
+        env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return str(done.stdout)
+
+
+@pytest.mark.nats
+async def test_what_the_page_saves_of_a_server_that_runs_is_loaded_into_an_empty_one(tmp_path: Path):
+    servers = [Broker(tmp_path / name) for name in ("old", "new")]
+    try:
+        for server in servers:
+            server.folder.mkdir()
+            server.start()
+        nats = await connect(servers[0].url)
+        value = os.urandom(900_000)  # more than one piece
+        for bucket in ("LATTICEDATA_default", "visits"):
+            await (await nats.bucket(bucket)).put("key", value)
+        await nats.close()
+        saved = await ran("backup.py", tmp_path, "save", servers[0].url, tmp_path / "backup")
+        assert saved.splitlines() == ["saved KV_LATTICEDATA_default", "saved KV_visits"]
+        await ran("backup.py", tmp_path, "load", servers[1].url, tmp_path / "backup")
+        nats = await connect(servers[1].url)
+        for bucket in ("LATTICEDATA_default", "visits"):
+            entry = await (await nats.bucket(bucket, create=False)).get("key")
+            assert entry is not None and entry.value == value
+        await nats.close()
+    finally:
+        for server in servers:
+            server.stop()
+
+
 @pytest.mark.nats
 async def test_copies_of_every_stream_are_made_as_the_page_says(tmp_path: Path):
     doors = [free_port() for _ in range(3)]
@@ -137,12 +174,8 @@ async def test_copies_of_every_stream_are_made_as_the_page_says(tmp_path: Path):
                 break
             except DeadlineExceeded:  # the three have not agreed on a leader yet
                 assert time.monotonic() < until
-        (tmp_path / "replicate.py").write_text(OPERATE["replicate.py"])
-        done = await asyncio.to_thread(
-            subprocess.run, [sys.executable, str(tmp_path / "replicate.py"), servers[0].url, "3"],
-            cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert (done.stdout, done.stderr) == ("KV_LATTICEDATA_default: 3 copies\n", "")
+        printed = await ran("replicate.py", tmp_path, servers[0].url, 3)
+        assert printed == "KV_LATTICEDATA_default: 3 copies\n"
         told = await JetStream(nats).ask("STREAM.INFO.KV_LATTICEDATA_default")
         assert told["config"]["num_replicas"] == 3
         await nats.close()
