@@ -124,7 +124,7 @@ async def main(components: int, links: int, hosts: int) -> None:
             assert len(late.links.all()) == components * links
         with timed("a late manager until it has planned"):
             async with Manager(await member(), discovery=0.3) as second:
-                assert sum(len(some) for some in second.observed.links.values()) == components * links
+                assert sum(len(some) for some in second.world.observed.links.values()) == components * links
         call = Invocation(EntityId("app-c7"), ONE)
         with timed("100 calls, one after the other"):
             for _ in range(100):

@@ -1,44 +1,39 @@
-"""What the manager answers beside wadm's API: what a manifest would change, why things are as they are, what was."""
+"""What the manager answers beside wadm's API: how all stands and why, what a manifest would change, what was."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import structlog
 
 from lattice import LatticeError, read_json
 from lattice.transport import Message
-from wadm.commands import Pending
-from wadm.desired import Desired, Leftovers, desired_from
+from wadm.desired import Desired, desired_from
 from wadm.explain import Explanation, explain
 from wadm.manifest import Manifest
-from wadm.observed import Observed
+from wadm.plan import AppStatus
 from wadm.preview import preview
-from wadm.store import Overrides, Store, Stored, description_of
+from wadm.reasons import State
+from wadm.scaling import Unscalable, scale
+from wadm.status import described
+from wadm.store import Store, description_of
+from wadm.telling import utc
 from wadm.validate import check
+from wadm.world import World
 
 log = structlog.get_logger("wadm")
 
 
-class World(Protocol):
-    """What the manager knows."""
+@dataclass(frozen=True, slots=True)
+class Who:
+    """The manager that answers; `holder` is the one that acts, where that is known."""
 
-    observed: Observed
-    apps: dict[str, Stored]
-    overrides: dict[str, Overrides]
-    put: dict[str, Leftovers]
-    pending: Pending
-
-    def clock(self) -> float: ...
-
-    def parts(self) -> dict[str, Desired]:
-        """What each deployed application wants, and what is kept of undeployed ones."""
-
-    def shared(self) -> dict[str, Manifest]:
-        """The applications of which others may use components."""
+    id: str
+    acting: bool
+    holder: str | None
 
 
 class Refusal(Exception):
@@ -46,15 +41,22 @@ class Refusal(Exception):
 
 
 class Answers:
-    """Each method answers the body of one request with the body of its answer. They change nothing."""
+    """Each method answers the body of one request with the body of its answer. Only `scale` changes something."""
 
-    def __init__(self, store: Store, world: World) -> None:
+    def __init__(
+        self, store: Store, world: World, who: Callable[[], Who], since: Mapping[str, tuple[str, str]]
+    ) -> None:
+        """`since` is the state of each application, and since when it has that."""
         self.store = store
         self.world = world
+        self.who = who
+        self.since = since
 
     def served(self) -> Mapping[str, Callable[[Message], Awaitable[bytes]]]:
         """Handlers by the last token of their subject."""
         return {
+            "status": lambda message: self._answered(message, self.status),
+            "scale": lambda message: self._answered(message, self.scale),
             "plan": lambda message: self._answered(message, self.plan),
             "explain": lambda message: self._answered(message, self.explain),
             "history": lambda message: self._answered(message, self.history),
@@ -70,7 +72,7 @@ class Answers:
             body = {"success": True, **await method(asked)}
         except ValueError as error:
             body = {"success": False, "message": f"the request must be a JSON object: {error}"}
-        except Refusal as error:
+        except (Refusal, Unscalable) as error:
             body = {"success": False, "message": str(error)}
         except LatticeError as error:
             body = {"success": False, "message": error.message}
@@ -78,6 +80,71 @@ class Answers:
             log.exception("request.failed", subject=message.subject)
             body = {"success": False, "message": f"internal error: {type(error).__name__}: {error}"}
         return json.dumps(body).encode()
+
+    # -- status
+
+    async def status(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """`{"app": name, or null for all}`: applications down to each instance, with reasons, and the hosts."""
+        world, name, lattice = self.world, asked.get("app"), self.store.lattice
+        names = sorted(set(world.apps) | world.plan.leaving | {n for n in world.kept if world.used_by(n)})
+        if name is not None:
+            if name not in names:
+                known = f"; there are {', '.join(names)}" if names else "; nothing was ever put"
+                raise Refusal(f"there is no application {name} on lattice {lattice}{known}")
+            names = [name]
+        now, observed = world.clock(), world.observed
+        hosts = [
+            {
+                "id": host.id,
+                "name": host.friendly_name,
+                "labels": dict(host.labels),
+                "alive": observed.is_alive(host, now),
+                "seconds_since_seen": round(now - host.last_seen, 1),
+            }
+            for _, host in sorted(observed.hosts.items())
+            if host.known
+        ]
+        apps = [self._described(n) for n in names]
+        return {"lattice": lattice, "manager": asdict(self.who()), "apps": apps, "hosts": hosts}
+
+    def _described(self, name: str) -> dict[str, Any]:
+        world = self.world
+        stored, desired = world.apps.get(name), world.desired
+        status = world.plan.apps.get(name, AppStatus(State.STOPPED))
+        deployed = stored is not None and stored.deployed_version is not None and name not in world.unplanned
+        word = world.word(name)
+        known, since = self.since.get(name, ("", ""))
+        override = world.overrides.get(name)
+        counts: Mapping[str, int] = {}
+        if override is not None and stored is not None and override.version == stored.deployed_version:
+            counts = override.instances
+        configs = sorted(n for n, owner in desired.owners.items() if owner == name)
+        used = {c for w in desired.of(name) for c in w.config} | {
+            c for link in desired.links_of(name) for c in (*link.link.source_config, *link.link.target_config)
+        }
+        shown = status if deployed else AppStatus(State.STOPPED)
+        return {
+            **described(shown, desired.of(name), world.observed),
+            "name": name,
+            "description": stored.description if stored is not None else None,
+            "version": stored.deployed_version if stored is not None else None,
+            "latest_version": stored.latest if stored is not None else None,
+            "state": word,
+            "since": since if known == word else utc(),
+            "leaving": name in world.plan.leaving,
+            "kept": [{"name": c, "used_by": list(apps)} for c, apps in world.used_by(name).items()],
+            "overrides": dict(counts),
+            "configs": [
+                {"name": c, "managed": c in configs, "present": c in world.observed.configs}
+                for c in sorted(used | set(configs))
+            ],
+        }
+
+    # -- scale
+
+    async def scale(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Record an instance count (`wadm.scaling`)."""
+        return await scale(self.store, self.world, asked)
 
     # -- plan
 

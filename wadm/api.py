@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -18,13 +18,14 @@ from lattice import LatticeError, read_json
 from lattice.transport import Message
 from wadm.checker import is_name
 from wadm.claims import clashes
-from wadm.desired import Desired, desired_from
+from wadm.desired import desired_from
 from wadm.keeping import users
 from wadm.manifest import Manifest
 from wadm.resolve import relative_images
 from wadm.status import plain_type
 from wadm.store import Store, Stored, added, new_version, with_version, without
 from wadm.validate import check
+from wadm.world import World
 
 log = structlog.get_logger("wadm.api")
 
@@ -34,33 +35,14 @@ LARGE = 64 * 1024
 """Characters of a manifest from which on checking it, which may take seconds, must not keep others waiting."""
 
 
-class Standing(Protocol):
-    """What the API needs to know from the loop."""
-
-    def app_status(self, name: str, stored: Stored | None) -> dict[str, Any]:
-        """wadm's Status of one application."""
-
-    def changed(self, name: str, stored: Stored | None) -> None:
-        """The store holds something new for this application."""
-
-    def deployed(self) -> dict[str, Manifest]:
-        """The manifest of each deployed application."""
-
-    def shared(self) -> dict[str, Manifest]:
-        """The applications of which others may use components."""
-
-    def parts(self) -> dict[str, Desired]:
-        """What each deployed application wants, and what is kept of undeployed ones."""
-
-
 class Refusal(Exception):
     """The request is answered with an error result."""
 
 
 class Api:
-    def __init__(self, store: Store, standing: Standing, *, prefix: str = "wadm.api") -> None:
+    def __init__(self, store: Store, world: World, *, prefix: str = "wadm.api") -> None:
         self.store = store
-        self.standing = standing
+        self.world = world
         self.prefix = f"{prefix}.{store.lattice}."
 
     async def answer(self, message: Message) -> bytes:
@@ -118,7 +100,7 @@ class Api:
             case ["del", name]:
                 return await self.delete(name, _version(body, "delete"))
             case ["status", name]:
-                status = self.standing.app_status(name, await self.store.get(name))
+                status = self.world.app_status(name, await self.store.get(name))
                 message_text = f"Successfully fetched status for application {name}"
                 return {"result": "ok", "message": message_text, "status": status}
             case ["history", _]:
@@ -166,7 +148,7 @@ class Api:
 
         stored = await self.store.change(manifest.name, decide)
         assert stored is not None
-        self.standing.changed(manifest.name, stored)
+        self.world.changed(manifest.name, stored)
         told = f"Successfully put manifest {manifest.name} {version}"
         missing = await self.missing_shared(manifest)
         if missing:
@@ -191,7 +173,7 @@ class Api:
     async def summaries(self) -> list[dict[str, Any]]:
         found = []
         for name, stored in sorted((await self.store.all()).items()):
-            status = self.standing.app_status(name, stored)
+            status = self.world.app_status(name, stored)
             found.append(
                 {
                     "name": name,
@@ -230,8 +212,8 @@ class Api:
         manifest = stored.manifest(version)
         if manifest is None:
             raise Refusal(f"Version '{version}' of application '{name}' cannot be read any more")
-        others = [part for other, part in self.standing.parts().items() if other != name]
-        taken = list(clashes(desired_from(manifest, shared=self.standing.shared()), others))
+        others = [part for other, part in self.world.parts().items() if other != name]
+        taken = list(clashes(desired_from(manifest, shared=self.world.shared()), others))
         if taken:
             raise Refusal(" ".join(f"{reason.message} To mend it, {reason.fix}." for reason in taken))
         missing = await self.missing_shared(manifest)
@@ -252,7 +234,7 @@ class Api:
 
         if changed:
             await self.store.drop_overrides(name)
-        self.standing.changed(name, await self.store.change(name, decide))
+        self.world.changed(name, await self.store.change(name, decide))
         if changed or note:
             await self.store.note_deployed(name, version, _utc(), note)
         log.info("app.deployed", app=name, version=version)
@@ -273,7 +255,7 @@ class Api:
         stored = await self.store.change(name, decide)
         if stored is None:
             return {"result": "notfound", "message": f"Application with the name {name} not found"}
-        self.standing.changed(name, stored)
+        self.world.changed(name, stored)
         await self.store.drop_overrides(name)
         log.info("app.undeployed", app=name)
         said = "Successfully undeployed application {}" if was else "Application {} was already undeployed"
@@ -294,7 +276,7 @@ class Api:
         manifest = mine.deployed
         if manifest is None or mine.deployed_version is None or version not in (None, mine.deployed_version):
             return {}
-        used = users(name, self.standing.deployed().values())
+        used = users(name, self.world.deployed().values())
         here = {component: by for component, by in used.items() if manifest.component(component) is not None}
         if not here:
             return {}
@@ -308,7 +290,7 @@ class Api:
             return {"result": "noop", "message": told, "undeploy": True}
         if version is None:
             kept = await self._keep_shared(name)
-            self.standing.changed(name, await self.store.change(name, lambda _: None))
+            self.world.changed(name, await self.store.change(name, lambda _: None))
             await self._forget(name)
             told = f"Successfully deleted application {name}"
             return {"result": "deleted", "message": told, "undeploy": True, **kept}
@@ -318,7 +300,7 @@ class Api:
         undeploys = stored.deployed_version == version
         await self._keep_shared(name, version)
         after = await self.store.change(name, lambda old: without(old, version) if old is not None else None)
-        self.standing.changed(name, after)
+        self.world.changed(name, after)
         if after is None:
             await self._forget(name)
             told = f"Successfully deleted last version of application {name}"

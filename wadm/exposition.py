@@ -31,7 +31,7 @@ class ManagerCollector(Collector):
         manager = self._manager
         yield GaugeMetricFamily("trellis_manager_acting", "Whether this manager holds the lease.", manager.acting)
         yield GaugeMetricFamily("trellis_ready", "Whether the manager can do its work.", not manager.unready())
-        yield GaugeMetricFamily("trellis_manager_commands_pending", "Commands under way.", len(manager.pending))
+        yield GaugeMetricFamily("trellis_manager_commands_pending", "Commands under way.", len(manager.world.pending))
         rounds = HistogramMetricFamily("trellis_manager_round_duration_seconds", "How long rounds of planning took.")
         upto = zip(ENDS, accumulate(manager.rounds.counts), strict=True)
         rounds.add_metric((), [*upto], manager.rounds.seconds)

@@ -68,7 +68,7 @@ async def test_a_change_goes_on_when_a_host_and_the_manager_are_killed_in_it(nat
         waiting = await stack.enter_async_context(Manager(mine, discovery=0.3, settled_after=1.0))
 
         async def three_hosts():
-            return len(waiting.observed.alive(waiting.clock())) == 3
+            return len(waiting.world.observed.alive(waiting.clock())) == 3
 
         async def took_over():
             return waiting.acting

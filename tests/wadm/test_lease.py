@@ -204,9 +204,9 @@ async def test_a_standby_knows_what_the_acting_one_knows(pair: Pair) -> None:
     for host in pair.site.hosts.values():
         host.broken["img:1"] = "no such file: /x.wasm"
     await pair.site.deploy()
-    while {m.plan.apps["shop"].state for m in pair.managers if "shop" in m.plan.apps} != {"blocked"}:
+    while {m.world.plan.apps["shop"].state for m in pair.managers if "shop" in m.world.plan.apps} != {"blocked"}:
         await asyncio.sleep(0.01)
-    reasons = [m.plan.apps["shop"].reasons() for m in pair.managers]
+    reasons = [m.world.plan.apps["shop"].reasons() for m in pair.managers]
     assert [r.code for r in reasons[0]] == [r.code for r in reasons[1]] == ["TRL-IMG-001"]
 
 
@@ -215,8 +215,8 @@ async def test_a_refusal_that_only_the_sender_hears_is_told_to_the_others(pair: 
     from wadm.observed import Refused
 
     acting, standby = pair.acting[0], pair.standby
-    acting._refused(Refused(HostId("A"), "shop-api", "img:1", "no"))
-    while (HostId("A"), "shop-api") not in standby.observed.failures:
+    acting._hearing.refused(Refused(HostId("A"), "shop-api", "img:1", "no"))
+    while (HostId("A"), "shop-api") not in standby.world.observed.failures:
         await asyncio.sleep(0.01)
 
 
@@ -231,8 +231,8 @@ async def test_a_manager_that_lost_the_lease_changes_nothing_and_goes_on_observi
     await pair.site.hosts.pop("A").die()
     while pair.site.count() != 4:
         await asyncio.sleep(0.01)
-    assert not before.acting and len(before.observed.alive(before.clock())) == 1
-    while before.plan.apps["shop"].state != "ready":
+    assert not before.acting and len(before.world.observed.alive(before.clock())) == 1
+    while before.world.plan.apps["shop"].state != "ready":
         await asyncio.sleep(0.01)
 
 

@@ -154,7 +154,7 @@ async def test_undeploy_leaves_nothing_behind(world: World) -> None:
     assert await (await lattice.config_data()).keys() == []
     record = await (await lattice.lattice_data()).get("COMPONENT_shop-api")
     assert record is not None and record.value is not None and json.loads(record.value)["links"] == []
-    assert "shop" not in world.manager.put  # type: ignore[union-attr]
+    assert "shop" not in world.manager.world.put  # type: ignore[union-attr]
 
 
 async def test_a_manager_that_comes_back_cleans_up_what_was_deleted_meanwhile(world: World) -> None:
@@ -207,7 +207,7 @@ async def test_what_was_ready_is_remembered_by_the_next_manager_and_comes_back_w
 ) -> None:
     one = manifest_text("shop", [component("api")])
     await deploy(world, one)
-    await world.eventually(lambda: world.manager is not None and "shop" in world.manager.proven)
+    await world.eventually(lambda: world.manager is not None and "shop" in world.manager.world.proven)
     for host in world.hosts.values():
         host.broken["img:2"] = "no such file: x"
     await world.ask("put", one.replace("img:1", "img:2"))
@@ -223,7 +223,7 @@ async def test_what_was_ready_is_remembered_by_the_next_manager_and_comes_back_w
     await world.until("shop", "blocked")
     await world.ask("undeploy.shop")
     await world.until("shop", "stopped")
-    await world.eventually(lambda: world.manager is not None and not world.manager.proven)
+    await world.eventually(lambda: world.manager is not None and not world.manager.world.proven)
 
 
 async def test_deploying_again_tries_again_at_once(world: World) -> None:
@@ -555,7 +555,7 @@ async def test_what_others_use_of_an_undeployed_app_goes_on_until_nobody_does(wo
     assert "kept" not in await world.ask("undeploy.user")
     await world.eventually(lambda: not any(h.providers or h.components for h in world.hosts.values()))
     manager = world.manager
-    await world.eventually(lambda: not manager.kept)
+    await world.eventually(lambda: not manager.world.kept)
 
 
 # -- commands
