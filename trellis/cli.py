@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from trellis.failures import DETACHED, Failure, explain
-from trellis.output import remember
+from trellis.output import colourless, remember
 
 VERBS: Mapping[str, str] = {
     "new": "Begin an app, an actor or a provider from a template.",
@@ -88,7 +87,7 @@ class Verbs(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         remember(ctx, args)
-        if os.environ.get("NO_COLOR") or os.environ.get("CI"):
+        if colourless():
             ctx.color = False
         with _told(ctx):
             return super().parse_args(ctx, args)

@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import click
 
+from trellis.output import colourless
+
 F = TypeVar("F", bound=Callable[..., Any])
 Format = Literal["text", "json", "merged"]
 
@@ -64,7 +66,9 @@ def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
             structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
             # locals in tracebacks would show what a log must not hold
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
+                colors=sys.stderr.isatty() and not colourless(),
+                exception_formatter=structlog.dev.plain_traceback,
+                pad_event_to=24,
             ),
         ]
     structlog.configure(

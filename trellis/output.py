@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -51,6 +53,16 @@ class Output:
 
 
 TEXT = Output()
+
+
+def colourless() -> bool:
+    """Whether the environment wants no colours, wherever they would go. A build server (`CI`) wants none."""
+    return bool(os.environ.get("NO_COLOR") or os.environ.get("CI"))
+
+
+def redrawn() -> bool:
+    """Whether what was printed on stdout may be drawn over: at a person's terminal."""
+    return sys.stdout.isatty() and not os.environ.get("CI")
 
 
 def _in_one_line(found: Any) -> str:

@@ -145,3 +145,24 @@ def test_one_thing_of_many_is_one_line_in_any_json(capsys: pytest.CaptureFixture
     for form in ("json", "ndjson"):
         Output(form).next({"a": [1, 2]}, "text")
         assert capsys.readouterr().out == '{"a":[1,2]}\n'
+
+
+MANIFEST = """\
+apiVersion: core.oam.dev/v1beta1
+kind: Application
+metadata: {name: shop}
+spec:
+  components:
+    - name: kv
+      type: capability
+      properties: {image: "builtin:keyvalue-memory"}
+      traits: [{type: odd, properties: {}}]
+"""
+
+
+def test_a_warning_is_json_on_stderr_beside_the_answer(elsewhere: Path):
+    (elsewhere / "app.yaml").write_text(MANIFEST)
+    result = trellis("plan", "-o", "json", "--nats", "nats://127.0.0.1:1")
+    warning, error = [json.loads(line) for line in result.stderr.splitlines()]
+    assert (warning["level"], warning["code"]) == ("warning", "TRL-MAN-014") and warning["place"]["line"] == 9
+    assert (error["level"], error["code"]) == ("error", "TRL-NET-001") and result.stdout == ""

@@ -76,6 +76,17 @@ async def test_no_line_is_wider_than_a_narrow_terminal(shell: Shell):
     assert " ".join(shown.screen.split()).count("(answered by builtin:keyvalue-nats)") == 1
 
 
+async def test_a_build_server_gets_plain_lines_even_at_a_terminal(shell: Shell):
+    async with terminal("status", "-w", folder=shell.folder, environment={**shell.place, "CI": "1"}) as shown:
+        await shown.sees("no apps")
+        assert (await run(shell, "deploy", str(shell.folder), "--no-wait")).exit_code == 0
+        await shown.sees(r"^shop v1 +ready")
+        assert "\x1b[" not in shown.shown
+        assert shown.screen.count("lattice ") > 1, "what was shown before is still there"
+        shown.types(CTRL_C)
+        assert await shown.ends() == 130
+
+
 async def test_a_mistyped_verb_is_answered_in_colour(tmp_path: Path):
     async with terminal("depoly", folder=tmp_path) as shown:
         assert await shown.ends() == 1

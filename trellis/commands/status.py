@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -11,7 +10,7 @@ import click
 
 from trellis.failures import NOT_CONVERGED
 from trellis.options import Where, lattice_options, output_option, where
-from trellis.output import Output
+from trellis.output import Output, redrawn
 from trellis.running import run
 from trellis.show import indented, state
 
@@ -60,7 +59,7 @@ async def _watch(place: Where, app: str | None, output: Output) -> NoReturn:
             found = await _look(lattice, app)
             now = found if not output.text else "\n".join(_lines(found))
             if now != shown:
-                if output.text and sys.stdout.isatty():
+                if output.text and redrawn():
                     click.clear()
                 output.next(found, str(now))
                 shown = now

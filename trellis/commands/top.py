@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from trellis.options import Where, lattice_options, output_option, where
-from trellis.output import Output
+from trellis.output import Output, redrawn
 from trellis.running import run
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ async def _top(place: Where, app: str | None, count: int | None, interval: float
     from trellis.session import joined
 
     loop = asyncio.get_running_loop()
-    redraw = output.text and sys.stdout.isatty()
+    redraw = output.text and redrawn()
     async with joined(place, staying=True) as lattice:
         next_look = loop.time()
         before = await look(lattice, interval)

@@ -15,6 +15,7 @@ import structlog
 
 from lattice.journal import of_process
 from trellis.loglines import SHADES, coloured, said
+from trellis.output import colourless
 
 WIDTH = 16
 """Columns of a name."""
@@ -28,7 +29,7 @@ def renderer(least: int) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
 
     Of what is not OWN, lines below the level `least` are dropped.
     """
-    colours = sys.stdout.isatty()
+    colours = sys.stdout.isatty() and not colourless()
 
     def rendered(_: Any, method: str, event: MutableMapping[str, Any]) -> str:
         if event["event"] not in OWN and getattr(logging, method.upper(), logging.ERROR) < least:
