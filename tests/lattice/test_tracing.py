@@ -2,6 +2,8 @@
 
 import pytest
 
+from lattice.frames import CALL, decode_call
+from lattice.names import EntityId
 from lattice.tracing import child_of, received, span_id, trace_id
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -45,3 +47,10 @@ def test_a_trace_begins_where_there_is_none():
     one, other = child_of({}), child_of({})
     assert received(one["traceparent"]) == one
     assert trace_id(one) != trace_id(other)
+
+
+@pytest.mark.parametrize("sent", [None, [], "00", {"traceparent": 1}, {"traceparent": "x"}, {"tracestate": "a=b"}])
+def test_a_call_whose_context_is_none_comes_without(sent):
+    frame = [CALL, "a:b/c#d", "source", "default", None, sent, [], "1"]
+    call, _ = decode_call(frame, EntityId("target"))
+    assert call.trace == {}

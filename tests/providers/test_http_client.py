@@ -10,6 +10,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,15 @@ import pytest
 import structlog
 import trustme
 
+from actors.guest import nothing_linked
 from actors.signatures import served
 from host.egress import Egress
-from lattice import BadInput, BadValue, ByteStream, Denied, EntityId, Invocation, NotLinked, Value, WitError
+from lattice import UNRESOLVED, BadInput, BadValue, ByteStream, Denied, EntityId, Invocation, NotLinked, Value, WitError
 from lattice.fit import fitter
 from lattice.http import OUTGOING
+from lattice.observing import Observing
 from lattice.streams import StreamClosed, read_body
+from lattice.tracing import Http
 from providers.http import outgoing
 from providers.http.client import HttpClient
 from providers.http.failures import ALERTS, error_code
@@ -802,6 +806,38 @@ async def test_what_is_no_request_is_a_bad_value(value):
     async with running(HttpClient()) as provider:
         with pytest.raises(BadValue, match='argument "request"'):
             await provider.call(HANDLE, value, None)
+
+
+# -- traces
+
+TRACE = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "tracestate": "vendor=1"}
+
+
+@pytest.mark.parametrize("given", [[], [("Traceparent", b"00-of-the-actor")]])
+async def test_a_request_carries_the_trace_of_its_call_unless_the_actor_has_set_one(given):
+    seen: list[bytes] = []
+    async with serving(answering(OK, seen)) as port, running(HttpClient()) as provider:
+        await provider.call(HANDLE, request(port, headers=given), None, trace=TRACE)
+    sent = sorted(line.lower() for line in seen[0].decode().split("\r\n") if line.lower().startswith("trace"))
+    own = ["traceparent: 00-of-the-actor"]
+    assert sent == (own if given else [f"{name}: {value}" for name, value in TRACE.items()])
+
+
+async def test_a_request_that_the_host_sends_leaves_a_span_and_carries_it():
+    observing, spans, seen = Observing(), [], []
+    observing.observers.append(lambda span, args, answer: spans.append(span))
+    egress = Egress(observed=partial(observing.around, kind="outgoing"))
+    async with serving(answering(OK, seen)) as port:
+        call = Invocation(UNRESOLVED, OUTGOING, (request(port, "/x?token=1"), None), EntityId("actor"), trace=TRACE)
+        await egress.around(nothing_linked, lambda: ("127.0.0.1:*",))(call)
+        with pytest.raises(Denied):
+            await egress.around(nothing_linked, lambda: ("elsewhere",))(call)
+        await egress.close()
+    sent, denied = spans
+    assert sent.context.encode() in seen[0]
+    assert (sent.trace, sent.parent, sent.kind) == ("ab" * 16, "cd" * 8, "outgoing")
+    assert sent.http == Http("GET", f"http://127.0.0.1:{port}/x", 200)
+    assert (denied.outcome, denied.http) == ("denied", Http("GET", f"http://127.0.0.1:{port}/x", 0))
 
 
 # -- proxies

@@ -49,9 +49,11 @@ async def _tap(place: Where, calls: str, values: bool, count: int | None, output
         if output.text:
             click.echo(f"watching lattice {lattice.name} at {lattice.transport.url}", err=True)
         merged = Merged(told)
-        async for call in merged:
-            output.next(call.document(), printer.text(call))
-            if next(shown) == count:
-                break
-        if merged.dropped:
-            click.echo(f"{merged.dropped} more calls were not told: too many for a host to tell at once", err=True)
+        try:
+            async for call in merged:
+                output.next(call.document(), printer.text(call))
+                if next(shown) == count:
+                    break
+        finally:
+            if merged.dropped:
+                click.echo(f"{merged.dropped} more calls were not told: too many for a host to tell at once", err=True)
