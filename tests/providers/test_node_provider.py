@@ -149,6 +149,18 @@ async def test_its_links_come_change_and_go(voice: Any):
     assert await text("seen", source="two") == ["added one", "added two", "removed one", "added one", "removed one"]
 
 
+async def test_a_links_configuration_says_how_many_calls_are_answered_at_a_time(voice: Any):
+    text = await voice("subject.mjs", link("one", link_concurrency="1"), link("two", link_concurrency="none"))
+    assert text.refused == {link("two").id: '"link_concurrency" must be a whole number from 1'}
+    calls = [text("wait", 0.2, source="one") for _ in range(3)]
+    begun = asyncio.get_running_loop().time()
+    assert await asyncio.gather(*calls) == ["waited"] * 3
+    assert asyncio.get_running_loop().time() - begun >= 0.5, "one after the other"
+    with pytest.raises(DeadlineExceeded):
+        await asyncio.gather(text("wait", 0.4, source="one"), text("wait", 0.4, source="one", timeout=0.5))
+    assert await text("shout", "hi", source="one") == "HI"
+
+
 async def test_its_configuration_changes_and_it_says_how_it_is(voice: Any):
     text = await voice()
     await text.child.set_config({"suffix": "~"})

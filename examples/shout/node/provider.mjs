@@ -136,7 +136,9 @@ class Running {
     const old = this.links.get(key);
     if (old && JSON.stringify(old.record) === JSON.stringify(record)) return;
     const incoming = record.target === this.start.provider_id;
-    const link = { record, config: incoming ? record.target_config : record.source_config };
+    const { link_concurrency: most, ...config } = incoming ? record.target_config : record.source_config;
+    if (most !== undefined && !/^[1-9]\d*$/.test(most)) throw new Error('"link_concurrency" must be a whole number from 1');
+    const link = { record, config, turns: new Turns(most) };
     if (old) await this.provider.linkRemoved?.(old); // calls go on by the old one until the new one is there
     try {
       await this.provider.linkAdded?.(link);
@@ -213,7 +215,13 @@ class Running {
     const interface_ = versioned.split("@")[0];
     const method = this.provider.exports[`${interface_}#${short}`];
     if (!method) throw new Failure("unknown-function", `there is no ${interface_}#${short} here`);
-    return method(this.linkOf(source, linkName, interface_), ...args, { signal, trace: trace ?? {}, source });
+    const link = this.linkOf(source, linkName, interface_);
+    await link.turns.take(signal);
+    try {
+      return await method(link, ...args, { signal, trace: trace ?? {}, source });
+    } finally {
+      link.turns.give();
+    }
   }
 
   /** The frame, or a short one that tells where to pull it from. */
@@ -225,6 +233,32 @@ class Running {
 
 const linkKey = (one) =>
   [one.source_id, one.wit_namespace, one.wit_package, one.name ?? "default", one.target].join(" ");
+
+/** So many calls at a time; the others wait in line, until they are aborted. */
+class Turns {
+  constructor(size) {
+    this.free = size === undefined ? Infinity : Number(size);
+    this.waiting = [];
+  }
+
+  take(signal) {
+    if (this.free > 0) return void this.free--;
+    return new Promise((resolve, reject) => {
+      this.waiting.push(resolve);
+      signal.addEventListener("abort", () => {
+        const place = this.waiting.indexOf(resolve);
+        if (place >= 0) this.waiting.splice(place, 1);
+        reject(signal.reason);
+      });
+    });
+  }
+
+  give() {
+    const next = this.waiting.shift();
+    if (next) next();
+    else this.free++;
+  }
+}
 
 /** Streams of bytes: chunks against credit. */
 class Flow {
