@@ -3,8 +3,8 @@
 What the word behind a block's fence means:
 
     console             commands with what they print; followed word for word (`...` is any text)
-    sh, ini             for another machine, or for what is not here (systemd, docker): not run, but each `trellis` in it
-                        is held against the commands that there are
+    sh, ini             for another machine, or for what is not here (systemd, docker): not run, but each `trellis` in
+                        it is held against the commands that there are
     text                what is printed, and samples: the same
     LANGUAGE FILE       the file of that name, written before what follows it is entered
 """
