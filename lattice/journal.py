@@ -36,7 +36,7 @@ from lattice.values import read_json
 
 log = structlog.get_logger("lattice")
 
-HELD = 4 * 1024 * 1024
+HELD = 16 * 1024 * 1024
 """Bytes of lines that wait to be sent while the broker is away or slow."""
 
 BATCH = 128 * 1024
