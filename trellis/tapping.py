@@ -123,5 +123,5 @@ class Printer:
         end = [clock(span.at), styled(said, span.failed), long, where, click.style(span.trace[:8], dim=True)]
         line = "  ".join(filter(None, [*end, outcome(span)]))
         if call.args or call.answer:
-            line += f"\n              ({call.args}) -> {call.answer}"
+            line += f"\n              ({call.args}) -> {call.answer or 'not shown'}"
         return line
