@@ -25,11 +25,11 @@ from typing import Any
 import structlog
 
 from lattice import subjects
-from lattice.errors import DeadlineExceeded, Denied, LatticeError, Unreachable
+from lattice.errors import DeadlineExceeded, Denied, LatticeError, ProtocolError, Unreachable
 from lattice.glimpse import HIDDEN
 from lattice.history import logs_of
 from lattice.jetstream import JetStream
-from lattice.lattice import Lattice
+from lattice.lattice import ENVELOPE, Lattice
 from lattice.names import EntityId
 from lattice.tap import Known
 from lattice.values import read_json
@@ -183,7 +183,7 @@ class Journal:
             line = structlog.processors.format_exc_info(None, "", line)
         if "actor" in line:
             line["component"] = line.pop("actor")
-        if line["event"] == "provider.wrote":
+        if line.get("event") == "provider.wrote":
             line = of_process(line)
         about = line.get("component") or line.get("provider")
         if about is not None and (app := self.app(about)) is not None:
@@ -216,7 +216,8 @@ class Journal:
         while True:
             await self._some.wait()
             try:
-                await self._deliver(self._next(), lattice, jetstream)
+                most = min(BATCH, lattice.transport.max_payload - 2 * ENVELOPE)
+                await self._deliver(self._next(most), lattice, jetstream)
             except Denied as error:
                 self._refused = True  # else what is logged of the refusal would be refused, and logged, and so on
                 self._lines.clear()
@@ -237,6 +238,9 @@ class Journal:
                 return
             except Denied:
                 raise
+            except ProtocolError as error:  # a line that is too long for this broker: it would never be taken
+                log.warning("logs.unsent", reason=error.message)
+                return
             except LatticeError as error:
                 if pause == RETRY:
                     log.warning("logs.unsent", reason=error.message)
@@ -257,14 +261,14 @@ class Journal:
         with suppress(Unreachable, DeadlineExceeded):  # nobody listens, or somebody, who does not answer
             await lattice.transport.request(subject, batch, timeout=HEARD)  # as a request, it can be Denied
 
-    def _next(self) -> bytes:
-        """The next batch of what there is."""
+    def _next(self, most: int) -> bytes:
+        """The next batch of what there is, of so many bytes at most, but for a single line."""
         lines: list[bytes] = []
         if self._untold:
             lines.append(self._line({"level": "warning", "event": "logs.dropped", "lines": self._untold}))
             self._untold = 0
         size = 0
-        while self._lines and (not size or size + len(self._lines[0]) <= BATCH):
+        while self._lines and (not size or size + len(self._lines[0]) <= most):
             line = self._lines.popleft()
             size += len(line)
             lines.append(line)

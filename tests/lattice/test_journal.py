@@ -158,6 +158,23 @@ async def test_what_is_too_much_is_dropped_oldest_first_and_counted(
     assert 0 < journal.dropped < 1000
 
 
+async def test_a_broker_that_takes_short_messages_only_gets_short_batches(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(journals, "HEARD", 0.01)
+    transport = MemoryBroker(max_payload=8192).connect()
+    heard: list[Any] = []
+    await transport.subscribe(subjects.logs("l", "*"), lambda m: heard.extend(json.loads(m.data)["lines"]))
+    journal = Journal("N1", "host-a")
+    for number in range(100):
+        log.info("much", number=number, text="x" * 500)
+    log.info("too long", text="x" * 10_000)
+    log.info("last")
+    async with journal.sending(Lattice("l", transport)):
+        await asyncio.wait_for(journal.sent(), 10)
+    await transport.close()
+    assert [line["number"] for line in heard if line["event"] == "much"] == list(range(100))
+    assert "last" in sent(heard) and "too long" not in sent(heard) and "logs.unsent" in sent(heard)
+
+
 async def test_without_jetstream_those_who_listen_get_the_lines_and_one_warning_says_why():
     journal = Journal("N1", "host-a")
     transport = MemoryBroker().connect()
