@@ -19,6 +19,7 @@ from lattice.wit import read_wit
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _MARK = "__trellis_exports__"
+_DECLARED = "__trellis_wit__"
 
 Convert = Callable[[Any], Any]
 
@@ -148,11 +149,13 @@ def exports_of(cls: type) -> dict[str, Export]:
 
 
 def declared(cls: type) -> Mapping[str, InterfaceType] | None:
-    """The interfaces of the class's WIT; None when it declares none."""
-    source: str | Path | tuple[str | Path, ...] | None = getattr(cls, "wit", None)
-    if source is None:
-        return None
-    return read_wit(*source) if isinstance(source, tuple) else read_wit(source)
+    """The interfaces of the class's WIT, read once; None when it declares none."""
+    if _DECLARED not in vars(cls):
+        source: str | Path | tuple[str | Path, ...] = getattr(cls, "wit", None) or ()
+        sources = source if isinstance(source, tuple) else (source,)
+        setattr(cls, _DECLARED, read_wit(*sources) if sources else None)
+    found: Mapping[str, InterfaceType] | None = vars(cls)[_DECLARED]
+    return found
 
 
 def _answers(cls: type, interfaces: Mapping[str, InterfaceType] | None) -> list[tuple[Function, str]]:
