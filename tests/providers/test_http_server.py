@@ -757,9 +757,11 @@ async def test_a_link_whose_change_is_refused_goes_on_as_it_was(tmp_path: Path):
                 assert (await http.get())[0] == 200
 
 
-async def test_one_server_takes_over_anothers_port_without_turning_a_client_away():
+@pytest.mark.parametrize("mode", ["address", "path"])
+async def test_one_server_takes_over_anothers_port_without_turning_a_client_away(mode: str):
     address = f"127.0.0.1:{free_port()}"
-    async with site(hello, address=address) as old, site(echo, address=address) as new:
+    config, link = {"routing_mode": mode, "default_address": address}, {mode: {"address": address, "path": "/"}[mode]}
+    async with site(hello, config=config, **link) as old, site(echo, config=config, **link) as new:
         reader, writer = await old.socket()
         waiting = [await old.socket() for _ in range(10)]  # nobody has looked at them yet
         leaving = asyncio.create_task(old.runtime.stop())
@@ -768,7 +770,7 @@ async def test_one_server_takes_over_anothers_port_without_turning_a_client_away
         answers = [await one.read(-1) for one, _ in [(reader, writer), *waiting]]
         assert all(a.startswith(b"HTTP/1.1 200 ") and a.endswith((b"hello", b"hi")) for a in answers)
         await leaving
-        assert await new.get(method="POST", data=b"hi") == (200, b"hi")
+        assert await new.get("/", method="POST", data=b"hi") == (200, b"hi")
         for _, client in [(reader, writer), *waiting]:
             client.close()
 
