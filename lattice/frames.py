@@ -31,6 +31,9 @@ ERR: Final = 2
 FAILURE: Final = 3
 LARGE: Final = 4
 
+LONGEST_NAME = 1024
+"""Characters of a function, a source or a link in a call: hosts remember them for a while."""
+
 
 def encode_call(call: Invocation, stream: Callable[[Any], Any], id: str = "") -> bytes:
     left = call.deadline - time.monotonic()
@@ -55,6 +58,8 @@ def decode_call(frame: list[Any], target: EntityId) -> tuple[Invocation, str]:
         kind, function, source, link, left, trace, args, id = frame
         if kind != CALL:
             raise ValueError(f"frame kind {kind} is not a call")
+        if max(len(function), len(source), len(link)) > LONGEST_NAME:
+            raise ValueError(f"a name of more than {LONGEST_NAME} characters")
         call = Invocation(
             target=target,
             function=Function.parse(function),

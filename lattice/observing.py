@@ -43,9 +43,12 @@ class Observing:
         await Taps(id, name, self.observers, known).listen(lattice)
 
     def tell(self, span: Span, args: tuple[Value, ...], answer: Value) -> None:
-        """An Observer."""
+        """An Observer, for all of them. One that fails is logged, and no call fails of it."""
         for observer in self.observers:
-            observer(span, args, answer)
+            try:
+                observer(span, args, answer)
+            except Exception:
+                log.exception("observer.failed", trace=span.trace)
 
     def around(self, handler: Handler, kind: Kind, *, direct: bool = False) -> Handler:
         """`handler`, observed. Its calls have a span id of their own, which is the parent of what they call in turn."""

@@ -29,9 +29,6 @@ log = structlog.get_logger("lattice")
 KEPT = 20_000
 """Spans, the latest."""
 
-LONGEST_ERROR = 300
-"""Characters of an error's sentence that are told."""
-
 
 class Question(BaseModel):
     trace: str = Field(default="", pattern=r"^[0-9a-f]{0,32}$")
@@ -96,7 +93,7 @@ class Traces:
         rows: list[str] = []
         left = most - ENVELOPE - len(head.encode())
         for span in chosen:
-            row = json.dumps(span._replace(error=span.error[:LONGEST_ERROR]))
+            row = json.dumps(span)
             left -= len(row) + 1
             if left < 0:
                 break

@@ -21,6 +21,12 @@ _PARENT = re.compile(
 _LENGTH = 55
 """Characters of a traceparent, `00-TRACE-SPAN-FLAGS`. It is checked as it arrives; after that, places are enough."""
 
+_STATE = 512
+"""Characters of a tracestate that travel, the least that W3C asks for; a longer one is left behind."""
+
+SHORT = 300
+"""Characters of what others chose (URLs, sentences, subjects) in a span: thousands of spans are kept in memory."""
+
 _TRACE, _SPAN = slice(3, 35), slice(36, 52)
 
 
@@ -35,7 +41,7 @@ def received(traceparent: str | None, tracestate: str | None = None) -> Mapping[
     if match is None or (match["more"] is not None and match[0].startswith("00")):
         return EMPTY
     context = {"traceparent": f"00-{match['ids']}-{match['flags']}"}
-    if tracestate:
+    if tracestate and len(tracestate) <= _STATE:
         context["tracestate"] = tracestate
     return context
 
@@ -101,7 +107,7 @@ class Http(NamedTuple):
                 url = f"{request['scheme'] or 'https'}://{request['authority'].rpartition('@')[2]}{url}"
         except (LookupError, TypeError, AttributeError):
             return None
-        return cls(method, url, _status(answer))
+        return cls(method[:SHORT], url[:SHORT], _status(answer))
 
     def __str__(self) -> str:
         return f"{self.method} {self.url} {self.status or '-'}"
@@ -173,7 +179,7 @@ class Span(NamedTuple):
 Observer: TypeAlias = Callable[[Span, tuple[Value, ...], Value], None]
 """Told of each span as it ends, with the call's arguments and its answer, if there was one (of "err", too).
 
-Must be quick, and not raise.
+Must be quick: the call waits.
 """
 
 
@@ -182,10 +188,10 @@ def outcome_of(failure: BaseException) -> tuple[str, str]:
     if isinstance(failure, WitError):
         return "err", ""
     if isinstance(failure, LatticeError):
-        return failure.code, failure.message
+        return failure.code, failure.message[:SHORT]
     if isinstance(failure, asyncio.CancelledError):
         return "cancelled", ""
-    return LatticeError.code, f"{type(failure).__name__}: {failure}"
+    return LatticeError.code, f"{type(failure).__name__}: {failure}"[:SHORT]
 
 
 def unobserved(handler: Handler) -> Handler:

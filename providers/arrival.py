@@ -7,7 +7,7 @@ from time import perf_counter, time
 from typing import Any
 
 from lattice import EMPTY, Function
-from lattice.tracing import Http, Kind, Span, child_of, received, span_id
+from lattice.tracing import SHORT, Http, Kind, Span, child_of, received, span_id
 from lattice.transport import Message
 from providers.link import Link
 
@@ -42,7 +42,7 @@ class Arrival:
             outcome,
             error,
             http,
-            subject,
+            subject[:SHORT],
         )
 
 

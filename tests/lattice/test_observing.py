@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from structlog.testing import capture_logs
 
 from lattice import EntityId, Function, Invocation, Unreachable, WitError
 from lattice.names import LinkName
@@ -32,6 +33,21 @@ async def test_a_call_is_told_with_its_time_its_ends_and_its_answer():
     assert (span.source, span.target, span.function, span.link) == ("app", "store", "a:b/c#get", "main")
     assert (span.kind, span.direct, span.outcome, args, answer) == ("component", True, "ok", ("key",), "value")
     assert 0.01 <= span.seconds < 5
+
+
+async def test_an_observer_that_fails_is_logged_and_keeps_no_call_from_its_answer():
+    async def echo(call):
+        return call.args[0]
+
+    def fails(span, args, answer):
+        raise RuntimeError("a bug")
+
+    observing, told = Observing(), []
+    observing.observers += [fails, lambda *all: told.append(all)]
+    with capture_logs() as logs:
+        assert await observing.around(echo, "component")(CALL) == "key"
+    assert len(told) == 1
+    assert "observer.failed" in [entry["event"] for entry in logs]
 
 
 async def test_what_a_call_calls_in_turn_has_the_call_as_its_parent():

@@ -2,9 +2,11 @@
 
 import pytest
 
+from lattice.errors import ProtocolError, Trap
 from lattice.frames import CALL, decode_call
+from lattice.http import HANDLE
 from lattice.names import EntityId
-from lattice.tracing import child_of, received, span_id, trace_id
+from lattice.tracing import SHORT, Http, child_of, outcome_of, received, span_id, trace_id
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 GIVEN = f"00-{TRACE}-{SPAN}-01"
@@ -54,3 +56,19 @@ def test_a_call_whose_context_is_none_comes_without(sent):
     frame = [CALL, "a:b/c#d", "source", "default", None, sent, [], "1"]
     call, _ = decode_call(frame, EntityId("target"))
     assert call.trace == {}
+
+
+def test_a_span_holds_little_of_what_others_chose():
+    request = {"method": "X" * 10_000, "path-with-query": "/" + "x" * 10_000}
+    http = Http.of(HANDLE.key, (request,), None)
+    assert http is not None
+    assert (len(http.method), len(http.url)) == (SHORT, SHORT)
+    assert outcome_of(Trap("x" * 10_000)) == ("trap", "x" * SHORT)
+    assert received(GIVEN, "x" * 10_000) == {"traceparent": GIVEN}
+    for function, source in (("a:b/c#" + "d" * 10_000, "source"), ("a:b/c#d", "s" * 10_000)):
+        with pytest.raises(ProtocolError, match="more than 1024"):
+            decode_call([CALL, function, source, "default", None, None, [], "1"], EntityId("target"))
+
+
+def test_arguments_that_are_no_request_say_nothing_of_http():
+    assert [Http.of(HANDLE.key, args, None) for args in ((), (None,), ({"method": "GET"},), ("GET /",))] == [None] * 4
