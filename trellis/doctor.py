@@ -17,8 +17,9 @@ from typing import Literal
 
 from lattice import BadInput, DeadlineExceeded, LatticeError, Unreachable
 from lattice.jetstream import JetStream
+from lattice.login import from_file
 from lattice.nats_transport import plain
-from trellis import toolchains
+from trellis import contexts, toolchains
 from trellis.broker import port_is_free, server_binary
 from trellis.building import recipe
 from trellis.failures import Failure
@@ -41,8 +42,8 @@ PATIENCE = 3.0
 """Seconds for one command of a toolchain."""
 
 
-MENDS = (f"{sys.executable} -m pip install ", "npm install ", "rustup target add ", "trellis cache gc")
-"""How those fixes begin that mend by themselves, and touch nothing but this Python, the project, Rust, or the cache."""
+MENDS = (f"{sys.executable} -m pip install ", "npm install ", "rustup target add ", "trellis cache gc", "chmod 600 ")
+"""How those fixes begin that mend by themselves, and touch nothing but this Python, the project, Rust, or our files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def _failed(name: str, error: Failure | BadInput, state: State = "problem") -> L
 
 async def examined(folder: Path, place: Where) -> AsyncIterator[Line]:
     """Every line, as it becomes known: of the machine, of the project in `folder`, of the lattice at `place`."""
-    for line in (*_versions(), *_caches()):
+    for line in (*_versions(), *_caches(), *_contexts()):
         yield line
     needed = _languages(folder)
     async for line in _toolchains(needed):
@@ -124,6 +125,20 @@ def _caches() -> Iterator[Line]:
             yield Line(name, "problem", text, "trellis cache gc, or set TRELLIS_CACHE to a larger disk")
         else:
             yield Line(name, "ok", text)
+
+
+def _contexts() -> Iterator[Line]:
+    """Those that cannot be used, and those that tell others a secret."""
+    for name in contexts.names():
+        file = contexts.file_of(name)
+        try:
+            said = from_file(file)
+        except BadInput as error:
+            yield _failed(f"context {name}", error)
+            continue
+        secret = any(server.login.password or server.login.token for server in (said.nats, said.data))
+        if secret and file.stat().st_mode & 0o077:
+            yield Line(f"context {name}", "problem", f"others may read the secret in {file}", f"chmod 600 {file}")
 
 
 def _languages(folder: Path) -> dict[str, Path]:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from host import Host, HostConfig
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, connect
-from trellis import doctor
+from trellis import contexts, doctor
 from trellis.broker import free_port
 from trellis.cli import cli
 from trellis.doctor import Line
@@ -114,6 +114,19 @@ def test_what_mends_by_itself_is_mended_where_that_is_asked_for(here: Path, monk
     assert javascript()["fix"] == "npm install --prefix actor"
     assert not bin.exists(), "nothing is installed that nobody asked for"
     assert javascript("--fix") == {"check": "javascript actors", "state": "ok", "text": "jco 1.18.1", "fix": ""}
+
+
+async def test_a_context_that_tells_others_its_password_is_told_and_mended(here: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(contexts, "folder", lambda: here / "contexts")
+    (here / "contexts").mkdir()
+    file = here / "contexts" / "prod.toml"
+    file.write_text('[nats]\nurl = "nats://x"\nuser = "me"\npassword = "secret"\n')
+    file.chmod(0o644)
+    (here / "contexts" / "torn.toml").write_text("[nats")
+    found = await looked(here)
+    assert found["context prod"].fix == f"chmod 600 {file}" and found["context torn"].state == "problem"
+    assert await doctor.mend(found["context prod"]) == ""
+    assert file.stat().st_mode & 0o777 == 0o600 and "context prod" not in await looked(here)
 
 
 def test_only_what_touches_little_is_run_without_asking():
