@@ -108,7 +108,7 @@ class Printer:
         self._host, self._about = max(self._host, len(host)), max(self._about, len(about))
         level = str(line.get("level", ""))
         words = [
-            _clock(line["time"]),
+            clock(line["time"]),
             host.ljust(self._host),
             coloured(about.ljust(self._about), about),
             click.style(f"{level:<7}", fg=SHADES.get(level)),
@@ -130,10 +130,10 @@ def coloured(text: str, whose: str) -> str:
     return click.style(text, fg=_COLOURS[zlib.crc32(whose.encode()) % len(_COLOURS)])
 
 
-def _clock(time: str) -> str:
-    """Here's, with milliseconds."""
+def clock(time: str, exactly: str = "milliseconds") -> str:
+    """Here's."""
     try:
-        return datetime.fromisoformat(time).astimezone().strftime("%H:%M:%S.%f")[:-3]
+        return datetime.fromisoformat(time).astimezone().time().isoformat(exactly)
     except ValueError:
         return time
 

@@ -57,7 +57,7 @@ def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
         from trellis.live.terminal import renderer
 
         last = [
-            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False, key="time"),
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             structlog.processors.format_exc_info,
             renderer(least),
         ]

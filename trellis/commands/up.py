@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 RESTARTS, RESTARTS_WITHIN = 3, 60.0
 """How often the manager may end within so many seconds before `up` gives up."""
-
-LOOK = 0.1
-"""Seconds between two looks at what other processes have logged."""
 
 
 @click.command
@@ -75,7 +73,7 @@ def command(
     hosting_fields(**hosting)  # a slip is said now, and not by hosts that do not start
     specs = host_specs(hosts or 1, labelled, as_arguments(hosting))
     configure("merged", log_level, to_lattice=True)
-    return asyncio.run(_up(path, stack_of(specs, lattice, nats, port, said(nats)), timeout, not no_watch))
+    return asyncio.run(_up(path, stack_of(specs, lattice, nats, port, said(nats)), timeout, not no_watch, log_level))
 
 
 def host_specs(number: int, labelled: Sequence[str], more: tuple[str, ...] = ()) -> list[HostSpec]:
@@ -100,7 +98,7 @@ def stack_of(specs: list[HostSpec], lattice: str, nats: str | None, port: int | 
     return Stack(specs, lattice=lattice, nats=nats, port=port, settings=settings)
 
 
-async def _up(path: Path | None, stack: Stack, timeout: float, watch: bool) -> int:
+async def _up(path: Path | None, stack: Stack, timeout: float, watch: bool, log_level: str) -> int:
     task = asyncio.current_task()
     assert task is not None
     stopped = False
@@ -112,7 +110,7 @@ async def _up(path: Path | None, stack: Stack, timeout: float, watch: bool) -> i
 
     with told_to_stop(stop):
         try:
-            return await _stay(path, stack, timeout, watch, stop)
+            return await _stay(path, stack, timeout, watch, log_level, stop)
         except asyncio.CancelledError:
             if not stopped:
                 raise
@@ -121,7 +119,9 @@ async def _up(path: Path | None, stack: Stack, timeout: float, watch: bool) -> i
             return 0
 
 
-async def _stay(path: Path | None, stack: Stack, timeout: float, watch: bool, stop: Callable[[], None]) -> int:
+async def _stay(
+    path: Path | None, stack: Stack, timeout: float, watch: bool, log_level: str, stop: Callable[[], None]
+) -> int:
     from trellis.live.project import manifest_of
     from trellis.live.terminal import for_people, keys
     from trellis.project import manifest_at, manifest_in, urls
@@ -130,7 +130,7 @@ async def _stay(path: Path | None, stack: Stack, timeout: float, watch: bool, st
     file = manifest_at(path) if path else manifest_in(Path.cwd())
     manifest = manifest_of(file) if file is not None else None
     found = urls(manifest) if manifest is not None else []
-    async with stack, _shown(stack):
+    async with stack, _shown(stack, log_level):
         for line in columns(_members(stack)):
             click.echo(line)
         with _state_files(file.parent if file is not None else Path.cwd(), stack):
@@ -165,34 +165,32 @@ def _process(child: Child | None) -> str:
     return "in this process" if child is None else f"pid {child.pid}"
 
 
+def _place(stack: Stack) -> Where:
+    return Where(stack.url, stack.lattice, "trellis up", stack.settings)
+
+
 def _project(file: Path, stack: Stack, timeout: float, watch: bool) -> Project:
     """Sources can only be shared with a host of this process, and no other host may be asked to run them."""
     from trellis.live.project import Project
     from trellis.live.together import Together
 
     host = stack.host if isinstance(stack, Together) and stack.broker is not None and watch else None
-    place = Where(stack.url, stack.lattice, "trellis up", stack.settings)
-    return Project(file, place, host, stack.folder / "sources", timeout)
+    return Project(file, _place(stack), host, stack.folder / "sources", timeout)
 
 
 @contextlib.asynccontextmanager
-async def _shown(stack: Stack) -> AsyncIterator[None]:
+async def _shown(stack: Stack, log_level: str) -> AsyncIterator[None]:
     """Within the block, what hosts and the manager log in processes of their own comes to this terminal."""
-    from trellis.live.terminal import named
+    from trellis.live.terminal import show_logs
+    from trellis.live.together import Together
+    from trellis.session import joined
 
-    async def follow(child: Child) -> None:
-        with child.log.open(errors="replace") as log:
-            while True:
-                for line in log:
-                    click.echo(f"{named(child.log.stem)} {line.rstrip()}")
-                await asyncio.sleep(LOOK)
-
-    following = [asyncio.create_task(follow(child)) for child in (stack.manager, *stack.hosts.values()) if child]
-    try:
+    if isinstance(stack, Together):
         yield
-    finally:
-        for task in following:
-            task.cancel()
+        return
+    async with joined(_place(stack), staying=True) as lattice:
+        await show_logs(lattice, getattr(logging, log_level.upper()))
+        yield
 
 
 def _open(url: str) -> None:

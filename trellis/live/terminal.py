@@ -13,8 +13,11 @@ from typing import Any
 import click
 import structlog
 
+from lattice import subjects
 from lattice.journal import of_process
-from trellis.loglines import SHADES, coloured, said
+from lattice.lattice import Lattice
+from lattice.transport import Message
+from trellis.loglines import SHADES, Batches, Line, clock, coloured, said
 from trellis.output import colourless
 
 WIDTH = 16
@@ -24,29 +27,43 @@ OWN = ("component.wrote", "provider.wrote", "guest.logged", "http.answered")
 """What is always shown: what actors and providers say themselves, and what was asked of them."""
 
 
-def renderer(least: int) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
-    """A structlog processor, the last one: the time, whose line it is, and what it says.
+def text(line: Line, least: int) -> str | None:
+    """The time, whose line it is, and what it says; None for one that is not OWN and below the level `least`."""
+    level = str(line.get("level"))
+    if line["event"] not in OWN and getattr(logging, level.upper(), logging.ERROR) < least:
+        return None
+    who = str(line.get("component") or line.get("provider") or line.get("actor") or line.get("host") or "manager")
+    words = (
+        clock(line["time"], "seconds"),
+        coloured(f"{who:<{WIDTH}}", who),
+        click.style(said(line), fg=SHADES.get(level)),
+    )
+    return "\n".join([" ".join(words), *filter(None, [line.get("exception")])])
 
-    Of what is not OWN, lines below the level `least` are dropped.
-    """
+
+def renderer(least: int) -> Callable[[Any, str, MutableMapping[str, Any]], str]:
+    """A structlog processor, the last one: each line as its `text`."""
     colours = sys.stdout.isatty() and not colourless()
 
-    def rendered(_: Any, method: str, event: MutableMapping[str, Any]) -> str:
-        if event["event"] not in OWN and getattr(logging, method.upper(), logging.ERROR) < least:
+    def rendered(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
+        shown = text(of_process(event) if event["event"] == "provider.wrote" else event, least)
+        if shown is None:
             raise structlog.DropEvent
-        if event["event"] == "provider.wrote":
-            event = of_process(event)
-        who = event.get("component") or event.get("provider") or event.pop("actor", "") or event.get("host", "manager")
-        text = click.style(said(event), fg=SHADES.get(event["level"]))
-        line = "\n".join([f"{event['time']} {named(str(who))} {text}", *filter(None, [event.get("exception")])])
-        return line if colours else click.unstyle(line)
+        return shown if colours else click.unstyle(shown)
 
     return rendered
 
 
-def named(who: str) -> str:
-    """In a column, and in a colour that is the same each time."""
-    return coloured(f"{who:<{WIDTH}}", who)
+async def show_logs(lattice: Lattice, least: int) -> None:
+    """Print what its members log from now on, in processes of their own."""
+    batches = Batches()
+
+    def arrived(message: Message) -> None:
+        for line in batches.lines(message.data):
+            if shown := text(line, least):
+                click.echo(shown)
+
+    await lattice.transport.subscribe(subjects.logs(lattice.name, "*"), arrived)
 
 
 def for_people() -> bool:
