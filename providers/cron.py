@@ -25,7 +25,7 @@ import structlog
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from lattice import BadInput, Busy, Finding, Function, LatticeError, NotLinked, WitError, read_json
+from lattice import Busy, Function, LatticeError, NotLinked, WitError, read_json
 from lattice.nats_transport import NatsOptions
 from lattice.transport import Bucket, Entry, Transport, WrongRevision
 from providers.link import Link, LinkId
@@ -285,14 +285,6 @@ class Cron(Provider):
         self._clock = clock or WallClock()
 
     async def link_added(self, link: Link[CronLink]) -> None:
-        if link.incoming:
-            raise BadInput(
-                Finding(
-                    "TRL-LNK-005",
-                    f"link {link.record}: this provider does not export {SCHEDULER}, it calls it",
-                    fix="link the provider to the component instead: put the trait on the provider",
-                )
-            )
         transport = await self._connections.of(self, link.config.options())
         bucket = await transport.bucket(BUCKET)
         owner = f"{'' if self.lattice is None else self.lattice.name}.{self.id}"

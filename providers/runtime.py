@@ -42,6 +42,7 @@ from lattice.tracing import Observer, nobody, trace_id
 from providers.config import LinkLimits, limits_apart, parse_config
 from providers.link import Link, LinkId, LinkRecord, serving
 from providers.provider import Provider
+from providers.purpose import purposeful
 
 if TYPE_CHECKING:
     from lattice.lattice import Lattice
@@ -229,6 +230,7 @@ class Runtime:
     def _made(self, record: LinkRecord) -> Link[Any]:
         if self.id not in (record.source_id, record.target):
             raise BadInput(Finding("TRL-LNK-007", f'link {record} is not about provider "{self.id}"'))
+        purposeful(self.provider, record)
         of, model = f"link {record}", self.provider.link_config
         own, limits = limits_apart(record.target_config if record.target == self.id else record.source_config)
         config = own if model is None else parse_config(model, own, of=of)

@@ -32,7 +32,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import structlog
 
-from lattice import BadInput, DeadlineExceeded, Denied, Finding, Function, LatticeError, WitError
+from lattice import DeadlineExceeded, Denied, Function, LatticeError, WitError
 from providers.link import Link, LinkId
 from providers.provider import Provider, export
 
@@ -136,12 +136,6 @@ class KeyValue(Provider):
 
     async def watch(self, link: Link[Any], store: Store) -> None:
         """Tell the actor at the other end of `link` what changes in `store`. Raises LatticeError when nobody can."""
-        if WATCHER not in link.interfaces:
-            raise BadInput(
-                Finding(
-                    "TRL-LNK-005", f"link {link.record}: of an actor, this provider calls {WATCHER} and nothing else"
-                )
-            )
         changes = store.watch()
         await anext(changes)
         self._watching[link.id] = self.spawn(self._tell(link, store, changes), name=f"watch for {link.peer}")

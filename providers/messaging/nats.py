@@ -259,14 +259,6 @@ def _headers() -> Mapping[str, str] | None:
 def _fits(link: Link[MessagingLink]) -> None:
     """Raises BadInput for a link that would never carry a message."""
     if link.incoming:
-        if HANDLER in link.interfaces:
-            raise BadInput(
-                Finding(
-                    "TRL-LNK-005",
-                    f"link {link.record}: this provider does not export {HANDLER}, it calls it",
-                    fix="link the provider to the component instead: put the trait on the provider",
-                )
-            )
         return
     config = link.config
     if not config.subscriptions and not config.consumers:

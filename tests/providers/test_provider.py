@@ -232,6 +232,22 @@ async def test_one_peer_that_calls_too_much_leaves_room_for_the_others():
         assert await shout.call(f"{TEXT}#shout", "hi") == "HI!"
 
 
+async def test_a_link_that_the_provider_has_nothing_for_is_refused_before_any_call():
+    class Listening(Shout):
+        calls = ("demo:text/ears",)
+
+    async with running(Listening(), []) as shout:
+        with pytest.raises(BadInput, match=r"does not export demo:text/other") as refused:
+            await shout.runtime.put_link(link_between("actor", PROVIDER, "demo:text/other"))
+        assert refused.value.findings[0].why == "it exports demo:text/transform"
+        with pytest.raises(BadInput, match="does not export demo:text/ears, it calls it"):
+            await shout.runtime.put_link(link_between("actor", PROVIDER, "demo:text/transform,ears"))
+        with pytest.raises(BadInput, match="of an actor, this provider calls demo:text/ears and nothing else"):
+            await shout.runtime.put_link(link_between(PROVIDER, "actor", "demo:text/transform"))
+        await shout.runtime.put_link(link_between(PROVIDER, "actor", "demo:text/ears,mouth"))
+        await shout.runtime.put_link(link_between("actor", PROVIDER, "demo:text/transform,other"))
+
+
 async def test_a_links_configuration_says_how_many_calls_are_answered_at_a_time():
     provider = Shout()
     async with running(provider, linked(provider, **{"link-concurrency": "1"})) as shout:
