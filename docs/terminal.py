@@ -100,6 +100,8 @@ def main() -> None:
         try:
             terminal.enter("curl -s 127.0.0.1:8000")
             terminal.enter("sed -i 's/hello from/good day from/' actor/app.py")
+            while b"good day" not in subprocess.run(["curl", "-s", "127.0.0.1:8000"], capture_output=True).stdout:
+                time.sleep(0.02)  # faster than anybody types
             terminal.enter("curl -s 127.0.0.1:8000")
             terminal.enter("trellis status")
         finally:

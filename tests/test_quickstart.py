@@ -97,7 +97,7 @@ def matches(said: str, expected: list[str]) -> None:
 
 @pytest.fixture
 def folder() -> Path:
-    """A folder of its own, at the same place each time; not in pytest's cache, where edits are not followed."""
+    """A folder of its own, at the same place each time."""
     base = ROOT / ".trellis" / "quickstart"
     base.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(base / "hello", ignore_errors=True)
