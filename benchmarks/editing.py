@@ -42,11 +42,13 @@ class Up:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.put(line)
+        self.lines.put("")
 
     def says(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
-        while not (found := re.search(pattern, self.lines.get(timeout=300))):
-            pass
-        return found
+        while line := self.lines.get(timeout=300):
+            if found := re.search(pattern, line):
+                return found
+        raise SystemExit("trellis up has ended")
 
     def __enter__(self) -> Up:
         self.says("Ctrl-C stops everything")
