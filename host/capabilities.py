@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -261,14 +262,18 @@ class Capabilities:
         await self._links.started(new.id, new.reference)
 
     async def _inherit(self, new: Provided, link: LinkDefinition, leaving: asyncio.Task[None]) -> None:
-        """Have `new` take a link as soon as the one that is leaving makes room for it."""
-        while not leaving.done():
-            try:
+        """Have `new` take a link as soon as the one that is leaving makes room for it.
+
+        That one may still have heard us, and answered in place of `new`; so it is put again at the end.
+        """
+        taken = False
+        while not (taken or leaving.done()):
+            await asyncio.wait({leaving}, timeout=HANDED_ON)
+            with contextlib.suppress(BadInput, LatticeError):
                 if new.body is not None:
                     await new.body.put_link(await self._record(new, link))
-                return
-            except (BadInput, LatticeError):
-                await asyncio.wait({leaving}, timeout=HANDED_ON)
+                    taken = True
+        await asyncio.wait({leaving})
         await self._put_link(new, link)
 
     async def _announce(self, provided: Provided) -> None:
