@@ -300,6 +300,18 @@ def test_an_actor_in_another_language_is_built_and_takes_the_place_of_the_old_on
     up.says(r"tea/app.wat changed -> live")
 
 
+def test_wit_that_is_wrong_is_told_with_its_own_file_and_line(up: Up):
+    file = up.folder / "actor" / "wit" / "world.wit"
+    text = file.read_text()
+    file.write_text(text.replace("export ", "exports "))
+    up.says(r"error\[TRL-BLD-003\]: the runner of `hello` was not built")
+    up.says(rf"{file}:4:3")
+    up.says("app.yaml goes on as it was")
+    assert up.get()[0] == 200
+    file.write_text(text)
+    up.says("world.wit changed -> live")
+
+
 async def test_a_build_that_writes_a_file_each_time_does_not_begin_again_for_ever(tmp_path: Path):
     folder = written(tmp_path, 1) / "tea"
     deployed: list[str] = []

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from actors.cache import default_directory
-from lattice import Function
+from lattice import Finding, Function, Place
 from trellis.building import Built, Recipe, build
+from trellis.failures import Failure
+from trellis.project import BUILD_FILE
 
 LOAD = Function("trellis:runner/sources", "load")
 """Imports the actor's sources. Answers `err` with a record of `file`, `line` and `message`."""
@@ -39,7 +42,10 @@ async def runner(recipe: Recipe) -> Built:
         world = (guest / "runner.wit").read_text().replace(_INCLUDED, included)
         _put(folder, {"wit/runner.wit": world, "trellis_runner.py": (guest / "trellis_runner.py").read_text()})
     output = folder / "build" / "runner.wasm"
-    built = await build(Recipe(folder, output, "python", "trellis:runner/runner", "trellis_runner"))
+    try:
+        built = await build(Recipe(folder, output, "python", "trellis:runner/runner", "trellis_runner"))
+    except Failure as failure:
+        raise Failure(failure.exit_code, *(_of_actor(recipe, folder, one) for one in failure.findings)) from failure
     folder.touch()
     for old in sorted(kept.iterdir(), key=lambda one: one.stat().st_mtime)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
@@ -70,6 +76,13 @@ def _included(recipe: Recipe, own: dict[str, str]) -> str:
         if (declared := _PACKAGE.search(text)) and declared[1] in (asked or declared[1], "included:actor"):
             return f"{declared[1]}/{world}{declared[2] or ''}"
     return recipe.world
+
+
+def _of_actor(recipe: Recipe, folder: Path, finding: Finding) -> Finding:
+    """With the actor's own files in the place of their copies in `folder`."""
+    why = finding.why.replace(str(folder / "wit" / "deps" / "included"), str(recipe.folder / "wit"))
+    message = finding.message.replace("`runner`", f"the runner of `{recipe.name}`")
+    return replace(finding, message=message, why=why, place=Place(str(recipe.folder / BUILD_FILE), 1, 1))
 
 
 def _put(folder: Path, contents: dict[str, str]) -> None:
