@@ -343,6 +343,7 @@ async def test_a_new_http_server_takes_over_the_port(world, placement):
     async def keep_asking():
         while True:
             await ask()
+            await asyncio.sleep(0.005)
 
     async def answered():
         turned_away.clear()

@@ -85,6 +85,7 @@ class Site(World):
         async def keep_asking():
             while True:
                 answers.append(await self.call("asker", ASK, 0))
+                await asyncio.sleep(0.002)
 
         async with asyncio.TaskGroup() as tasks:
             asking = tasks.create_task(keep_asking())
