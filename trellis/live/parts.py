@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +16,9 @@ from trellis.building import Recipe, build, sources
 from trellis.failures import USER_ERROR, Failure
 from trellis.live.sources import SourceActor, place_in
 from trellis.project import source_folders
+
+SETTLED = 1.0
+"""Seconds after a build until a change is not its own."""
 
 _LINE = re.compile(r'(?:File "([^"]+)", line |(/\S+\.py):)(\d+)')
 
@@ -72,14 +77,20 @@ class Built(Part):
         self._wrote: set[Path] = set()
         """What changed while it was being built the last time."""
         self._writes: set[Path] = set()
-        """What changes each time that it is built: no source, whoever it belongs to."""
+        """What changed both times: the build's own files, unless they change while there is none."""
+        self._ended = -math.inf
 
     def has(self, file: Path) -> bool:
-        return super().has(file) and file != self._recipe.output and file not in self._writes
+        its_own = file in self._writes and time.monotonic() - self._ended < SETTLED
+        return super().has(file) and file != self._recipe.output and not its_own
 
     async def renew(self) -> bool:
         before = await asyncio.to_thread(self._contents)
-        built = await build(self._recipe)
+        self._ended = math.inf
+        try:
+            built = await build(self._recipe)
+        finally:
+            self._ended = time.monotonic()
         if not built.fresh:
             return False
         after = await asyncio.to_thread(self._contents)
