@@ -17,6 +17,9 @@ from trellis.failures import USER_ERROR, Failure
 from trellis.live.sources import SourceActor, place_in
 from trellis.project import source_folders
 
+ITS_OWN = 3
+"""Builds in which a file has changed until it is taken for what they write: somebody may save it while one goes on."""
+
 SETTLED = 1.0
 """Seconds after a build until a change is not its own."""
 
@@ -74,14 +77,13 @@ class Built(Part):
         super().__init__(recipe.name, recipe.folder, *recipe.paths)
         self._recipe = recipe
         self._deploy = deploy
-        self._wrote: set[Path] = set()
-        """What changed while it was being built the last time."""
-        self._writes: set[Path] = set()
-        """What changed both times: the build's own files, unless they change while there is none."""
+        self._wrote: dict[Path, int] = {}
+        """How many builds, one after the other, each file has changed in that changed in the last."""
         self._ended = -math.inf
 
     def has(self, file: Path) -> bool:
-        its_own = file in self._writes and time.monotonic() - self._ended < SETTLED
+        """A file that changes in build after build is the build's own, unless it changes while there is none."""
+        its_own = self._wrote.get(file, 0) >= ITS_OWN and time.monotonic() - self._ended < SETTLED
         return super().has(file) and file != self._recipe.output and not its_own
 
     async def renew(self) -> bool:
@@ -94,9 +96,8 @@ class Built(Part):
         if not built.fresh:
             return False
         after = await asyncio.to_thread(self._contents)
-        wrote = {file for file, digest in after.items() if before.get(file) != digest}
-        self._writes |= wrote & self._wrote
-        self._wrote = wrote
+        changed = [file for file, digest in after.items() if before.get(file) != digest]
+        self._wrote = {file: self._wrote.get(file, 0) + 1 for file in changed}
         await self._deploy()
         return True
 
