@@ -6,6 +6,7 @@ handler = observing.around(actor.handle, "component")
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from time import perf_counter, time
@@ -17,7 +18,7 @@ from lattice.invocation import Handler, Invocation
 from lattice.lattice import Lattice
 from lattice.tap import Known, Taps
 from lattice.traces import Traces
-from lattice.tracing import HTTP, Http, Kind, Observer, Span, child_of, outcome_of, span_id
+from lattice.tracing import Ended, Kind, Observer, Span, child_of, outcome_of, span_of
 from lattice.values import Value
 
 log = structlog.get_logger("lattice")
@@ -28,6 +29,8 @@ class Observing:
 
     def __init__(self) -> None:
         self.observers: list[Observer] = []
+        self._ended: list[Ended] = []
+        """What nobody has been told of yet."""
         enabled: Callable[[int], bool] | None = getattr(log, "is_enabled_for", None)
         if enabled is None or enabled(logging.DEBUG):  # asked once: even a line that nobody sees costs time
             self.observers.append(logged)
@@ -42,13 +45,24 @@ class Observing:
         await traces.listen(lattice)
         await Taps(id, name, self.observers, known).listen(lattice)
 
-    def tell(self, span: Span, args: tuple[Value, ...], answer: Value) -> None:
-        """An Observer, for all of them. One that fails is logged, and no call fails of it."""
-        for observer in self.observers:
-            try:
-                observer(span, args, answer)
-            except Exception:
-                log.exception("observer.failed", trace=span.trace)
+    def tell(self, ended: Ended) -> None:
+        """A Tell. The observers hear in the loop's next pass of all that ended in this one: there are several when a
+        process is busy, and it comes to them with its caches warm.
+        """
+        if not self._ended:
+            asyncio.get_running_loop().call_soon(self._tell_all)
+        self._ended.append(ended)
+
+    def _tell_all(self) -> None:
+        """An observer that fails is logged; no call fails of it."""
+        every, self._ended = self._ended, []
+        for ended in every:
+            span, args, answer = span_of(ended), ended.args, ended.answer
+            for observer in self.observers:
+                try:
+                    observer(span, args, answer)
+                except Exception:
+                    log.exception("observer.failed", trace=span.trace)
 
     def around(self, handler: Handler, kind: Kind, *, direct: bool = False) -> Handler:
         """`handler`, observed. Its calls have a span id of their own, which is the parent of what they call in turn."""
@@ -70,10 +84,24 @@ class Observing:
                 raise
             finally:
                 seconds = perf_counter() - begun
-                context, parent, key = trace["traceparent"], span_id(before), function.key
-                http = Http.of(key, args, answer) if key in HTTP else None
-                span = Span(context, parent, at, seconds, kind, direct, source, target, key, link, outcome, error, http)
-                tell(span, args, answer)
+                tell(
+                    Ended(
+                        trace,
+                        before,
+                        at,
+                        seconds,
+                        kind,
+                        direct,
+                        source,
+                        target,
+                        function,
+                        link,
+                        outcome,
+                        error,
+                        args,
+                        answer,
+                    )
+                )
 
         return handle
 

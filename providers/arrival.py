@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from time import perf_counter, time
 from typing import Any
 
-from lattice import EMPTY, Function
-from lattice.tracing import SHORT, Http, Kind, Span, child_of, received, span_id
+from lattice import EMPTY, Function, Value
+from lattice.tracing import SHORT, Ended, Kind, child_of, received
 from lattice.transport import Message
 from providers.link import Link
 
@@ -25,23 +25,27 @@ class Arrival:
         self._at, self._begun = time(), perf_counter()
         self.context = child_of(before)
 
-    def span(self, outcome: str, error: str = "", *, http: Http | None = None, subject: str = "") -> Span:
+    def ended(
+        self, outcome: str, error: str = "", args: tuple[Value, ...] = (), answer: Value = None, *, subject: str = ""
+    ) -> Ended:
         """Now that it is over."""
         link = self._link
-        return Span(
-            self.context["traceparent"],
-            span_id(self._before),
+        seconds = perf_counter() - self._begun
+        return Ended(
+            self.context,
+            self._before,
             self._at,
-            perf_counter() - self._begun,
+            seconds,
             self._kind,
             False,
             link.provider,
             link.peer,
-            self._function.key,
+            self._function,
             link.name,
             outcome,
             error,
-            http,
+            args,
+            answer,
             subject[:SHORT],
         )
 

@@ -19,9 +19,6 @@ from lattice import (
 )
 from lattice.http import Headers, Response
 
-TRACE_HEADER = "x-trellis-trace"
-"""Of every response of an actor, and of every one in its place: what `trellis trace` takes."""
-
 _TEXTS: dict[int, str] = {
     400: "the request is not one that can be handled",
     403: "not allowed",

@@ -334,6 +334,8 @@ def _head(response: Response, body: bytes | ByteStream, exchange: Exchange) -> l
         if any(sign in value or sign in lower.encode("latin-1") for sign in NEWLINES):
             raise ValueError("a header holds a line break")
         head.append((lower.encode("latin-1"), value))
+    if exchange.trace:
+        head.append((b"x-trellis-trace", exchange.trace))
     if not isinstance(body, ByteStream) and not bodyless(response["status"]):
         head.append((b"content-length", b"%d" % len(body)))
     return head

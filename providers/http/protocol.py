@@ -96,6 +96,7 @@ class Exchange:
         "responded",
         "status",
         "stream",
+        "trace",
         "trailers",
         "version",
     )
@@ -119,6 +120,8 @@ class Exchange:
         self.responded = False
         self.discarded = 0
         self.status = 0
+        self.trace = b""
+        """Goes out with the response."""
 
     def outgrows(self, most: int) -> bool:
         """The body is longer than `most` bytes, or will be; one of unknown length breaks off when it gets there."""
@@ -469,6 +472,8 @@ class Connection(asyncio.Protocol):
         head = b"".join(parts)
         if count and (head.count(b"\n") != count + 1 or head.count(b"\r") != count + 1 or b"\0" in head):
             raise ValueError("a header holds a line break")
+        if exchange.trace:
+            head += b"x-trellis-trace: %b\r\n" % exchange.trace
         if not dated:
             head += date_line()
         if self.leaving:

@@ -23,9 +23,9 @@ import structlog
 from lattice import EMPTY, BadInput, BadValue, Finding, LatticeError, Value, WitError
 from lattice.http import HANDLE, Headers, Request, Response
 from lattice.streams import ByteStream
-from lattice.tracing import Http, Observer, nobody, outcome_of, received, trace_id
+from lattice.tracing import Tell, nobody, outcome_of, received, trace_id
 from providers.arrival import Arrival
-from providers.http.answers import TRACE_HEADER, case_of, plain, status_of
+from providers.http.answers import case_of, plain, status_of
 from providers.http.forwarded import forward
 from providers.http.listener import Listener
 from providers.http.protocol import App, Exchange
@@ -39,7 +39,7 @@ log = structlog.get_logger("providers.http")
 class Route:
     """What happens to the requests of one link. An App."""
 
-    def __init__(self, link: Link[RouteSettings], server: ServerSettings, observe: Observer = nobody) -> None:
+    def __init__(self, link: Link[RouteSettings], server: ServerSettings, observe: Tell = nobody) -> None:
         self.link = link
         self.observe = observe
         self.settings = link.config
@@ -71,9 +71,8 @@ class Route:
             outcome = "cancelled"
             raise
         finally:
-            http = Http.of(HANDLE.key, (request,), response)
-            self.observe(arrival.span(outcome, error, http=http), (request,), response)
-        response["headers"].append((TRACE_HEADER, trace_id(context).encode()))
+            self.observe(arrival.ended(outcome, error, (request,), response))
+        exchange.trace = trace_id(context).encode()
         if self.access:
             self.log.log(
                 self.access,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from functools import partial
 
 import pytest
 import structlog
@@ -14,7 +13,7 @@ from servers import Broker
 from lattice import BadInput, BadValue, Busy, DeadlineExceeded, Invocation, Unreachable, Value, WitError
 from lattice.memory import MemoryBroker
 from lattice.nats_transport import connect
-from lattice.tracing import Span
+from lattice.tracing import Ended, Span, span_of
 from lattice.transport import Message, Transport
 from providers.link import LinkRecord, link_between
 from providers.load import builtin_name, resolve
@@ -228,17 +227,16 @@ async def test_links_of_several_actors_are_apart(transport, lattice_name, peer):
 async def test_a_messages_trace_goes_on_in_the_call_through_a_span_of_the_message(transport, lattice_name, peer):
     links = [handler(subscriptions=f"{lattice_name}.a")]
     spans: asyncio.Queue[Span] = asyncio.Queue()
-    observe = partial(_observe, spans)
+
+    def observe(ended: Ended) -> None:
+        spans.put_nowait(span_of(ended))
+
     async with running(MessagingNats(transport), links, peer=peer, observe=observe), asyncio.timeout(5):
         await transport.publish(f"{lattice_name}.a", b"", headers={"traceparent": TRACE})
         call, span = await peer.calls.get(), await spans.get()
     assert call.trace["traceparent"] == span.context
     assert (span.trace, span.parent) == (TRACE[3:35], TRACE[36:52])
     assert (span.kind, span.subject, span.target, span.outcome) == ("message", f"{lattice_name}.a", "actor", "ok")
-
-
-def _observe(spans: asyncio.Queue[Span], span: Span, args: tuple[Value, ...], answer: Value) -> None:
-    spans.put_nowait(span)
 
 
 @pytest.mark.parametrize(
