@@ -125,6 +125,7 @@ async def test_a_failure_ends_that_call_alone(deployed, language):
         assert (await get(actor, "/"))[0] == 200
 
 
+@pytest.mark.slow  # one more component to build and to compile
 @pytest.mark.xdist_group("javascript")
 async def test_javascript_that_listens_for_fetch_and_fetches_runs_as_it_is(deployed):
     async def upstream(invocation: Invocation) -> Value:

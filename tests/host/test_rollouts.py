@@ -173,4 +173,7 @@ async def test_a_links_configuration_changes_in_place_and_one_that_is_refused_ch
         assert await answers_with(11)
         await site.deploy("v4", wasm, more="20")
         await in_time(lambda: answers_with(21))
+        async with asyncio.timeout(10):
+            while answers[-1] != 21:
+                await asyncio.sleep(0.002)
     assert set(answers) == {1, 11, 21}

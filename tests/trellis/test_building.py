@@ -219,6 +219,7 @@ def qjs_modules(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.mark.toolchain
+@pytest.mark.slow
 async def test_javascript_is_built_by_componentize_qjs_where_the_actor_has_it(actor: Path, qjs_modules: Path):
     (actor / "node_modules").symlink_to(qjs_modules)
     (actor / "trellis.toml").write_text('[build]\nlanguage = "javascript"\nworld = "a:b/w"\noutput = "a.wasm"\n')

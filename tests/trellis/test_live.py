@@ -290,14 +290,15 @@ def test_a_file_that_is_renamed_into_place_or_saved_many_times_at_once_is_follow
 def test_an_actor_in_another_language_is_built_and_takes_the_place_of_the_old_one(up: Up):
     assert up.get(up.tea)[0] == 418
     up.edits("tea/app.wat", components.TEAPOT.replace("418", "429"))
-    up.says(r"tea/app.wat changed -> live")
-    assert up.get(up.tea)[0] == 429
+    while up.get(up.tea)[0] != 429:
+        up.says("changed -> live")
     up.edits("tea/app.wat", "nothing")
     up.says("app.wat:1: no component")
     up.says("tea goes on as it was")
     assert up.get(up.tea)[0] == 429
     up.edits("tea/app.wat", components.TEAPOT)
-    up.says(r"tea/app.wat changed -> live")
+    while up.get(up.tea)[0] != 418:
+        up.says("changed -> live")
 
 
 def test_wit_that_is_wrong_is_told_with_its_own_file_and_line(up: Up):
@@ -309,7 +310,7 @@ def test_wit_that_is_wrong_is_told_with_its_own_file_and_line(up: Up):
     up.says("app.yaml goes on as it was")
     assert up.get()[0] == 200
     file.write_text(text)
-    up.says("world.wit changed -> live")
+    up.says("app.yaml.* changed -> live|world.wit.* changed -> live")
 
 
 async def test_a_build_that_writes_a_file_each_time_does_not_begin_again_for_ever(tmp_path: Path):
@@ -331,8 +332,8 @@ async def test_a_build_that_writes_a_file_each_time_does_not_begin_again_for_eve
 async def test_a_provider_is_started_anew_with_the_links_it_has(up: Up):
     assert await up.echoes("hello") == "hello!"
     up.edits("echo/echo.py", PROVIDER.replace("return text", "return text.upper()"))
-    up.says(r"echo/echo.py changed -> live")
-    assert await up.echoes("hello") == "HELLO!"
+    while await up.echoes("hello") != "HELLO!":
+        up.says("changed -> live")
     up.edits("echo/echo.py", PROVIDER + "\n1 / 0\n")
     up.says(r"error\[TRL-UP-005\].*ZeroDivisionError")
     up.says(r"--> echo/echo.py:\d+:1")
@@ -348,7 +349,7 @@ def test_an_edit_of_the_manifest_is_deployed_and_one_that_is_wrong_is_told(up: U
     up.says(r"app.yaml goes on as it was")
     assert up.get()[0] == 200
     up.edits("app.yaml", manifest.replace("instances: 4", "instances: 7"))
-    up.says("app.yaml changed -> live")
+    up.says("app.yaml.* changed -> live")
     status = subprocess.run(
         [sys.executable, "-P", "-m", "trellis", "status"], cwd=up.folder, capture_output=True, text=True, timeout=60
     )
