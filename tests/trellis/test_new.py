@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -20,8 +19,6 @@ from wadm.validate import check
 
 TEMPLATES = Path(__file__).parents[2] / "trellis" / "templates"
 ACTORS = sorted(tuple(folder.parts[-2:]) for folder in (TEMPLATES / "actor").glob("*/*") if folder.is_dir())
-FAST = {("c", "http")}
-"""Built in every run, beside the quickstart's (python, http). TRELLIS_EVERY_TEMPLATE=1 builds the others, too."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,11 +35,10 @@ def files_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+@pytest.mark.slow  # the quickstart's (python, http) is built in every run
 @pytest.mark.toolchain
 @pytest.mark.parametrize(("language", "template"), ACTORS)
 def test_a_new_app_builds_runs_and_passes_its_test(language: str, template: str, pytestconfig: pytest.Config):
-    if (language, template) not in FAST and "TRELLIS_EVERY_TEMPLATE" not in os.environ:
-        pytest.skip("set TRELLIS_EVERY_TEMPLATE=1 to build the templates that are not built in every run")
     base = pytestconfig.cache.mkdir("templates")
     project = base / f"{language}-{template}"
     for path, text in scaffold("app", project.name, language, template).items():
