@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -13,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from host.identity import own_version
 from host.parts import parts
-from lattice.histogram import ENDS, Histogram
+from lattice.histogram import Histogram
 from lattice.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -79,8 +78,7 @@ def _calls(metrics: Metrics) -> Iterator[Metric]:
     labels = ("kind", "target", "function")
     durations = HistogramMetricFamily("trellis_call_duration_seconds", "How long calls took.", labels=labels)
     for values, histogram in times.items():
-        upto = zip(ENDS, accumulate(histogram.counts), strict=True)
-        durations.add_metric(values, [*upto], histogram.seconds)
+        durations.add_metric(values, histogram.up_to(), histogram.seconds)
     yield durations
     labels = ("provider", "component", "method", "status")
     responses = CounterMetricFamily("trellis_http_responses", "Responses to HTTP requests that came in.", labels=labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 BOUNDS = (
     *(0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005),
@@ -30,6 +31,10 @@ class Histogram:
     def observe(self, seconds: float) -> None:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
+
+    def up_to(self) -> list[tuple[str, int]]:
+        """Of each bucket its end and the calls that took no longer, as Prometheus has them."""
+        return [*zip(ENDS, accumulate(self.counts), strict=True)]
 
     @property
     def count(self) -> int:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-
-from lattice.histogram import ENDS
 
 if TYPE_CHECKING:
     from wadm.loop import Manager
@@ -33,8 +30,7 @@ class ManagerCollector(Collector):
         yield GaugeMetricFamily("trellis_ready", "Whether the manager can do its work.", not manager.unready())
         yield GaugeMetricFamily("trellis_manager_commands_pending", "Commands under way.", len(manager.world.pending))
         rounds = HistogramMetricFamily("trellis_manager_round_duration_seconds", "How long rounds of planning took.")
-        upto = zip(ENDS, accumulate(manager.rounds.counts), strict=True)
-        rounds.add_metric((), [*upto], manager.rounds.seconds)
+        rounds.add_metric((), manager.rounds.up_to(), manager.rounds.seconds)
         commands = CounterMetricFamily(
             "trellis_manager_commands", "Commands that were sent to hosts.", labels=("command", "outcome")
         )
