@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,7 +52,6 @@ class Route:
         """The level of the access log, 0 when nobody would see it; asked once, since it is for every request."""
 
     async def __call__(self, exchange: Exchange) -> Response:
-        begun = time.perf_counter()
         request = exchange.request
         sent = [value for name, value in request["headers"] if name == "traceparent"]
         arrival = Arrival("request", self.link, HANDLE, _context(sent, request) if sent else EMPTY)
@@ -71,7 +69,8 @@ class Route:
             outcome = "cancelled"
             raise
         finally:
-            self.observe(arrival.ended(outcome, error, (request,), response))
+            ended = arrival.ended(outcome, error, (request,), response)
+            self.observe(ended)
         exchange.trace = trace_id(context).encode()
         if self.access:
             self.log.log(
@@ -81,7 +80,7 @@ class Route:
                 method=request["method"],
                 path=request["path-with-query"],
                 status=response["status"],
-                seconds=time.perf_counter() - begun,
+                seconds=ended.seconds,
                 trace=trace_id(context),
             )
         return response

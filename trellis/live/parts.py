@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 from host import Host
@@ -102,11 +102,7 @@ class Built(Part):
         return True
 
     def _contents(self) -> dict[Path, bytes]:
-        return {
-            file: hashlib.sha256(file.read_bytes()).digest()
-            for folder in self.folders
-            for file in sources(folder, self._recipe.output)
-        }
+        return {file: digest([file]) for folder in self.folders for file in sources(folder, self._recipe.output)}
 
 
 class OwnProvider(Part):
@@ -124,10 +120,10 @@ class OwnProvider(Part):
         return super().has(file) and file.suffix == ".py" and not any(map(file.is_relative_to, self._others))
 
     async def renew(self) -> bool:
-        digest = self._now()
-        if digest == self._digest:
+        now = self._now()
+        if now == self._digest:
             return False
-        self._digest = digest
+        self._digest = now
         try:
             return await self._host.capabilities.renew(self._id)
         except LatticeError as error:
@@ -141,9 +137,9 @@ class OwnProvider(Part):
         return Finding("TRL-UP-005", ": ".join([first, *rest[-1:]]), own[-1] if own else None)
 
     def _now(self) -> bytes:
-        digest = hashlib.sha256()
-        for folder in self.watched():
-            for file in sorted(folder.glob("*.py")):
-                if self.has(file):
-                    digest.update(file.read_bytes() + b"\0")
-        return digest.digest()
+        return digest(file for folder in self.watched() for file in sorted(folder.glob("*.py")) if self.has(file))
+
+
+def digest(files: Iterable[Path]) -> bytes:
+    """Of what is in these files, in this order."""
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).digest()

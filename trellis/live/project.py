@@ -13,7 +13,6 @@ What cannot be used is told, and what ran before goes on.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ from trellis.building import Recipe, recipe
 from trellis.commands.build import build_each
 from trellis.commands.deploy import deploy, lines
 from trellis.failures import USER_ERROR, Failure, explain, failure
-from trellis.live.parts import Built, FromSources, OwnProvider, Part
+from trellis.live.parts import Built, FromSources, OwnProvider, Part, digest
 from trellis.live.sources import SourceActor, has_native_code
 from trellis.live.watching import changes, since
 from trellis.options import Where
@@ -190,10 +189,10 @@ class Whole(Part):
         return self._unfinished or file == self._project.file or file.name == BUILD_FILE or file.suffix == ".wit"
 
     async def renew(self) -> bool:
-        digest = self._now()
-        if digest == self._digest and not self._unfinished:
+        now = self._now()
+        if now == self._digest and not self._unfinished:
             return False
-        self._digest, self._unfinished = digest, True
+        self._digest, self._unfinished = now, True
         await self._project.read()
         await self._project.deploy()
         self._unfinished = False
@@ -203,7 +202,7 @@ class Whole(Part):
         files = [self._project.file]
         for folder in actor_folders(self.folders[0]):
             files += [folder / BUILD_FILE, *(folder / "wit").rglob("*.wit")]
-        return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).digest()
+        return digest(files)
 
 
 def manifest_of(file: Path) -> Manifest:
