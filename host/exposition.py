@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -24,10 +24,6 @@ class HostCollector(Collector):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: it is registered before there is anything to collect."""
-        return ()
 
     def collect(self) -> Iterator[Metric]:
         host = self._host

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -19,10 +19,6 @@ class ManagerCollector(Collector):
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
-
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: it is registered before there is anything to collect."""
-        return ()
 
     def collect(self) -> Iterator[Metric]:
         manager = self._manager
