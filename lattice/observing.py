@@ -18,7 +18,7 @@ from lattice.invocation import Handler, Invocation
 from lattice.lattice import Lattice
 from lattice.tap import Known, Taps
 from lattice.traces import Traces
-from lattice.tracing import Ended, Kind, Observer, Span, child_of, outcome_of, span_of
+from lattice.tracing import HTTP, Http, Kind, Observer, Span, child_of, outcome_of, span_id
 from lattice.values import Value
 
 log = structlog.get_logger("lattice")
@@ -29,7 +29,7 @@ class Observing:
 
     def __init__(self) -> None:
         self.observers: list[Observer] = []
-        self._ended: list[Ended] = []
+        self._ended: list[tuple[Span, tuple[Value, ...], Value]] = []
         """What nobody has been told of yet."""
         enabled: Callable[[int], bool] | None = getattr(log, "is_enabled_for", None)
         if enabled is None or enabled(logging.DEBUG):  # asked once: even a line that nobody sees costs time
@@ -45,19 +45,19 @@ class Observing:
         await traces.listen(lattice)
         await Taps(id, name, self.observers, known).listen(lattice)
 
-    def tell(self, ended: Ended) -> None:
-        """A Tell. The observers hear in the loop's next pass of all that ended in this one: there are several when a
+    def tell(self, span: Span, args: tuple[Value, ...], answer: Value) -> None:
+        """An Observer. The others hear in the loop's next pass of all that ended in this one: there are several when a
         process is busy, and it comes to them with its caches warm.
         """
-        if not self._ended:
+        ended = self._ended
+        if not ended:
             asyncio.get_running_loop().call_soon(self._tell_all)
-        self._ended.append(ended)
+        ended.append((span, args, answer))
 
     def _tell_all(self) -> None:
         """An observer that fails is logged; no call fails of it."""
         every, self._ended = self._ended, []
-        for ended in every:
-            span, args, answer = span_of(ended), ended.args, ended.answer
+        for span, args, answer in every:
             for observer in self.observers:
                 try:
                     observer(span, args, answer)
@@ -83,25 +83,11 @@ class Observing:
                     answer = failure.payload
                 raise
             finally:
-                seconds = perf_counter() - begun
-                tell(
-                    Ended(
-                        trace,
-                        before,
-                        at,
-                        seconds,
-                        kind,
-                        direct,
-                        source,
-                        target,
-                        function,
-                        link,
-                        outcome,
-                        error,
-                        args,
-                        answer,
-                    )
-                )
+                seconds, key = perf_counter() - begun, function.key
+                http = Http.of(key, args, answer) if key in HTTP else None
+                own, parent = trace["traceparent"], span_id(before)
+                span = Span(own, parent, at, seconds, kind, direct, source, target, key, link, outcome, error, http)
+                tell(span, args, answer)
 
         return handle
 

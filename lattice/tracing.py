@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from lattice.errors import LatticeError, WitError
 from lattice.http import HANDLE, OUTGOING
 from lattice.invocation import EMPTY, Handler
-from lattice.names import EntityId, Function, LinkName
+from lattice.names import EntityId, LinkName
 from lattice.values import Value
 
 _PARENT = re.compile(
@@ -174,41 +174,6 @@ class Span(NamedTuple):
         return self.outcome not in ("ok", "err", "cancelled") or (self.http is not None and self.http.status >= 500)
 
 
-class Ended(NamedTuple):
-    """A call that has ended, as the call itself can tell it with the least to do: what a Span is made of."""
-
-    trace: Mapping[str, str]
-    """Its own context."""
-    before: Mapping[str, str]
-    """The context that it came with."""
-    at: float
-    seconds: float
-    kind: Kind
-    direct: bool
-    source: EntityId
-    target: EntityId
-    function: Function
-    link: LinkName
-    outcome: str
-    error: str
-    args: tuple[Value, ...]
-    answer: Value
-    subject: str = ""
-
-
-def span_of(ended: Ended) -> Span:
-    trace, before, at, seconds, kind, direct, source, target, function, link, outcome, error, args, answer, about = (
-        ended
-    )
-    key = function.key
-    http = Http.of(key, args, answer) if key in HTTP else None
-    own, parent = trace["traceparent"], span_id(before)
-    return Span(own, parent, at, seconds, kind, direct, source, target, key, link, outcome, error, http, about)
-
-
-Tell: TypeAlias = Callable[[Ended], None]
-"""Takes what has ended. Is quick, and does not raise."""
-
 Observer: TypeAlias = Callable[[Span, tuple[Value, ...], Value], None]
 """Told of each span as it ends, with the call's arguments and its answer, if there was one (of "err", too).
 
@@ -232,5 +197,5 @@ def unobserved(handler: Handler) -> Handler:
     return handler
 
 
-def nobody(ended: Ended) -> None:
-    """The Tell where no one looks."""
+def nobody(span: Span, args: tuple[Value, ...], answer: Value) -> None:
+    """The Observer where nobody looks."""

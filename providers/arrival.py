@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from time import perf_counter, time
 from typing import Any
 
-from lattice import EMPTY, Function, Value
-from lattice.tracing import SHORT, Ended, Kind, child_of, received
+from lattice import EMPTY, Function
+from lattice.tracing import SHORT, Http, Kind, Span, child_of, received, span_id
 from lattice.transport import Message
 from providers.link import Link
 
@@ -25,27 +25,23 @@ class Arrival:
         self._at, self._begun = time(), perf_counter()
         self.context = child_of(before)
 
-    def ended(
-        self, outcome: str, error: str = "", args: tuple[Value, ...] = (), answer: Value = None, *, subject: str = ""
-    ) -> Ended:
+    def ended(self, outcome: str, error: str = "", *, http: Http | None = None, subject: str = "") -> Span:
         """Now that it is over."""
         link = self._link
-        seconds = perf_counter() - self._begun
-        return Ended(
-            self.context,
-            self._before,
+        return Span(
+            self.context["traceparent"],
+            span_id(self._before),
             self._at,
-            seconds,
+            perf_counter() - self._begun,
             self._kind,
             False,
             link.provider,
             link.peer,
-            self._function,
+            self._function.key,
             link.name,
             outcome,
             error,
-            args,
-            answer,
+            http,
             subject[:SHORT],
         )
 

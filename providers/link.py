@@ -70,13 +70,15 @@ class Link(Generic[ConfigT]):
     (annotate the parameter `Link[MyModel]` then). A changed link is a new object with the same `id`.
     """
 
-    __slots__ = ("_call", "_idle", "_running", "config", "held", "permits", "provider", "record")
+    __slots__ = ("_call", "_idle", "_running", "config", "held", "peer", "permits", "provider", "record")
 
     def __init__(
         self, record: LinkRecord, provider: EntityId, config: ConfigT, call: Handler, permits: Permits | None = None
     ) -> None:
         self.record = record
         self.provider = provider
+        self.peer = record.source_id if self.incoming else record.target
+        """Who is at the other end."""
         self.config = config
         self.permits = permits
         self._call = call
@@ -110,11 +112,6 @@ class Link(Generic[ConfigT]):
     def incoming(self) -> bool:
         """The provider is the target: the peer calls it."""
         return self.record.target == self.provider
-
-    @property
-    def peer(self) -> EntityId:
-        """Who is at the other end."""
-        return self.record.source_id if self.incoming else self.record.target
 
     async def call(
         self,

@@ -17,7 +17,7 @@ import structlog
 from pydantic import BaseModel
 
 from lattice import EMPTY, EntityId, HostId
-from lattice.tracing import Tell, nobody
+from lattice.tracing import Observer, nobody
 from providers.exports import Export, export, exports_of
 from providers.link import Link, LinkId
 
@@ -68,7 +68,7 @@ class Provider:
     settings: Any = None
     lattice: Lattice | None = None
     """The lattice it runs in; None in unit tests."""
-    observe: Tell = staticmethod(nobody)
+    observe: Observer = staticmethod(nobody)
     """Told of what comes in from outside the lattice (`Arrival`); calls are observed without the provider."""
     links: dict[LinkId, Link[Any]]
     """Every link that was accepted and not removed. The runtime keeps it; read only."""

@@ -38,7 +38,7 @@ from lattice import (
 )
 from lattice.invocation import Permits, limited
 from lattice.links import LinkKey
-from lattice.tracing import Tell, nobody, trace_id
+from lattice.tracing import Observer, nobody, trace_id
 from providers.config import LinkLimits, limits_apart, parse_config
 from providers.link import Link, LinkId, LinkRecord, serving
 from providers.provider import Provider
@@ -77,7 +77,7 @@ class Runtime:
         lattice: Lattice | None = None,
         host_id: HostId | None = None,
         max_concurrent: int | None = None,
-        observe: Tell = nobody,
+        observe: Observer = nobody,
     ) -> None:
         self.provider = provider
         self.id = id

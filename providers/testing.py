@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lattice import EMPTY, EntityId, Function, Handler, Invocation, LinkName, Unreachable, Value, deadline
-from lattice.tracing import Tell
+from lattice.tracing import Observer
 from lattice.tracing import nobody as unobserving
 from providers.link import LinkRecord, link_between
 from providers.provider import Provider
@@ -82,7 +82,7 @@ async def running(
     peer: Handler = nobody,
     id: str = PROVIDER,
     grace: float = 5.0,
-    observe: Tell = unobserving,
+    observe: Observer = unobserving,
 ) -> AsyncIterator[Running]:
     """`provider` started and linked; stopped when the block ends.
 

@@ -22,7 +22,7 @@ import structlog
 from lattice import EMPTY, BadInput, BadValue, Finding, LatticeError, Value, WitError
 from lattice.http import HANDLE, Headers, Request, Response
 from lattice.streams import ByteStream
-from lattice.tracing import Tell, nobody, outcome_of, received, trace_id
+from lattice.tracing import Http, Observer, nobody, outcome_of, received, trace_id
 from providers.arrival import Arrival
 from providers.http.answers import case_of, plain, status_of
 from providers.http.forwarded import forward
@@ -38,7 +38,7 @@ log = structlog.get_logger("providers.http")
 class Route:
     """What happens to the requests of one link. An App."""
 
-    def __init__(self, link: Link[RouteSettings], server: ServerSettings, observe: Tell = nobody) -> None:
+    def __init__(self, link: Link[RouteSettings], server: ServerSettings, observe: Observer = nobody) -> None:
         self.link = link
         self.observe = observe
         self.settings = link.config
@@ -69,8 +69,9 @@ class Route:
             outcome = "cancelled"
             raise
         finally:
-            ended = arrival.ended(outcome, error, (request,), response)
-            self.observe(ended)
+            args = (request,)
+            span = arrival.ended(outcome, error, http=Http.of(HANDLE.key, args, response))
+            self.observe(span, args, response)
         exchange.trace = trace_id(context).encode()
         if self.access:
             self.log.log(
@@ -80,7 +81,7 @@ class Route:
                 method=request["method"],
                 path=request["path-with-query"],
                 status=response["status"],
-                seconds=ended.seconds,
+                seconds=span.seconds,
                 trace=trace_id(context),
             )
         return response

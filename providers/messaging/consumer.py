@@ -24,7 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lattice import BadInput, Busy, Finding, Function, LatticeError, NotLinked, Unreachable, WitError, read_json
 from lattice.jetstream import SECOND, Delivery, JetStream, NotFound, status
-from lattice.tracing import Tell, trace_id
+from lattice.tracing import Observer, trace_id
 from lattice.transport import Message, Subscription
 from providers.arrival import Arrival, context_of
 from providers.link import Link
@@ -93,7 +93,7 @@ class Puller:
         config: ConsumerConfig,
         private: bool,
         spawn: Spawn,
-        observe: Tell,
+        observe: Observer,
     ) -> None:
         self._link = link
         self._jetstream = jetstream
@@ -273,7 +273,7 @@ class Puller:
         finally:
             keeping.cancel()
         outcome = "ok" if reason is None else LatticeError.code
-        self._observe(arrival.ended(outcome, reason or "", subject=message.subject))
+        self._observe(arrival.ended(outcome, reason or "", subject=message.subject), (), None)
         if reason is None:
             await self._say(message, b"+ACK")
         elif delivery.times < self._config.max_deliver:

@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, Field
 from lattice import BadInput, Finding, LatticeError, Value, WitError
 from lattice.jetstream import JetStream
 from lattice.nats_transport import NatsOptions
-from lattice.tracing import Tell, outcome_of, trace_id
+from lattice.tracing import Observer, outcome_of, trace_id
 from lattice.transport import Message, Subscription, Transport
 from providers.arrival import Arrival, context_of
 from providers.link import Link, LinkId, serving
@@ -96,7 +96,7 @@ class Route(NamedTuple):
 class Listener:
     """One link's subscriptions, and its messages in hand."""
 
-    def __init__(self, link: Link[MessagingLink], route: Route, spawn: Spawn, observe: Tell) -> None:
+    def __init__(self, link: Link[MessagingLink], route: Route, spawn: Spawn, observe: Observer) -> None:
         self._link = link
         self._observe = observe
         self._route = route
@@ -149,7 +149,7 @@ class Listener:
         except LatticeError as error:
             outcome = outcome_of(error)
             log.warning("message.lost", error=error.message, **about)
-        self._observe(arrival.ended(*outcome, (value,), subject=message.subject))
+        self._observe(arrival.ended(*outcome, subject=message.subject), (value,), None)
 
     async def leave(self) -> None:
         """Take no more messages."""

@@ -35,7 +35,7 @@ from lattice import (
 )
 from lattice.http import Request, Response
 from lattice.streams import ByteStream, StreamClosed, read_body
-from lattice.tracing import Http, Span, Tell, span_of, trace_id
+from lattice.tracing import Http, Observer, Span, trace_id
 from lattice.tracing import nobody as unobserving
 from providers.http import listener, protocol
 from providers.http.server import HttpServer
@@ -101,7 +101,7 @@ async def site(
     actor: Actor,
     *more: LinkRecord,
     config: dict[str, str] | None = None,
-    observe: Tell = unobserving,
+    observe: Observer = unobserving,
     **link: str,
 ) -> AsyncIterator[Site]:
     calls: list[Invocation] = []
@@ -581,7 +581,7 @@ async def test_a_request_leaves_a_span_that_is_the_parent_of_the_call():
 
     spans: list[Span] = []
     with capture_logs():
-        async with site(actor, observe=lambda ended: spans.append(span_of(ended))) as http:
+        async with site(actor, observe=lambda span, _args, _answer: spans.append(span)) as http:
             await http.get("/missing?secret", headers={"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-00"})
             await http.get("/")
     answered, failed = spans

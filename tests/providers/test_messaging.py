@@ -13,7 +13,7 @@ from servers import Broker
 from lattice import BadInput, BadValue, Busy, DeadlineExceeded, Invocation, Unreachable, Value, WitError
 from lattice.memory import MemoryBroker
 from lattice.nats_transport import connect
-from lattice.tracing import Ended, Span, span_of
+from lattice.tracing import Span
 from lattice.transport import Message, Transport
 from providers.link import LinkRecord, link_between
 from providers.load import builtin_name, resolve
@@ -228,8 +228,8 @@ async def test_a_messages_trace_goes_on_in_the_call_through_a_span_of_the_messag
     links = [handler(subscriptions=f"{lattice_name}.a")]
     spans: asyncio.Queue[Span] = asyncio.Queue()
 
-    def observe(ended: Ended) -> None:
-        spans.put_nowait(span_of(ended))
+    def observe(span: Span, _args: tuple[Value, ...], _answer: Value) -> None:
+        spans.put_nowait(span)
 
     async with running(MessagingNats(transport), links, peer=peer, observe=observe), asyncio.timeout(5):
         await transport.publish(f"{lattice_name}.a", b"", headers={"traceparent": TRACE})

@@ -12,12 +12,12 @@ from servers import free_port
 from shop import ASK, SHOP_ASKER, SHOP_STORE, put_shop
 
 import trellis
-from lattice import EMPTY, Function, Invocation, Unreachable
+from lattice import Invocation, Unreachable
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
 from lattice.names import DEFAULT_LINK
 from lattice.tap import Told, Wish, tapped
-from lattice.tracing import Ended, span_of
+from lattice.tracing import Span
 from trellis.embedded import EmbeddedLattice
 from trellis.tapping import Call, Merged, Printer
 
@@ -70,9 +70,9 @@ async def test_only_what_was_asked_for_is_shown(lattice, text, targets):
 
 @pytest.mark.parametrize("order", [1, -1])
 async def test_the_two_sides_of_a_call_may_be_told_of_in_any_order(order):
-    first, second = ({"traceparent": f"00-{'ab' * 16}-{id * 8}-01"} for id in ("cd", "ef"))
-    away = span_of(Ended(first, EMPTY, 1.0, 0.3, "away", False, *_CALL))
-    there = span_of(Ended(second, first, 7.0, 0.1, "provider", False, *_CALL))
+    first, second = (f"00-{'ab' * 16}-{id * 8}-01" for id in ("cd", "ef"))
+    away = Span(first, "", 1.0, 0.3, "away", False, *_CALL)
+    there = Span(second, "cd" * 8, 7.0, 0.1, "provider", False, *_CALL)
     told: asyncio.Queue[Told] = asyncio.Queue()
     for name, span in [("near", away), ("far", there)][::order]:
         told.put_nowait(Told(id=name, name=name, spans=[span]))
@@ -123,13 +123,12 @@ async def test_where_nobody_observes_that_is_said_at_once():
 async def test_a_host_that_is_too_busy_counts_what_it_does_not_tell(lattice, monkeypatch):
     monkeypatch.setattr("lattice.tap.MOST", 2)
     observing = lattice.hosts[1].observing
-    own = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
-    ended = Ended(own, EMPTY, 1.0, 0.1, "provider", True, *_CALL)
+    span = Span(f"00-{'ab' * 16}-{'cd' * 8}-01", "", 1.0, 0.1, "provider", True, *_CALL)
     async with asyncio.timeout(10), tapped(lattice.client) as told:
         for _ in range(5):
-            observing.tell(ended)
+            observing.tell(span, (), None)
         batch = await told.get()
     assert (len(batch.spans), batch.dropped) == (2, 3)
 
 
-_CALL = (SHOP_ASKER, SHOP_STORE, Function.parse("demo:math/ops#add"), DEFAULT_LINK, "ok", "", (), None)
+_CALL = (SHOP_ASKER, SHOP_STORE, "demo:math/ops#add", DEFAULT_LINK, "ok")
