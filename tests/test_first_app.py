@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from verbs import begun, ended
 
 from trellis.broker import free_port
 from trellis.building import build, recipe
@@ -30,20 +31,12 @@ class Terminal:
         self.environment = {k: v for k, v in os.environ.items() if k not in ("TRELLIS_NATS", "TRELLIS_LATTICE")}
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "trellis", *arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        return await begun(*arguments, cwd=self.folder, env=self.environment, stderr=asyncio.subprocess.PIPE)
 
     async def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        process = await self.start(*arguments)
-        async with asyncio.timeout(90):
-            out, err = await process.communicate()
-        assert process.returncode == code, f"{arguments} exited with {process.returncode}:\n{out!r}\n{err!r}"
-        return out.decode(), err.decode()
+        ended_with, out, err = await ended(*arguments, seconds=90, cwd=self.folder, env=self.environment)
+        assert ended_with == code, f"{arguments} exited with {ended_with}:\n{out}\n{err}"
+        return out, err
 
     async def json(self, *arguments: str, code: int = 0) -> Any:
         return json.loads((await self.run(*arguments, "-o", "json", code=code))[0])

@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import os
-import sys
 
 import aiohttp
 import pytest
 from processes import start_host
 from servers import free_port
 from shop import web
+from verbs import ended, environment
 from worlds import ASKER, SUM, in_time, link, start_http
 
 pytestmark = pytest.mark.nats
@@ -17,16 +16,8 @@ pytestmark = pytest.mark.nats
 REST = "demo:math/asks#ask", "demo:math/ops#add"
 
 
-async def shown(world, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a verb."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "trellis", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "TRELLIS_NATS": world.url, "TRELLIS_LATTICE": world.lattice.name},
-    )
-    out, err = await process.communicate()
-    return process.returncode, out.decode(), err.decode()
+async def shown(world, *arguments: str) -> tuple[int | None, str, str]:
+    return await ended(*arguments, env=environment(TRELLIS_NATS=world.url, TRELLIS_LATTICE=world.lattice.name))
 
 
 async def test_a_request_through_three_processes_is_one_waterfall_and_its_calls_can_be_watched(world):

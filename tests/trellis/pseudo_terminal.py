@@ -9,12 +9,13 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+from verbs import COMMAND
 
 PATIENCE = 60.0
 """Seconds until what is waited for must be there."""
@@ -105,7 +106,7 @@ def _begun(
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     unset = ("CI", "NO_COLOR", "COLUMNS", "LINES")
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "trellis", *arguments],
+        [*COMMAND, *arguments],
         cwd=folder,
         env={**{k: v for k, v in os.environ.items() if k not in unset}, "TERM": "xterm", **environment},
         stdin=its,

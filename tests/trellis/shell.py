@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from verbs import ended
+
 sys.path.append(str(Path(__file__).parents[1] / "wadm"))
 
 from simulated_host import SimulatedHost
@@ -60,18 +62,9 @@ class Shell:
         (self.folder / "app.yaml").write_text(text)
 
     async def run(self, *arguments: str, code: int = 0, stdin: int = asyncio.subprocess.DEVNULL) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "trellis", *arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=stdin,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(60):
-            out, err = await process.communicate()
-        assert process.returncode == code, f"{arguments} exited with {process.returncode}:\n{out!r}\n{err!r}"
-        return out.decode() if code != 1 else err.decode()
+        ended_with, out, err = await ended(*arguments, cwd=self.folder, env=self.environment, stdin=stdin)
+        assert ended_with == code, f"{arguments} exited with {ended_with}:\n{out}\n{err}"
+        return out if code != 1 else err
 
     async def json(self, *arguments: str, code: int = 0) -> Any:
         return json.loads(await self.run(*arguments, "-o", "json", code=code))

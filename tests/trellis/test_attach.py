@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import re
 import signal
-import sys
 from pathlib import Path
 
 import pytest
+from verbs import begun, environment, said
 
 from host.configs import Configs
 from host.links import Links
@@ -34,23 +31,6 @@ class BigVoice(Provider):
     async def shout(self, link: Link[Tail], text: str) -> str:
         return text.upper() + link.config.suffix
 """
-
-
-class Terminal:
-    """The running command, and what it says."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def says(self, pattern: str) -> str:
-        assert self.process.stdout is not None
-        seen = ""
-        async with asyncio.timeout(20):
-            while line := (await self.process.stdout.readline()).decode():
-                seen += line
-                if re.search(pattern, line):
-                    return line
-        pytest.fail(f"it never said {pattern}:\n{seen}")
 
 
 async def test_a_provider_that_is_attached_has_the_lattices_links_and_reloads_with_them(
@@ -79,27 +59,23 @@ async def test_a_provider_that_is_attached_has_the_lattices_links_and_reloads_wi
             return await lattice.invoke(Invocation(EntityId("big-voice"), function, ("hi",), EntityId("actor")))
 
         await put("actor", "tail")
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "trellis", "provider", "attach", str(file)),
-            env={**os.environ, "TRELLIS_NATS": nats_url, "TRELLIS_LATTICE": lattice_name},
-            stdout=asyncio.subprocess.PIPE,
-        )
-        terminal = Terminal(process)
+        place = environment(TRELLIS_NATS=nats_url, TRELLIS_LATTICE=lattice_name)
+        process = await begun("provider", "attach", str(file), env=place)
         try:
-            await terminal.says("ready +big-voice")
-            await terminal.says("linked +actor -")
+            await said(process, "ready +big-voice")
+            await said(process, "linked +actor -")
             assert await shout() == "HI!"
 
             await put("stranger")
-            assert '"suffix" is missing' in await terminal.says("refused")
+            assert '"suffix" is missing' in await said(process, "refused")
 
             await configs.put("tail", {"suffix": "?"})
             file.write_text(SOURCE.replace("text.upper()", "text.upper() * 2"))
-            await terminal.says("ready")
+            await said(process, "ready")
             assert await shout() == "HIHI?"
 
             file.write_text("class BigVoice(")
-            assert "cannot be loaded: SyntaxError" in await terminal.says("failed")
+            assert "cannot be loaded: SyntaxError" in await said(process, "failed")
             assert await shout() == "HIHI?"
         finally:
             process.send_signal(signal.SIGINT)

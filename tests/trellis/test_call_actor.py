@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
+import functools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from verbs import environment
+from verbs import ended, environment
 
 from host import Host, HostConfig
 from lattice import events
@@ -146,19 +146,10 @@ async def test_a_provider_says_that_it_has_no_types(host: Host, place: Where):
 
 
 async def test_a_shell_tells_actors_from_files(calculator: Host, place: Where, tmp_path: Path):
-    async def trellis(*arguments: str) -> tuple[int | None, bytes, bytes]:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "trellis", "call", *arguments),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=tmp_path,
-            env={**environment(None), "TRELLIS_NATS": place.nats, "TRELLIS_LATTICE": place.lattice},
-        )
-        out, err = await asyncio.wait_for(process.communicate(), 30)
-        return process.returncode, out, err
-
-    assert await trellis("shop-calculator", "divide", "--", "-84", "2") == (0, b"-42\n", b"")
-    code, _, err = await trellis("gone.wasm", "divide", "1", "2")
-    assert code == 1 and b"TRL-CLI-001" in err and b"gone.wasm is not a file" in err
-    code, _, err = await trellis("shop-calculator", "divide", "1", "2", "--kv")
-    assert code == 1 and b"takes no grants" in err
+    there = environment(TRELLIS_NATS=place.nats, TRELLIS_LATTICE=place.lattice)
+    call = functools.partial(ended, "call", cwd=tmp_path, env=there)
+    assert await call("shop-calculator", "divide", "--", "-84", "2") == (0, "-42\n", "")
+    code, _, err = await call("gone.wasm", "divide", "1", "2")
+    assert code == 1 and "TRL-CLI-001" in err and "gone.wasm is not a file" in err
+    code, _, err = await call("shop-calculator", "divide", "1", "2", "--kv")
+    assert code == 1 and "takes no grants" in err

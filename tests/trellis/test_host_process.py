@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
+from verbs import Terminal
 
 from lattice import EntityId, Function, HostId, Invocation, Unreachable, Value, events
 from lattice.client import ControlClient
@@ -47,11 +46,8 @@ async def test_a_host_that_is_told_to_stop_finishes_says_so_and_exits_with_0(
                 pass
         return event
 
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "trellis", "host", "start", "--name", "calm-oak-1", "--label", "zone=a"),
-        stderr=asyncio.subprocess.DEVNULL,
-        env={**os.environ, "TRELLIS_NATS": nats_url, "TRELLIS_LATTICE": lattice_name},
-    )
+    terminal = Terminal(nats_url, lattice_name)
+    process = await terminal.start("host", "start", "--name", "calm-oak-1", "--label", "zone=a")
     arrived, go = asyncio.Event(), asyncio.Event()
 
     async def slow(invocation: Invocation) -> Value:

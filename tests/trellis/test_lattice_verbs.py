@@ -2,19 +2,15 @@
 
 import asyncio
 import contextlib
-import functools
 import json
-import os
-import sys
 from datetime import UTC, datetime
 
 import pytest
-from click.testing import CliRunner
+from verbs import Terminal
 
 from host import Host, HostConfig
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, connect
-from trellis.cli import cli
 from trellis.commands.events import moment
 from trellis.commands.host import _drain, _stop
 from trellis.failures import Failure
@@ -34,31 +30,6 @@ STORE = {
         "components": [{"name": "kv", "type": "capability", "properties": {"image": "builtin:keyvalue-memory"}}],
     },
 }
-
-
-class Terminal:
-    """Runs `trellis`, where the environment names the lattice: as a process, or, which costs less, in a thread."""
-
-    def __init__(self, url: str, lattice: str) -> None:
-        self.environment = {**os.environ, "TRELLIS_NATS": url, "TRELLIS_LATTICE": lattice}
-
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "trellis", *arguments),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=self.environment,
-        )
-
-    async def run(self, *arguments: str) -> tuple[int, str, str]:
-        invoke = functools.partial(CliRunner().invoke, cli, arguments, env=self.environment)
-        result = await asyncio.wait_for(asyncio.to_thread(invoke), 30)
-        return result.exit_code, result.stdout, result.stderr
-
-    async def json(self, *arguments: str):
-        code, out, err = await self.run(*arguments, "-o", "json")
-        assert code == 0, err
-        return json.loads(out)
 
 
 @pytest.fixture

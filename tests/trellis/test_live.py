@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ from pathlib import Path
 import components
 import pytest
 from pseudo_terminal import terminal
+from verbs import COMMAND
 
 from lattice import EntityId, Function, Invocation, Value
 from lattice.lattice import Lattice
@@ -138,7 +138,7 @@ class Up:
         self.tea = tea
         named = ("TRELLIS_NATS", "TRELLIS_LATTICE")
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "trellis", "up"],
+            [*COMMAND, "up"],
             cwd=folder,
             env={name: value for name, value in os.environ.items() if name not in named},
             stdin=subprocess.DEVNULL,
@@ -350,9 +350,7 @@ def test_an_edit_of_the_manifest_is_deployed_and_one_that_is_wrong_is_told(up: U
     assert up.get()[0] == 200
     up.edits("app.yaml", manifest.replace("instances: 4", "instances: 7"))
     up.says("app.yaml.* changed -> live")
-    status = subprocess.run(
-        [sys.executable, "-P", "-m", "trellis", "status"], cwd=up.folder, capture_output=True, text=True, timeout=60
-    )
+    status = subprocess.run([*COMMAND, "status"], cwd=up.folder, capture_output=True, text=True, timeout=60)
     assert re.search(r"actor +ready +7/7", status.stdout), status.stdout + status.stderr
 
 

@@ -12,6 +12,7 @@ import nkeys
 import pytest
 import trustme
 from servers import Broker
+from verbs import begun, ended, said
 
 from host import Host, HostConfig
 from lattice import EntityId, Function, Invocation, events
@@ -84,17 +85,9 @@ def certificates(tmp_path_factory):
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-async def trellis(url: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+async def trellis(url: str, *arguments: str, **environment: str) -> tuple[int | None, str, str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TRELLIS_")}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "trellis", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**clean, "TRELLIS_NATS": url, **environment},
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    return await ended(*arguments, env={**clean, "TRELLIS_NATS": url, **environment})
 
 
 async def lets_in(url: str, flags: list[str], environment: dict[str, str]) -> None:
@@ -268,22 +261,10 @@ async def test_an_up_on_somebody_elses_server_logs_in_with_all_its_processes(ser
     url = served('authorization { users: [{user: "ann", password: "pass-ann"}] }')
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TRELLIS_")}
     login = {"TRELLIS_NATS_USER": "ann", "TRELLIS_NATS_PASSWORD": "pass-ann"}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "trellis", "up", "--nats", url),
-        cwd=tmp_path,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**clean, **login},
-    )
+    process = await begun("up", "--nats", url, cwd=tmp_path, stderr=asyncio.subprocess.STDOUT, env={**clean, **login})
     try:
-        assert process.stdout is not None
-        said = b""
-        async with asyncio.timeout(40):
-            while b"logs" not in said:
-                line = await process.stdout.readline()
-                assert line, said
-                said += line
-        assert b"host-a" in said and b"pass-ann" not in said
+        shown = await said(process, "logs")
+        assert "host-a" in shown and "pass-ann" not in shown
     finally:
         process.terminate()
         await asyncio.wait_for(process.communicate(), 30)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +13,9 @@ from typing import Any
 import aiohttp
 import click
 import pytest
-from click.testing import CliRunner
 from components import STREAMS
 from servers import free_port
+from verbs import Terminal
 
 from lattice import EntityId, Function, HostId, Invocation, subjects
 from lattice.client import ControlClient
@@ -27,7 +24,6 @@ from lattice.lattice import Lattice
 from lattice.links import LinkDefinition
 from lattice.memory import MemoryBroker
 from lattice.nats_transport import connect
-from trellis.cli import cli
 from trellis.commands.logs import _in_order
 from trellis.failures import Failure
 from trellis.loglines import Batches, Printer, Wanted
@@ -68,27 +64,10 @@ class Sms(Provider):
 TRACE = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
 
 
-class Terminal:
-    def __init__(self, url: str, lattice: str) -> None:
-        self.environment = {**os.environ, "TRELLIS_NATS": url, "TRELLIS_LATTICE": lattice}
-
-    async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "trellis", *arguments),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=self.environment,
-        )
-
+class Logs(Terminal):
     async def logs(self, *arguments: str) -> list[dict[str, Any]]:
-        out = await self.text(*arguments, "-o", "ndjson")
+        out = await self.text("logs", *arguments, "-o", "ndjson")
         return [json.loads(line) for line in out.splitlines()]
-
-    async def text(self, *arguments: str) -> str:
-        invoke = functools.partial(CliRunner().invoke, cli, ["logs", *arguments], env=self.environment)
-        result = await asyncio.wait_for(asyncio.to_thread(invoke), 30)
-        assert result.exit_code == 0, result.stderr
-        return result.stdout
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -101,7 +80,7 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 async def test_what_a_host_logged_before_it_was_killed_is_there_and_what_others_log_is_followed(
     nats_url: str, lattice_name: str, tmp_path: Path
 ):
-    terminal = Terminal(nats_url, lattice_name)
+    terminal = Logs(nats_url, lattice_name)
     (tmp_path / "talker.wat").write_text(TALKER)
     (tmp_path / "sms.py").write_text(SMS)
     address = f"127.0.0.1:{free_port()}"
@@ -171,7 +150,7 @@ async def test_what_a_host_logged_before_it_was_killed_is_there_and_what_others_
         assert {line["event"] for line in await terminal.logs("--host", oak)} > {"host.started", "component.started"}
         assert {line["level"] for line in await terminal.logs("--level", "warning")} <= {"warning", "error"}
         assert await terminal.logs("another-app") == []
-        shown = await terminal.text("-c", "shop-api", "-n", "1")
+        shown = await terminal.text("logs", "-c", "shop-api", "-n", "1")
         assert "calm-oak-1" in shown or "wise-elm-2" in shown
 
         following = await terminal.start("logs", "shop", "-f", "-n", "1", "-o", "ndjson", "--host", "wise-elm-2")
