@@ -28,14 +28,37 @@ def nats_server() -> str:
     return found
 
 
-class Broker:
-    """A nats-server with JetStream, in a folder and on a port of its own. `config` is in nats-server's language."""
+class Server:
+    """A process in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        """End it as a crash does. `start` begins again, on the same port."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+        self.process = None
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait(10)
+            self.process = None
+
+
+class Broker(Server):
+    """A nats-server with JetStream, in a folder, which keeps its data, and on a port of its own.
+
+    `config` is in nats-server's language.
+    """
 
     def __init__(self, folder: Path, port: int = -1, config: str = "") -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.config = config
         self.port = port
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -66,13 +89,6 @@ class Broker:
             time.sleep(0.01)
         pytest.fail(f"nats-server did not start: {(self.folder / 'log').read_text()}")
 
-    def kill(self) -> None:
-        """End it as a crash does. `start` begins again, on the same port and with the same data."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(10)
-        self.process = None
-
     @contextmanager
     def paused(self) -> Iterator[None]:
         """It is there, and does not answer."""
@@ -84,21 +100,14 @@ class Broker:
         finally:
             self.process.send_signal(signal.SIGCONT)
 
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(10)
-            self.process = None
 
-
-class RedisServer:
+class RedisServer(Server):
     """A redis-server (or valkey-server) that keeps nothing, on a port of its own; without one the test is skipped."""
 
     def __init__(self, folder: Path, *options: str) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.options = options
         self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -121,19 +130,6 @@ class RedisServer:
                     return
             time.sleep(0.01)
         pytest.fail(f"redis-server did not start: {(self.folder / 'redis.log').read_text()}")
-
-    def kill(self) -> None:
-        """End it as a crash does. `start` begins again, on the same port and with the same data."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(10)
-        self.process = None
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait(10)
-            self.process = None
 
 
 class PostgresServer:
