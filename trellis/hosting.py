@@ -10,7 +10,7 @@ import click
 
 from trellis.failures import failure
 from trellis.local import pairs
-from trellis.options import SECONDS, given, registry_options
+from trellis.options import FILE, FOLDER, SECONDS, given, registry_options
 from trellis.size import size
 
 if TYPE_CHECKING:
@@ -47,21 +47,21 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option(
         "--config-dir",
         metavar="FOLDER",
-        type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+        type=FOLDER,
         envvar="TRELLIS_CONFIG_DIR",
         help="Configurations may leave values to the files of this folder: ${file:KEY}.",
     ),
     click.option(
         "--secrets-dir",
         metavar="FOLDER",
-        type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),
+        type=FOLDER,
         envvar="TRELLIS_SECRETS_DIR",
         help="Components may be trusted with the secrets in the files of this folder.",
     ),
     click.option(
         "--secrets-key",
         metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+        type=FILE,
         envvar="TRELLIS_SECRETS_KEY",
         help="Components may be trusted with the secrets of the lattice, which this key opens.",
     ),

@@ -22,6 +22,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_NATS = "nats://127.0.0.1:4222"
 DEFAULT_LATTICE = "default"
 SECONDS = click.FloatRange(min=0)
+FILE = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path)
+FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
+FILE_NAME = click.Path(exists=True, dir_okay=False, resolve_path=True)
+"""As text, which is what the same setting is in the environment and in a file."""
 KEPT = "trellis."
 """Before the names of options that a command does not get as arguments."""
 STATE = Path(".trellis") / "up.json"
@@ -55,7 +59,7 @@ def login_options(*, hidden: bool = False, prefix: str = "nats") -> Callable[[F]
                 metavar=metavar,
                 help=f"{text}  [env var: {variable}]",
                 hidden=hidden,
-                type=click.Path(exists=True, dir_okay=False, resolve_path=True) if metavar == "FILE" else str,
+                type=FILE_NAME if metavar == "FILE" else str,
             )(function)
         return function
 
@@ -68,7 +72,7 @@ def config_option(function: F) -> F:
         "--nats-config",
         metavar="FILE",
         help="A file (TOML) that says how to reach and log in to NATS.  [env var: TRELLIS_NATS_CONFIG]",
-        type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+        type=FILE_NAME,
     )(function)
     return _kept(
         "--context",
@@ -109,7 +113,7 @@ def registry_options(function: F) -> F:
     function = _kept(
         "--registry-ca",
         metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False, resolve_path=True),
+        type=FILE_NAME,
         help="Trust registries whose certificates this CA signed (PEM).  [env var: TRELLIS_REGISTRY_CA]",
     )(function)
     return _kept(

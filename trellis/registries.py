@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from trellis.failures import UNREACHABLE, USER_ERROR, Failure
-from trellis.options import given
+from trellis.options import FILE, given
 
 if TYPE_CHECKING:
     from host.images import Images, ImageSettings
@@ -44,7 +44,7 @@ def access_options(function: F) -> F:
     function = click.option(
         "--registry-ca",
         metavar="FILE",
-        type=click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path),
+        type=FILE,
         envvar="TRELLIS_REGISTRY_CA",
         help="Trust a registry whose certificate this CA signed (PEM).",
     )(function)
