@@ -21,6 +21,7 @@ from lattice import subjects
 from lattice.errors import LatticeError
 from lattice.glimpse import glimpse
 from lattice.lattice import ENVELOPE, Lattice
+from lattice.replies import reply_on
 from lattice.secrets import SecretValue
 from lattice.tracing import Observer, Span
 from lattice.transport import Message
@@ -99,17 +100,11 @@ class Taps:
     async def listen(self, lattice: Lattice) -> None:
         """Grant what is wished for on `lattice`, until that is closed."""
 
-        async def wished(message: Message) -> None:
-            try:
-                self._grant(Wish.model_validate_json(message.data), lattice)
-                if message.reply is not None:
-                    await lattice.transport.publish(message.reply, b"")
-            except ValidationError:
-                return  # somebody else's noise
-            except LatticeError as error:
-                log.warning("tap.unanswered", error=error.message)
+        def wished(data: bytes) -> bytes:
+            self._grant(Wish.model_validate_json(data), lattice)
+            return b""
 
-        await lattice.transport.subscribe(subjects.tap(lattice.name), wished)
+        await reply_on(lattice.transport, subjects.tap(lattice.name), wished)
 
     def _grant(self, wish: Wish, lattice: Lattice) -> None:
         granted = self._granted.get(wish.id)

@@ -18,10 +18,9 @@ import structlog
 from pydantic import BaseModel, Field, ValidationError
 
 from lattice import subjects
-from lattice.errors import LatticeError
 from lattice.lattice import ENVELOPE, Lattice
+from lattice.replies import reply_on
 from lattice.tracing import Http, Span
-from lattice.transport import Message
 from lattice.values import Value
 
 log = structlog.get_logger("lattice")
@@ -71,18 +70,10 @@ class Traces:
     async def listen(self, lattice: Lattice) -> None:
         """Answer what is asked on `lattice`, until that is closed."""
 
-        async def asked(message: Message) -> None:
-            if message.reply is None:
-                return
-            try:
-                question = Question.model_validate_json(message.data)
-                await lattice.transport.publish(message.reply, self._answer(question, lattice.transport.max_payload))
-            except ValidationError:
-                return  # somebody else's noise
-            except LatticeError as error:
-                log.warning("trace.unsent", error=error.message)
+        def asked(data: bytes) -> bytes:
+            return self._answer(Question.model_validate_json(data), lattice.transport.max_payload)
 
-        await lattice.transport.subscribe(subjects.traces(lattice.name), asked)
+        await reply_on(lattice.transport, subjects.traces(lattice.name), asked)
 
     def _answer(self, question: Question, most: int) -> bytes:
         if question.trace:

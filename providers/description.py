@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 
 from lattice import DeadlineExceeded, EntityId, Unreachable, subjects
 from lattice.lattice import Lattice
-from lattice.transport import Message, Subscription
+from lattice.replies import reply_on
+from lattice.transport import Subscription
 from lattice.types import InterfaceType, function_text
 from providers.exports import declared
 from providers.provider import Provider
@@ -64,14 +65,9 @@ def _texts(wit: Mapping[str, InterfaceType], interface: str, functions: Iterable
 
 async def publish(lattice: Lattice, id: EntityId, description: Description) -> Subscription:
     """Answer who asks what the provider `id` is, until the subscription ends."""
-    answer = json.dumps(asdict(description), default=str).encode()
-
-    async def asked(message: Message) -> None:
-        if message.reply is not None:
-            await lattice.transport.publish(message.reply, answer)
-
+    said = json.dumps(asdict(description), default=str).encode()
     subject = subjects.description(lattice.name, id)
-    return await lattice.transport.subscribe(subject, asked, queue=subject)
+    return await reply_on(lattice.transport, subject, lambda _: said, queue=subject)
 
 
 async def published(lattice: Lattice, id: EntityId) -> Description | None:
