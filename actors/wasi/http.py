@@ -10,7 +10,7 @@ import asyncio
 import re
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from actors.guest import Buffered, Guest
 from actors.host_api import Resource, internal, serves
@@ -356,28 +356,22 @@ class _BodySink:
         self.watch = body.bytes_.watch
 
 
-class OutgoingResponse(Resource, interface="wasi:http/types", name="outgoing-response"):
-    """`outgoing-response`"""
+class Outgoing(Resource):
+    """What a request and a response that go out have in common."""
 
-    __slots__ = ("_body", "_guest", "_headers", "_status")
+    __slots__ = ("_body", "_guest", "_headers")
+
+    size_error: ClassVar[str]
+    """The error-code for a body of another size than its content-length."""
 
     def __init__(self, guest: Guest, headers: Headers) -> None:
         self._guest = guest
         self._headers = headers
-        self._status = 200
         self._body: OutgoingBody | None = None
 
     @classmethod
-    def new(cls, guest: Guest, headers: Fields) -> OutgoingResponse:
+    def new(cls, guest: Guest, headers: Fields) -> Self:
         return cls(guest, headers.items)
-
-    def status_code(self) -> int:
-        return self._status
-
-    def set_status_code(self, status_code: int) -> None:
-        if not 100 <= status_code <= 999:
-            raise WitError
-        self._status = status_code
 
     def headers(self) -> Fields:
         return Fields(self._headers, mutable=False)
@@ -386,8 +380,28 @@ class OutgoingResponse(Resource, interface="wasi:http/types", name="outgoing-res
         """Once; again is an error."""
         if self._body is not None:
             raise WitError
-        self._body = OutgoingBody(self._guest, self._headers, "HTTP-response-body-size")
+        self._body = OutgoingBody(self._guest, self._headers, self.size_error)
         return self._body
+
+
+class OutgoingResponse(Outgoing, interface="wasi:http/types", name="outgoing-response"):
+    """`outgoing-response`"""
+
+    __slots__ = ("_status",)
+
+    size_error = "HTTP-response-body-size"
+
+    def __init__(self, guest: Guest, headers: Headers) -> None:
+        super().__init__(guest, headers)
+        self._status = 200
+
+    def status_code(self) -> int:
+        return self._status
+
+    def set_status_code(self, status_code: int) -> None:
+        if not 100 <= status_code <= 999:
+            raise WitError
+        self._status = status_code
 
     @internal
     def complete(self) -> bool:
@@ -465,30 +479,19 @@ class RequestOptions(Resource, interface="wasi:http/types", name="request-option
         self.timeouts["between-bytes-timeout"] = duration
 
 
-class OutgoingRequest(Resource, interface="wasi:http/types", name="outgoing-request"):
+class OutgoingRequest(Outgoing, interface="wasi:http/types", name="outgoing-request"):
     """`outgoing-request`"""
 
-    __slots__ = ("_authority", "_body", "_guest", "_headers", "_method", "_path", "_scheme")
+    __slots__ = ("_authority", "_method", "_path", "_scheme")
+
+    size_error = "HTTP-request-body-size"
 
     def __init__(self, guest: Guest, headers: Headers) -> None:
-        self._guest = guest
-        self._headers = headers
+        super().__init__(guest, headers)
         self._method: Value = "get"
         self._path: str | None = None
         self._scheme: Value = None
         self._authority: str | None = None
-        self._body: OutgoingBody | None = None
-
-    @classmethod
-    def new(cls, guest: Guest, headers: Fields) -> OutgoingRequest:
-        return cls(guest, headers.items)
-
-    def body(self) -> OutgoingBody:
-        """Once; again is an error."""
-        if self._body is not None:
-            raise WitError
-        self._body = OutgoingBody(self._guest, self._headers, "HTTP-request-body-size")
-        return self._body
 
     def method(self) -> Value:
         return self._method
@@ -521,9 +524,6 @@ class OutgoingRequest(Resource, interface="wasi:http/types", name="outgoing-requ
         if authority is not None and _AUTHORITY.fullmatch(authority) is None:
             raise WitError
         self._authority = authority
-
-    def headers(self) -> Fields:
-        return Fields(self._headers, mutable=False)
 
     @internal
     def value(self) -> Request:
