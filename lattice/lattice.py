@@ -21,6 +21,7 @@ from lattice.events import Event
 from lattice.flow import Flow
 from lattice.invocation import Handler, Invocation
 from lattice.names import EntityId, HostId
+from lattice.recovery import LOST, Recovery
 from lattice.streams import ByteStream, StreamClosed
 from lattice.transport import Bucket, Message, Subscription, Transport
 from lattice.values import Value, pack, stream_mark
@@ -49,6 +50,7 @@ class Lattice:
         self.data = data or transport
         """What calls and streams travel over; everything else travels over `transport`."""
         self.flow = Flow(self.data)
+        self.recovery = Recovery(name, self.data)
         self._calls = secrets.token_urlsafe(9) + "."
         self._numbers = itertools.count(1)
         self._cancels: set[asyncio.Task[None]] = set()
@@ -59,6 +61,7 @@ class Lattice:
 
     async def close(self) -> None:
         """Leave: streams end, then the connections are drained and closed."""
+        self.recovery.stop()
         await self.flow.stop()
         if self._cancels:
             await asyncio.wait(self._cancels, timeout=1.0)
@@ -91,6 +94,8 @@ class Lattice:
             invocation = invocation.within(DEFAULT_TIMEOUT)
         pause = 0.005
         while True:
+            if not self.recovery.settled.is_set():
+                await self._settled(invocation)
             left = invocation.remaining()
             if left <= 0:
                 raise DeadlineExceeded(f'no time left to call "{invocation.target}"')
@@ -114,6 +119,14 @@ class Lattice:
                 if not patient or wait >= invocation.remaining():
                     raise
                 await asyncio.sleep(wait)
+
+    async def _settled(self, invocation: Invocation) -> None:
+        """Wait until the broker is there again, and can be for the target, too, or until the call's time is over."""
+        try:
+            async with asyncio.timeout(max(0.0, invocation.remaining())):
+                await self.recovery.settled.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f'the broker was away while "{invocation.target}" was to be called') from None
 
     def _abandon(self, target: EntityId, id: str) -> None:
         """Let whoever has that call in hand stop; beside the caller, who is leaving."""
@@ -163,8 +176,8 @@ class Lattice:
         serving = Serving(self, entity, handler)
         shared = subjects.rpc(self.name, entity)
         serving.subscriptions.append(await self.data.subscribe(shared, serving.arrived, queue=shared))
-        cancels = subjects.cancel(self.name, entity)
-        serving.cancels = await self.data.subscribe(cancels, serving.cancelled)
+        for about, heard in ((subjects.cancel, serving.cancelled), (subjects.in_hand, serving.asked)):
+            serving.beside.append(await self.data.subscribe(about(self.name, entity), heard))
         if host is not None:
             mine = subjects.rpc_at(self.name, entity, host)
             # in a group, too: while a provider is replaced, two of it serve here for a moment
@@ -234,22 +247,31 @@ class Serving:
         self.handler = handler
         self.subscriptions: list[Subscription] = []
         """To calls. `drain` ends them first."""
-        self.cancels: Subscription | None = None
+        self.beside: list[Subscription] = []
+        """To what is said of calls that may be in hand here."""
         self._lattice = lattice
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[asyncio.Task[None], str | None] = {}
+        """Calls in hand, and where their answers go."""
         self._by_id: dict[str, asyncio.Task[None]] = {}
         self._over = False
 
     def arrived(self, message: Message) -> None:
         task = asyncio.create_task(self._answer(message))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[task] = message.reply
+        task.add_done_callback(self._running.pop)
 
     def cancelled(self, message: Message) -> None:
         """Stop that call, if it is in hand here: its caller has left, so it gets no answer."""
         task = self._by_id.get(message.data.decode(errors="replace"))
         if task is not None:
             task.cancel()
+
+    async def asked(self, message: Message) -> None:
+        """Say which of these calls, told by where their answers go, are in hand here."""
+        if message.reply is not None:
+            held = set(self._running.values())
+            mine = [reply for reply in message.data.decode(errors="replace").split("\n") if reply in held]
+            await self._lattice.data.publish(message.reply, "\n".join(mine).encode())
 
     async def _answer(self, message: Message) -> None:
         lattice = self._lattice
@@ -274,6 +296,8 @@ class Serving:
             log.exception("invocation.failed", entity=self.entity)
             reply = frames.encode_error(LatticeError(f"{type(error).__name__}: {error}"))
         if message.reply is not None:
+            if not lattice.recovery.settled.is_set():
+                await lattice.recovery.settled.wait()
             try:
                 await lattice.data.publish(message.reply, lattice._fit(reply))
             except LatticeError as error:
@@ -300,14 +324,16 @@ class Serving:
                 await asyncio.wait(late)
         else:
             late = set()
-        if self.cancels is not None:
-            await self.cancels.unsubscribe()
+        for subscription in self.beside:
+            await subscription.unsubscribe()
         return len(late)
 
 
 def _named(error: Unreachable | DeadlineExceeded, invocation: Invocation) -> LatticeError:
     """The transport's error about a subject, said about the target that was meant."""
     target, function = invocation.target, invocation.function
+    if error.details.get("because") == LOST:
+        return error
     if isinstance(error, Unreachable):
         return Unreachable(f'nothing on the lattice serves "{target}" ({function.interface})', target=target)
     return DeadlineExceeded(f'"{target}" did not answer {function} in time', target=target)

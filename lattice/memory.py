@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import structlog
 
-from lattice.errors import DeadlineExceeded, ProtocolError, Unreachable
+from lattice.errors import DeadlineExceeded, LatticeError, ProtocolError, Unreachable
 from lattice.transport import Entry, Message, NoBucket, OnMessage, WrongRevision
 
 log = structlog.get_logger("lattice")
@@ -102,6 +102,8 @@ class MemoryTransport:
         self._name = f"_INBOX.m{next(self._numbers)}"
         self._inboxes = itertools.count(1)
         self._mine: list[MemorySubscription] = []
+        self._waiting: dict[str, tuple[asyncio.Future[Message], str]] = {}
+        """What each reply subject waits for, and which subject was asked."""
         self._closed = False
 
     @property
@@ -143,6 +145,7 @@ class MemoryTransport:
                 answered.set_result(message)
 
         inbox = self.inbox()
+        self._waiting[inbox] = answered, subject
         subscription = await self.subscribe(inbox, first)
         try:
             if not self._broker.deliver(Message(subject, bytes(data), inbox, headers)):
@@ -152,6 +155,7 @@ class MemoryTransport:
         except TimeoutError:
             raise DeadlineExceeded(f"no answer on {subject} within {timeout:.3g} s") from None
         finally:
+            del self._waiting[inbox]
             await self._forget(subscription)
 
     async def gather(self, subject: str, data: bytes, *, seconds: float, most: int | None = None) -> list[Message]:
@@ -195,6 +199,17 @@ class MemoryTransport:
 
     def inbox(self) -> str:
         return f"{self._name}.{next(self._inboxes)}"
+
+    def pending_requests(self) -> dict[str, str]:
+        return {reply: asked for reply, (answered, asked) in self._waiting.items() if not answered.done()}
+
+    def fail_request(self, reply: str, error: LatticeError) -> None:
+        waiting = self._waiting.get(reply)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_exception(error)
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Never lost, so never called."""
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Never lost, so never called."""

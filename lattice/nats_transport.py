@@ -192,6 +192,7 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
     async def on_disconnect() -> None:
         if not transport.closing:
             log.warning("nats.disconnected", url=transport.url)
+            transport.disconnected()
 
     async def on_reconnect() -> None:
         log.info("nats.reconnected", url=transport.url)
@@ -290,6 +291,7 @@ class NatsTransport:
         self._client = client
         self._options = options
         self._replies = Replies(client)
+        self._disconnected: list[Callable[[], None]] = []
         self._reconnected: list[Callable[[], None]] = []
         self._buckets: dict[str, NatsBucket] = {}
         self.ready = False
@@ -410,6 +412,19 @@ class NatsTransport:
     def inbox(self) -> str:
         return self._client.new_inbox()
 
+    def pending_requests(self) -> dict[str, str]:
+        return self._replies.pending()
+
+    def fail_request(self, reply: str, error: LatticeError) -> None:
+        self._replies.fail(reply, error)
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        self._disconnected.append(callback)
+
+    def disconnected(self) -> None:
+        for callback in self._disconnected:
+            callback()
+
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         self._reconnected.append(callback)
 
@@ -482,6 +497,14 @@ class Replies:
         waiting = self._waiting.get(message.subject)
         if waiting is not None and not waiting[0].done():
             waiting[0].set_result(message)
+
+    def pending(self) -> dict[str, str]:
+        return {reply: asked for reply, (future, asked) in self._waiting.items() if not future.done()}
+
+    def fail(self, reply: str, error: LatticeError) -> None:
+        waiting = self._waiting.get(reply)
+        if waiting is not None and not waiting[0].done():
+            waiting[0].set_exception(error)
 
     def denied(self, subject: str) -> None:
         """End what was asked there (`subject` is in lower case)."""

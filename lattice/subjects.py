@@ -63,9 +63,20 @@ def rpc_at(lattice: str, entity: EntityId, host: HostId) -> str:
     return f"trellis.rpc.{lattice}.{entity}.{host}"
 
 
+def called(lattice: str, subject: str) -> EntityId | None:
+    """Whom a message on `subject` calls; None when it is no call."""
+    start = f"trellis.rpc.{lattice}."
+    return EntityId(subject[len(start) :].partition(".")[0]) if subject.startswith(start) else None
+
+
 def cancel(lattice: str, entity: EntityId) -> str:
     """Ids of calls of `entity` that nobody waits for any more, to every host that serves it."""
     return f"trellis.cancel.{lattice}.{entity}"
+
+
+def in_hand(lattice: str, entity: EntityId) -> str:
+    """Asks all who serve `entity` which calls they have in hand: `lattice.recovery`."""
+    return f"trellis.inhand.{lattice}.{entity}"
 
 
 def alive(lattice: str) -> str:

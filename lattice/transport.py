@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from lattice.errors import LatticeError
+
 
 @dataclass(frozen=True, slots=True)
 class Message:
@@ -131,6 +133,15 @@ class Transport(Protocol):
 
     def inbox(self) -> str:
         """A new subject that only this connection listens to, for replies and streams."""
+
+    def pending_requests(self) -> dict[str, str]:
+        """The subject of each request that waits for its answer, by its reply subject."""
+
+    def fail_request(self, reply: str, error: LatticeError) -> None:
+        """End the request that waits for an answer on `reply`, if it still does."""
+
+    def on_disconnect(self, callback: Callable[[], None]) -> None:
+        """Call back each time the connection is found to be lost."""
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Call back each time a lost connection was made again."""

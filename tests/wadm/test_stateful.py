@@ -112,6 +112,10 @@ class Plugged:
     what: Any
     cable: Cable
 
+    async def mend(self) -> None:
+        """Inside the loop, where what follows a reconnect begins. Where nothing is cut, nothing happens."""
+        self.cable.mend()
+
 
 WISHES = st.builds(
     Wish,
@@ -274,8 +278,7 @@ class Site(RuleBasedStateMachine):
         """Mend everything; then the lattice becomes what is wanted, and rests."""
         self.broken.clear()
         for plugged in [*self.hosts.values(), *self.managers]:
-            if plugged.cable.is_cut:
-                plugged.cable.mend()
+            self.do(plugged.mend())
         for host in self.hosts.values():
             self.do(host.what.label(**{DRAINED: None}))
         if not self.managers:
@@ -360,10 +363,9 @@ class Site(RuleBasedStateMachine):
     def chosen(self, number: int) -> str:
         return list(self.hosts)[number % len(self.hosts)]
 
-    @staticmethod
-    def turn(plugged: Plugged) -> None:
+    def turn(self, plugged: Plugged) -> None:
         if plugged.cable.is_cut:
-            plugged.cable.mend()
+            self.do(plugged.mend())
         else:
             plugged.cable.cut()
 

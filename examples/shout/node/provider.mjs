@@ -55,6 +55,7 @@ function login({ url, user, password, token, nkey_seed, creds_file, ca_file, cer
 class Running {
   constructor(provider, start, nats) {
     Object.assign(this, { provider, start, nats, config: start.config ?? {}, links: new Map(), calls: new Map() });
+    this.held = new Set(); // where the answers to calls in hand go
     this.flow = new Flow(nats);
     this.stopped = new Promise((resolve) => (this.stop = resolve));
   }
@@ -73,6 +74,9 @@ class Running {
       this.listen(`${shared}.${host}`, (message) => this.arrived(message), { queue: `${shared}.${host}` }),
     ];
     this.listen(`trellis.cancel.${lattice}.${id}`, (message) => this.calls.get(message.string())?.abort());
+    this.listen(`trellis.inhand.${lattice}.${id}`, (message) =>
+      message.respond(message.string().split("\n").filter((reply) => this.held.has(reply)).join("\n")),
+    );
     const verbs = {
       "link.put": (record) => this.putLink(record),
       "link.del": (key) => this.deleteLink(key),
@@ -179,7 +183,9 @@ class Running {
   // -- calls
 
   async arrived(message) {
+    this.held.add(message.reply);
     const reply = await this.answer(message.data);
+    this.held.delete(message.reply);
     if (message.reply && reply) this.nats.publish(message.reply, this.fit(reply));
   }
 
