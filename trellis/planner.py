@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from lattice import subjects
@@ -67,6 +68,10 @@ class Planner:
         """`apps`: how each stored application stands; `hosts`: those of the lattice."""
         return await self._ours("status", {})
 
+    async def by_name(self) -> dict[str, dict[str, Any]]:
+        """How each stored application stands, by its name."""
+        return {app["name"]: app for app in (await self.status())["apps"]}
+
     async def app(self, name: str) -> dict[str, Any] | None:
         """How one application stands; None when nothing is known of it."""
         answer = await self._ours("status", {"app": name})
@@ -119,6 +124,15 @@ def granted_by_wadm(answer: dict[str, Any]) -> dict[str, Any]:
     if answer.get("result") in ("error", "notfound"):
         raise failure("TRL-APP-005", f"the manager refused: {answer.get('message', '')}")
     return answer
+
+
+@contextmanager
+def managed(lattice: Lattice) -> Iterator[Planner]:
+    """The manager of that lattice. Raises Failure when none answers within the block."""
+    try:
+        yield Planner(lattice)
+    except (Unreachable, DeadlineExceeded) as error:
+        raise unmanaged(lattice, error) from error
 
 
 def unmanaged(lattice: Lattice, error: Unreachable | DeadlineExceeded) -> Failure:

@@ -164,13 +164,12 @@ async def put_and_await(
 
     Raises Failure when there is no manager, when it refuses, or when the app is not ready within `timeout` seconds.
     """
-    from lattice.errors import DeadlineExceeded, Unreachable
-    from trellis.planner import Planner, unmanaged
+    from trellis.planner import managed
 
     checked = examined.checked
     assert checked.manifest is not None and checked.data is not None
-    manifest, planner = checked.manifest, Planner(lattice)
-    try:
+    manifest = checked.manifest
+    with managed(lattice) as planner:
         data = pinned(checked.data, examined)
         version, how = await _put(planner, manifest.name, manifest.version, data, replace)
         await _deploy(planner, manifest.name, version, message)
@@ -178,8 +177,6 @@ async def put_and_await(
         if not wait:
             return version, None
         outcome = await _wait(planner, manifest.name, version, data, timeout, progress.line)
-    except (Unreachable, DeadlineExceeded) as error:
-        raise unmanaged(lattice, error) from error
     if outcome.end != "ready" or outcome.app is None:
         raise unready(manifest.name, outcome, timeout, _place(checked.document, outcome))
     return version, outcome

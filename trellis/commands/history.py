@@ -23,18 +23,14 @@ def command(app: str | None, output: Output, nats: str | None, lattice: str | No
 
 
 async def _history(place: Where, asked: str | None) -> dict[str, Any]:
-    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
-    from trellis.planner import Planner, unmanaged
+    from trellis.planner import managed
     from trellis.session import joined
 
     async with joined(place) as lattice:
-        planner = Planner(lattice)
-        try:
-            apps = {one["name"]: one for one in (await planner.status())["apps"]}
+        with managed(lattice) as planner:
+            apps = await planner.by_name()
             found = await planner.history(app_named(asked, apps))
-        except (Unreachable, DeadlineExceeded) as error:
-            raise unmanaged(lattice, error) from error
     return {key: found[key] for key in ("app", "versions", "deployments")}
 
 

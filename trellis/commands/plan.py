@@ -36,10 +36,9 @@ def command(path: Path, exit_code: bool, output: Output, nats: str | None, latti
 
 
 async def _plan(place: Where, path: Path) -> dict[str, Any]:
-    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.commands.check import examined_manifest
     from trellis.commands.deploy import pinned
-    from trellis.planner import Planner, unmanaged
+    from trellis.planner import managed
     from trellis.published import verified
     from trellis.session import joined
 
@@ -50,10 +49,8 @@ async def _plan(place: Where, path: Path) -> dict[str, Any]:
         raise Failure(USER_ERROR)
     async with joined(place) as lattice:
         await verified(lattice, examined)
-        try:
-            return await Planner(lattice).plan(manifest=pinned(checked.data, examined))
-        except (Unreachable, DeadlineExceeded) as error:
-            raise unmanaged(lattice, error) from error
+        with managed(lattice) as planner:
+            return await planner.plan(manifest=pinned(checked.data, examined))
 
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:

@@ -79,40 +79,33 @@ class Back:
 
 
 async def _look(place: Where, asked: str | None, version: str | None) -> Back:
-    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
-    from trellis.planner import Planner, granted_by_wadm, unmanaged
+    from trellis.planner import granted_by_wadm, managed
     from trellis.session import joined
 
     async with joined(place) as lattice:
-        planner = Planner(lattice)
-        try:
-            status = await planner.status()
-            apps = {one["name"]: one for one in status["apps"]}
+        with managed(lattice) as planner:
+            apps = await planner.by_name()
             app = app_named(asked, apps)
             to = target(app, await planner.history(app), version)
             plan = await planner.plan(app=app, version=to)
             manifest = granted_by_wadm(await planner.get(app, to))["manifest"]
             lost = [*unrestorable(manifest, apps[app]), *await rebuilt(lattice, manifest)]
-        except (Unreachable, DeadlineExceeded) as error:
-            raise unmanaged(lattice, error) from error
     return Back(app, to, manifest, apps[app], plan["changes"], lost)
 
 
 async def _roll_back(
     place: Where, back: Back, message: str, *, timeout: float, wait: bool, output: Output
 ) -> dict[str, Any]:
-    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.commands.deploy import Progress, unready
-    from trellis.planner import Planner, granted_by_wadm, unmanaged
+    from trellis.planner import granted_by_wadm, managed
     from trellis.session import joined
     from trellis.waiting import serves, until_ready
 
     progress = Progress(output)
     app, to, before = back.app, back.version, back.status["version"]
     async with joined(place) as lattice:
-        planner = Planner(lattice)
-        try:
+        with managed(lattice) as planner:
             note = message or (f"rolled back from {before}" if before else "")
             granted_by_wadm(await planner.deploy(app, to, note))
             progress.say("accepted", app, to)
@@ -132,8 +125,6 @@ async def _roll_back(
                 progress.line,
                 back.status,
             )
-        except (Unreachable, DeadlineExceeded) as error:
-            raise unmanaged(lattice, error) from error
     if outcome.end != "ready" or outcome.app is None:
         raise unready(app, outcome, timeout)
     return {**result, "state": "ready", "seconds": round(outcome.seconds, 4)}

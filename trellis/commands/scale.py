@@ -60,18 +60,16 @@ def parse_counts(wanted: tuple[str, ...]) -> dict[str, int | None]:
 async def _scale(
     place: Where, asked: str | None, counts: dict[str, int | None], *, timeout: float, wait: bool, output: Output
 ) -> dict[str, Any]:
-    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
     from trellis.commands.deploy import Progress, unready
-    from trellis.planner import Planner, unmanaged
+    from trellis.planner import managed
     from trellis.session import joined
     from trellis.waiting import until_ready
 
     progress = Progress(output)
     async with joined(place) as lattice:
-        planner = Planner(lattice)
-        try:
-            apps = {one["name"]: one for one in (await planner.status())["apps"]}
+        with managed(lattice) as planner:
+            apps = await planner.by_name()
             app = app_named(asked, apps)
             for component, number in counts.items():
                 answer = await planner.scale(app, component, number)
@@ -86,8 +84,6 @@ async def _scale(
                 return all(number is None or numbers.get(name) == number for name, number in counts.items())
 
             outcome = await until_ready(planner, app, current, timeout, progress.line, apps[app])
-        except (Unreachable, DeadlineExceeded) as error:
-            raise unmanaged(lattice, error) from error
     if outcome.end != "ready" or outcome.app is None:
         raise unready(app, outcome, timeout)
     components = [one for one in outcome.app["components"] if one["name"] in counts]

@@ -67,14 +67,11 @@ async def _watch(place: Where, app: str | None, output: Output) -> NoReturn:
 
 
 async def _look(lattice: Lattice, app: str | None) -> dict[str, Any]:
-    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import no_such_app
-    from trellis.planner import Planner, unmanaged
+    from trellis.planner import managed
 
-    try:
-        found = await Planner(lattice).status()
-    except (Unreachable, DeadlineExceeded) as error:
-        raise unmanaged(lattice, error) from error
+    with managed(lattice) as planner:
+        found = await planner.status()
     apps = [one for one in found["apps"] if app in (None, one["name"])]
     if app is not None and not apps:
         raise no_such_app(app, [one["name"] for one in found["apps"]])

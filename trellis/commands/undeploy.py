@@ -35,24 +35,19 @@ def command(
 
 
 async def _undeploy(place: Where, asked: str | None, delete: bool, timeout: float) -> dict[str, Any]:
-    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
-    from trellis.planner import Planner, granted_by_wadm, unmanaged
+    from trellis.planner import granted_by_wadm, managed
     from trellis.session import joined
 
     begun = time.monotonic()
     async with joined(place) as lattice:
-        planner = Planner(lattice)
-        try:
-            status = await planner.status()
-            apps = {one["name"]: one for one in status["apps"]}
+        with managed(lattice) as planner:
+            apps = await planner.by_name()
             app = app_named(asked, apps)
             before = apps[app]
             versions = await planner.versions(app)
             answer = granted_by_wadm(await (planner.delete(app) if delete else planner.undeploy(app)))
             await _gone(planner, app, timeout)
-        except (Unreachable, DeadlineExceeded) as error:
-            raise unmanaged(lattice, error) from error
     used = {str(one["name"]): one["used_by"] for one in answer.get("kept", ())}
     removed = [one for one in _removed(before) if one[1] not in used] + no_longer_used(app, apps.values())
     kept = [f"{name} (used by {', '.join(by)})" for name, by in used.items()] + of_others(before, apps.values())

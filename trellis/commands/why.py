@@ -31,17 +31,15 @@ def command(thing: str | None, app: str | None, output: Output, nats: str | None
 
 
 async def _why(place: Where, asked: str | None, thing: str | None) -> dict[str, Any]:
-    from lattice.errors import DeadlineExceeded, Unreachable
     from trellis.choosing import app_named
     from trellis.locating import locator
-    from trellis.planner import Planner, granted_by_wadm, unmanaged
+    from trellis.planner import granted_by_wadm, managed
     from trellis.session import joined
     from wadm.places import Part
 
     async with joined(place) as lattice:
-        planner = Planner(lattice)
-        try:
-            apps = {one["name"]: one for one in (await planner.status())["apps"]}
+        with managed(lattice) as planner:
+            apps = await planner.by_name()
             if asked is None and thing is not None:
                 asked = _only_app_with(thing, apps)
             app = app_named(asked, apps)
@@ -54,8 +52,6 @@ async def _why(place: Where, asked: str | None, thing: str | None) -> dict[str, 
                 raise failure("TRL-APP-003", f"`{app}` has no `{thing}`", why=f"it has {known}", fix="name one of them")
             found = await planner.explain(app, thing)
             manifest = granted_by_wadm(await planner.get(app, apps[app]["version"]))["manifest"]
-        except (Unreachable, DeadlineExceeded) as error:
-            raise unmanaged(lattice, error) from error
     here = locator(app, manifest, Path.cwd())
     for one in found["things"]:
         for said in (*_tree(one["cause"]), *one["remedies"]):
