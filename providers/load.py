@@ -1,10 +1,8 @@
-"""From a reference to a provider: one of ours, or a class in a Python file or module.
+"""From a reference to a provider: one of ours (`lattice.builtin`), or a class in a Python file or module.
 
 | reference                               | what it is                                            |
 |-----------------------------------------|-------------------------------------------------------|
 | builtin:http-server                     | one of ours, by name                                  |
-| wasmcloud+builtin://http-server         | the same, as wasmCloud writes it                      |
-| ghcr.io/wasmcloud/http-server:0.28.0    | wasmCloud's own image, answered by ours of that kind  |
 | file://./provider/shout.py[:Class]      | the Provider subclass in that file; a bare path too   |
 | file://./shouting[:Class]               | the one in that package, a folder with __init__.py    |
 | python:package.module[:Class]           | the Provider subclass in that module                  |
@@ -19,7 +17,6 @@ import importlib
 import importlib.util
 import inspect
 import os
-import re
 import sys
 import traceback
 import urllib.parse
@@ -28,6 +25,7 @@ from pathlib import Path
 from types import ModuleType
 
 from lattice import BadInput, Finding
+from lattice.builtin import ALIASES, name_in
 from providers.provider import Provider
 
 Factory = Callable[[], Provider]
@@ -47,20 +45,8 @@ BUILTINS = {
 }
 """Ours, by name: where the class is. Imported when asked for."""
 
-ALIASES = {
-    "cron-scheduler": "cron",
-    "httpclient": "http-client",
-    "httpserver": "http-server",
-    "kv-memory": "keyvalue-memory",
-    "kv-nats": "keyvalue-nats",
-    "kv-redis": "keyvalue-redis",
-    "kvredis": "keyvalue-redis",
-}
-
 EXTRAS = {"asyncpg": "postgres", "cronsim": "cron", "redis": "redis"}
 """Client libraries that not everybody has, by module: the extra of ours that brings them."""
-
-_IMAGE = re.compile(r"^(?:oci://)?(?:ghcr\.io/wasmcloud|wasmcloud\.azurecr\.io)/(?P<name>[a-z0-9-]+)(?:[:@].*)?$")
 
 
 def builtin_name(ref: str) -> str | None:
@@ -68,17 +54,8 @@ def builtin_name(ref: str) -> str | None:
 
     Raises BadInput when it is one that we do not have.
     """
-    for prefix in ("builtin:", "wasmcloud+builtin://"):
-        if ref.startswith(prefix):
-            name = ref.removeprefix(prefix).removeprefix("//")
-            break
-    else:
-        image = _IMAGE.match(ref)
-        if image is None:
-            return None
-        name = image["name"]
-    name = ALIASES.get(name, name)
-    if name not in BUILTINS:
+    name = name_in(ref)
+    if name is not None and name not in BUILTINS:
         raise _unknown(ref, name)
     return name
 

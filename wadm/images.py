@@ -11,33 +11,8 @@ import re
 from pathlib import Path as FilePath
 from urllib.parse import unquote, urlsplit
 
-BUILTINS = (
-    "blobstore-fs",
-    "blobstore-nats",
-    "cron",
-    "http-client",
-    "http-server",
-    "keyvalue-memory",
-    "keyvalue-nats",
-    "keyvalue-redis",
-    "messaging-nats",
-    "sqldb-postgres",
-    "sqldb-sqlite",
-)
-"""The providers that hosts bring along, by name: a copy of what `providers/load.py` knows."""
+from lattice.builtin import NAMES, image_name, name_in
 
-ALIASES = {
-    "cron-scheduler": "cron",
-    "httpclient": "http-client",
-    "httpserver": "http-server",
-    "kv-memory": "keyvalue-memory",
-    "kv-nats": "keyvalue-nats",
-    "kv-redis": "keyvalue-redis",
-    "kvredis": "keyvalue-redis",
-}
-
-_BUILTIN = re.compile(r"^(?:wasmcloud\+builtin://|builtin:(?://)?)(?P<name>.*)$")
-_FIRST_PARTY = re.compile(r"^(?:oci://)?(?:ghcr\.io/wasmcloud|wasmcloud\.azurecr\.io)/(?P<name>[a-z0-9-]+)(?:[:@].*)?$")
 _PIN = re.compile(r"[@#]sha256:[0-9a-f]{64}$")
 _FILES = (".wasm", ".wat", ".py", ".par", ".par.gz")
 
@@ -86,9 +61,8 @@ def repository(image: str) -> str:
 
 def answered_by(image: str) -> str | None:
     """Which of our own providers runs when this image is asked for, as `builtin:NAME`; None for any other image."""
-    match = _BUILTIN.match(image) or _FIRST_PARTY.match(image)
-    name = ALIASES.get(match["name"], match["name"]) if match is not None else None
-    return f"builtin:{name}" if name in BUILTINS else None
+    name = name_in(image)
+    return f"builtin:{name}" if name in NAMES else None
 
 
 def native_code(image: str) -> tuple[str, str, str]:
@@ -96,7 +70,7 @@ def native_code(image: str) -> tuple[str, str, str]:
     return (
         f"`{image}` is an archive of native code, which hosts here do not run",
         "a provider here is Python: one of ours by name, or a class in a file or module",
-        f"use builtin:NAME ({', '.join(BUILTINS)}), or file://PATH.py for your own",
+        f"use builtin:NAME ({', '.join(NAMES)}), or file://PATH.py for your own",
     )
 
 
@@ -107,9 +81,9 @@ def native_problem(image: str) -> tuple[str, str] | None:
     path = file_path(image)
     if path is not None and path.partition("#")[0].endswith((".par", ".par.gz")):
         return native_code(image)[0], "error"
-    first_party = _FIRST_PARTY.match(image)
-    if first_party is not None:
-        return f"no provider here answers wasmCloud's `{first_party['name']}`", "error"
+    wasmclouds = image_name(image)
+    if wasmclouds is not None:
+        return f"no provider here answers wasmCloud's `{wasmclouds}`", "error"
     if image.startswith("oci://") or (path is None and "/" in image and _SCHEME.match(image) is None):
         return f"`{image}` is an archive of native code, if it is a provider; hosts here do not run those", "warning"
     return None
@@ -131,9 +105,9 @@ def builtin_problem(image: str, kind: str) -> tuple[str, str, str] | None:
         name = image.removeprefix(scheme)
         if kind in ("component", "actor"):
             return f"`{image}` is a provider, not a Wasm component", "type: capability", "error"
-        close = difflib.get_close_matches(name, BUILTINS, n=1, cutoff=0.75)
+        close = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.75)
         if not name:
-            return f"`{image}` names no provider", f"such as builtin:{BUILTINS[0]}", "error"
-        if name not in BUILTINS and close:
+            return f"`{image}` names no provider", f"such as builtin:{NAMES[0]}", "error"
+        if name not in NAMES and close:
             return f"`{name}` is not a provider that hosts are known to have", f"did you mean `{close[0]}`?", "warning"
     return None
