@@ -5,7 +5,7 @@ An actor's folder has a trellis.toml:
     [build]
     language = "python"          # or another of trellis.toolchains; or give `command` for any other toolchain
     world = "counter"            # of the WIT in wit/; in Rust, the source names it
-    module = "app"               # what implements the world: app.py, app.js or app.c
+    module = "app"               # what implements the world: app.py, app.js or app.c; in Go, the folder
     output = "build/counter.wasm"
 
 A build is keyed by the content of everything that goes into it, not by times, so nothing is built twice.
@@ -34,15 +34,17 @@ from trellis.cargo import artefact, readable
 from trellis.failures import USER_ERROR, Failure
 from trellis.project import BUILD_FILE
 from trellis.toolchains import (
+    GO_TARGET,
     LANGUAGES,
     RUST_TARGET,
     cargo,
     check_rust_target,
     compiler_version,
     componentize,
-    componentize_go,
+    go,
     jco,
     missing,
+    names_componentize_go,
     qjs,
     zig,
 )
@@ -245,19 +247,18 @@ def commands(recipe: Recipe, scratch: Path, output: Path) -> list[list[str]]:
     assert recipe.world is not None
     wit, core, typed = str(scratch / "wit"), str(scratch / "core.wasm"), str(scratch / "typed.wasm")
     world = recipe.world.rpartition("/")[2]
-    if recipe.language == "go":
-        return [[*componentize_go(recipe.folder), "-d", wit, "-w", world, "build", "-o", str(output)]]
+    if recipe.language == "go" and names_componentize_go(recipe.folder):
+        return [[go(), "tool", "componentize-go", "-d", wit, "-w", world, "build", "-o", str(output)]]
     if recipe.language == "javascript" and (tool := qjs(recipe.folder)) is not None:
         return [[tool, "--wit", wit, "--world", world, "--js", f"{recipe.module}.js", "--sync", "-o", str(output)]]
     if recipe.language == "javascript":
         # `fetch-event` is off since the actor exports the handler itself; without `http` its own requests would fail
         options = ["--wit", wit, "--world-name", world, "--disable", "fetch-event"]
         return [[jco(recipe.folder), "componentize", f"{recipe.module}.js", *options, "-o", str(output)]]
-    if recipe.language == "c":
-        target = ["--target=wasm32-wasi", "-mexec-model=reactor", "-std=gnu23", "-Os", "-s", "-Wall"]
+    if recipe.language in ("c", "go"):
         tool = jco(recipe.folder)
         return [
-            [*zig(), "cc", *target, f"{recipe.module}.c", "-o", core],
+            [*_compiler(recipe), "-o", core],
             [tool, "embed", core, "--wit", wit, "--world-name", world, "-o", typed],
             [tool, "new", typed, "--wasi-reactor", "-o", str(output)],
         ]
@@ -268,6 +269,14 @@ def commands(recipe: Recipe, scratch: Path, output: Path) -> list[list[str]]:
             *("componentize", recipe.module, *paths, "-o", str(output)),
         ]
     ]
+
+
+def _compiler(recipe: Recipe) -> list[str]:
+    """What makes a core module of C or Go: a reactor, which jco makes a component of. Raises Failure."""
+    if recipe.language == "c":
+        target = ["--target=wasm32-wasi", "-mexec-model=reactor", "-std=gnu23", "-Os", "-s", "-Wall"]
+        return [*zig(), "cc", *target, f"{recipe.module}.c"]
+    return [go(), "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false"]
 
 
 def _prepare(recipe: Recipe, standard: Path, scratch: Path) -> None:
@@ -291,6 +300,8 @@ async def _run(recipe: Recipe, command: Sequence[str], scratch: Path) -> str:
     environment = dict(os.environ)
     if recipe.language is not None:
         environment |= {"VIRTUAL_ENV": str(scratch), "RUST_BACKTRACE": "0", "NO_COLOR": "1"}
+    if recipe.language == "go" and not names_componentize_go(recipe.folder):
+        environment |= GO_TARGET
     try:
         process = await asyncio.create_subprocess_exec(
             *command,

