@@ -21,8 +21,9 @@ from pathlib import Path, PurePosixPath
 
 from trellis.failures import failure
 from trellis.toolchains import LANGUAGES
+from trellis.wit import named_by
 
-ALIASES = {"py": "python", "js": "javascript"}
+ALIASES = {"py": "python", "js": "javascript", "rs": "rust"}
 FIRST = {"app": "http", "actor": "http", "provider": "custom"}
 """The template that is taken when none is named."""
 LONGEST = 63
@@ -60,7 +61,9 @@ def scaffold(kind: str, name: str, language: str, template: str | None) -> Mappi
     if kind == "app":
         made[PurePosixPath("app.yaml")] = _filled(_TEMPLATES / "app" / f"{template}.yaml", values)
     for path, source in _below(every / language / template):
-        made[folder / path] = _filled(source, values)
+        made[folder / path] = text = _filled(source, values)
+        if language == "rust" and path.name == "world.wit":  # wit-bindgen looks for all of the WIT beside it
+            made |= {folder / path.parent / below: one for below, one in named_by(text).items()}
     test = "provider" if kind == "provider" else template
     made[PurePosixPath("tests") / f"test_{folder.replace('-', '_')}.py"] = _filled(
         _TEMPLATES / "tests" / f"{test}.py", values

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -107,8 +107,14 @@ def add(asked: str, folder: Path) -> list[Path]:
     for file in written:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(texts[file], encoding="utf-8")
-    _lock({**_locked(folder), **{one.file: Locked(one.name, one.version, _digest(one.text)) for one in wanted}}, folder)
+    (folder / LOCK).write_text(_lock({**_locked(folder), **_as_locked(wanted)}), encoding="utf-8")
     return sorted(written)
+
+
+def named_by(world: str) -> dict[str, str]:
+    """What `add` would write for the standard packages that the text of a world names: texts by path below wit/."""
+    _, *wanted = with_all_it_needs(Package("", "", "", world))
+    return {f"deps/{one.file}": one.text for one in wanted} | {LOCK: _lock(_as_locked(wanted))}
 
 
 # -- the lock
@@ -161,10 +167,14 @@ def _locked(folder: Path) -> dict[str, Locked]:
         raise failure("TRL-WIT-001", f"{file} is not a lock file: {error}", fix=fix) from error
 
 
-def _lock(locked: Mapping[str, Locked], folder: Path) -> None:
+def _as_locked(wanted: Iterable[Package]) -> dict[str, Locked]:
+    return {one.file: Locked(one.name, one.version, _digest(one.text)) for one in wanted}
+
+
+def _lock(locked: Mapping[str, Locked]) -> str:
     tables = [
         f'["{name}"]\npackage = "{one.package}"\nversion = "{one.version}"\nsha256 = "{one.sha256}"\n'
         for name, one in sorted(locked.items())
     ]
     head = "# What `trellis wit add` has put into deps/; `trellis wit check` holds the files against it.\n\n"
-    (folder / LOCK).write_text(head + "\n".join(tables), encoding="utf-8")
+    return head + "\n".join(tables)
