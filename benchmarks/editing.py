@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import Queue
 from threading import Thread
 
-from trellis.broker import free_port
+from newcomer import free_port
 
 TRELLIS = [sys.executable, "-P", "-m", "trellis"]
 LIVE = re.compile(r"changed -> live in (\d+) ms")

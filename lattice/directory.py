@@ -29,7 +29,6 @@ class Directory:
         self._silence = silence
         self._runs: dict[EntityId, dict[HostId, int]] = {}
         self._seen: dict[HostId, float] = {}
-        self._ends: dict[HostId, asyncio.Future[None]] = {}
         self._scopes: dict[HostId, set[asyncio.Timeout]] = {}
         self._appearances: dict[EntityId, asyncio.Event] = {}
 
@@ -87,15 +86,12 @@ class Directory:
         self._seen = dict.fromkeys(self._seen, now)
 
     def gone(self, host: HostId) -> None:
-        """This host does not run anything any more; whoever waits for its end is told."""
+        """This host does not run anything any more; calls that are under way there time out."""
         self._seen.pop(host, None)
         for hosts in self._runs.values():
             hosts.pop(host, None)
         for scope in self._scopes.pop(host, ()):
             scope.reschedule(asyncio.get_running_loop().time())
-        ended = self._ends.pop(host, None)
-        if ended is not None and not ended.done():
-            ended.set_result(None)
 
     def missing(self, entity: EntityId, host: HostId) -> None:
         """That host does not serve `entity` after all."""
@@ -113,13 +109,6 @@ class Directory:
     def scopes_of(self, host: HostId) -> set[asyncio.Timeout]:
         """The scopes that time out when `host` is gone. Whoever puts one in takes it out at its end."""
         return self._scopes.setdefault(host, set())
-
-    def end_of(self, host: HostId) -> asyncio.Future[None]:
-        """Done when `host` is gone. Shared: do not cancel it."""
-        ended = self._ends.get(host)
-        if ended is None:
-            ended = self._ends[host] = asyncio.get_running_loop().create_future()
-        return ended
 
 
 PROVIDER_SIZE = 256

@@ -40,7 +40,7 @@ KINDS = {
     "outgoing": SpanKind.CLIENT,
 }
 
-UNSAMPLED, SAMPLED = TraceFlags(0), TraceFlags(1)
+SAMPLED = TraceFlags(1)
 
 
 @asynccontextmanager

@@ -19,8 +19,8 @@ from typing import Any
 import aiohttp
 import click
 import pytest
+from servers import free_port
 
-from trellis.broker import free_port
 from trellis.building import build, recipe
 from trellis.commands.deploy import deploy
 from trellis.failures import Failure

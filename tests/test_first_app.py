@@ -13,9 +13,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from servers import free_port
 from verbs import begun, ended
 
-from trellis.broker import free_port
 from trellis.building import build, recipe
 
 COUNTER = Path(__file__).parent.parent / "examples" / "counter"

@@ -17,8 +17,7 @@ from pathlib import Path
 
 import pytest
 from pages import LOOKS, PATIENCE, blocks, dialogue, environment, fits
-
-from trellis.broker import free_port
+from servers import free_port
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "quickstart.md").read_text()

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -29,7 +30,6 @@ import click  # noqa: E402  the cache is chosen above, before anything could use
 
 from lattice.lattice import Lattice  # noqa: E402
 from lattice.nats_transport import connect  # noqa: E402
-from trellis.broker import free_port  # noqa: E402
 from trellis.commands.deploy import deploy, lines  # noqa: E402
 from trellis.failures import Failure  # noqa: E402
 from trellis.logs import configure  # noqa: E402
@@ -179,7 +179,8 @@ async def restored(planner: Planner, survivor: str, wanted: int) -> bool:
 
 async def show(stack: Stack, folder: Path) -> None:
     assert stack.nats is not None and stack.broker is not None and stack.manager is not None
-    port = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
     requests = Requests(port)
     place = Where(stack.nats, stack.lattice, "the demo")
     table(

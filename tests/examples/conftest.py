@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from servers import free_port
 
 from host import Host, HostConfig
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, NatsTransport
-from trellis.broker import free_port
 from trellis.building import build, recipe
 from trellis.commands.deploy import deploy
 from trellis.options import Where

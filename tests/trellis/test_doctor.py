@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from servers import free_port
 
 from host import Host, HostConfig
 from lattice.lattice import Lattice
 from lattice.nats_transport import NatsOptions, connect
 from trellis import contexts, doctor
-from trellis.broker import free_port
 from trellis.cli import cli
 from trellis.doctor import Line
 from trellis.options import Where

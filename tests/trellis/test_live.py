@@ -17,12 +17,12 @@ from pathlib import Path
 import components
 import pytest
 from pseudo_terminal import terminal
+from servers import free_port
 from verbs import COMMAND
 
 from lattice import EntityId, Function, Invocation, Value
 from lattice.lattice import Lattice
 from lattice.nats_transport import connect
-from trellis.broker import free_port
 from trellis.building import recipe
 from trellis.live.parts import Built
 from trellis.scaffolding import scaffold
