@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,8 +14,11 @@ from click.testing import CliRunner, Result
 from toolchains import Missing, Toolchains
 
 from trellis.cli import cli
+from trellis.failures import Failure
 from trellis.project import manifest_in
 from trellis.scaffolding import scaffold
+from trellis.toolchains import RUST_TARGET, version_command
+from trellis.wit import changed, package
 from wadm.validate import check
 
 TEMPLATES = Path(__file__).parents[2] / "trellis" / "templates"
@@ -45,9 +49,23 @@ def test_a_new_app_builds_runs_and_passes_its_test(language: str, template: str,
         file = base / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    if language != "python":
-        with_jco(project / "actor", pytestconfig)
+    actor = project / "actor"
+    if (actor / "package.json").exists():
+        with_jco(actor, pytestconfig)
+    try:
+        version_command(language, actor)
+    except Failure as error:
+        pytest.skip(str(error))
+    if language == "rust":
+        with_crates(actor)
     passes(project)
+
+
+def with_crates(actor: Path) -> None:
+    fetch = ["cargo", "fetch", "--quiet", "--target", RUST_TARGET]
+    done = subprocess.run(fetch, cwd=actor, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"cargo cannot fetch the crates: {done.stderr.strip().splitlines()[-1]}")
 
 
 def with_jco(actor: Path, config: pytest.Config) -> None:
@@ -96,6 +114,32 @@ def test_a_new_app_has_all_that_it_needs_in_one_folder(here: Path):
         "tests/test_actor.py",
     ]
     assert not [path for path in here.rglob("*") if path.is_file() and "{{" in path.read_text()]
+
+
+def test_a_rust_actor_has_the_wit_that_its_world_names(here: Path):
+    assert new("app", "shop", "--lang", "rs", "--template", "kv").exit_code == 0
+    assert files_in(here / "shop" / "actor") == [
+        "Cargo.toml",
+        "src/lib.rs",
+        "trellis.toml",
+        "wit/deps.lock",
+        "wit/deps/keyvalue.wit",
+        "wit/world.wit",
+    ]
+    wit = here / "shop" / "actor" / "wit"
+    assert (wit / "deps" / "keyvalue.wit").read_text() == package("keyvalue").text
+    assert changed(wit) == []
+
+
+@pytest.mark.skipif(shutil.which("cargo") is None, reason="no Rust here")
+@pytest.mark.parametrize("template", [template for language, template in ACTORS if language == "rust"])
+def test_cargo_takes_a_rust_actor_for_a_library_to_load(here: Path, template: str):
+    assert new("actor", "shop", "--lang", "rust", "--template", template).exit_code == 0
+    told = subprocess.run(
+        ["cargo", "metadata", "--no-deps", "--format-version", "1"], cwd=here / "shop", capture_output=True, check=True
+    )
+    (made,) = json.loads(told.stdout)["packages"]
+    assert [target["crate_types"] for target in made["targets"]] == [["cdylib"]]
 
 
 def test_a_dry_run_shows_the_files_and_writes_none(here: Path):
@@ -147,9 +191,9 @@ def test_a_name_that_cannot_be_is_refused(here: Path, name: str, told: str):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["app", "x", "--lang", "cobol"], "there is: c, javascript, python"),
+        (["app", "x", "--lang", "cobol"], "there is: c, javascript, python, rust"),
         (["app", "x", "--lang", "go"], 'fix: put a trellis.toml into the project:  [build]  language = "go"'),
-        (["actor", "x", "--lang", "rust"], "there is no template in rust"),
+        (["app", "x", "--lang", "rust", "--template", "cron"], "there is: http, kv"),
         (["app", "x", "--lang", "pyton"], "did you mean `python`?"),
         (["app", "x", "--lang", "c", "--template", "cron"], "no template `cron` for a new app in c"),
         (["app", "x", "--template", "htp"], "did you mean `http`?"),
