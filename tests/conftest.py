@@ -1,4 +1,4 @@
-"""A private nats-server for each test process, and a lattice name of its own for each test."""
+"""A private nats-server for each test process, a lattice name of its own for each test, and a component in Python."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 from servers import Broker
+from toolchains import Toolchains
 
 from lattice.nats_transport import NatsTransport, connect
 
@@ -73,3 +74,9 @@ async def nats(broker: Broker) -> AsyncIterator[NatsTransport]:
 def lattice_name() -> str:
     """A lattice that no other test uses."""
     return f"t{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def python_guest(pytestconfig: pytest.Config) -> Path:
+    """The component of guests/python, which all tests share that need one: it takes long to build and to compile."""
+    return Toolchains(pytestconfig.cache.mkdir("components")).component("python")

@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 STANDARD = HERE.parents[1] / "actors" / "wit"
 WIT = HERE / "wit" / "world.wit"
 WORLD = "guest"
+PYTHON = HERE / "python"
 NAMED_FIELDS = "type field-name = string; type field-key = field-name;"
 """What WASI 0.2.3 has in place of `field-key`."""
 PATIENCE = 600
@@ -46,8 +47,9 @@ class Toolchains:
 
     def component(self, guest: str) -> Path:
         """The component of "python", "javascript", "fetch" or "c". Raises Missing and BuildFailed."""
+        python = [*PYTHON.glob("*.py"), *PYTHON.glob("wit/*.wit")]
         build, tool, sources = {
-            "python": (self._python, "componentize-py " + version("componentize-py"), [HERE / "python" / "app.py"]),
+            "python": (self._python, "componentize-py " + version("componentize-py"), python),
             "javascript": (self._javascript, "", [HERE / "js" / "guest.js", HERE / "js" / "package-lock.json"]),
             "fetch": (self._fetch, "", [HERE / "js" / "fetch.js", HERE / "js" / "package-lock.json"]),
             "c": (self._c, "", [HERE / "c" / "guest.c", HERE / "js" / "package-lock.json"]),
@@ -63,8 +65,8 @@ class Toolchains:
 
     def _python(self, output: Path) -> None:
         tool = Path(sys.executable).parent / "componentize-py"
-        command = [tool, "-q", "-d", STANDARD, "-d", WIT.parent, "-w", f"demo:text/{WORLD}", "componentize"]
-        run(*command, "-p", HERE / "python", "app", "-o", output)
+        wit = [argument for folder in (STANDARD, WIT.parent, PYTHON / "wit") for argument in ("-d", folder)]
+        run(tool, "-q", *wit, "-w", "tests:guest/everything", "componentize", "-p", PYTHON, "app", "-o", output)
 
     def _javascript(self, output: Path) -> None:
         # StarlingMonkey's `http` stays on, since switching it off also cuts the guest's own imports of wasi:http

@@ -8,10 +8,6 @@ from pathlib import Path
 import components
 import pytest
 
-from trellis.building import build, recipe
-
-HERE = Path(__file__).parent
-
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -30,9 +26,3 @@ def written(tmp_path: Path) -> Callable[[str], Path]:
         return file
 
     return write
-
-
-@pytest.fixture
-async def tool() -> Path:
-    """The Python component of tool_guest; built again only when it changed."""
-    return (await build(recipe(HERE / "tool_guest"))).recipe.output

@@ -247,30 +247,32 @@ def test_a_lattice_is_never_imported(calculator: Path):
 
 
 @pytest.mark.toolchain
-async def test_a_python_component_is_called_with_records_and_what_it_prints_goes_to_stderr(tool: Path):
-    done = trellis("call", tool, "people.older", PERSON, "2")
+def test_a_python_component_is_called_with_records_and_what_it_prints_goes_to_stderr(python_guest: Path):
+    done = trellis("call", python_guest, "people.older", PERSON, "2")
     assert json.loads(done.stdout) == {"name": "Ada", "age": 38, "mood": "happy"}
     assert done.stderr.endswith(b"thinking\n")
 
 
 @pytest.mark.toolchain
-async def test_a_python_exception_is_the_traps_last_word(tool: Path):
-    done = trellis("call", tool, "fail", '"because"')
+def test_a_python_exception_is_the_traps_last_word(python_guest: Path):
+    done = trellis("call", python_guest, "fail", '"because"')
     assert (done.returncode, done.stdout) == (2, b"")
-    assert b"RuntimeError: because\n" in done.stderr
-    assert b'error[TRL-CAL-003]: "tool" trapped in test:tool/people#fail: RuntimeError: because' in done.stderr
+    told = done.stderr.decode()
+    assert "RuntimeError: because\n" in told
+    trapped = f'"{python_guest.stem}" trapped in tests:guest/people#fail'
+    assert f"error[TRL-CAL-003]: {trapped}: RuntimeError: because" in told
 
 
 @pytest.mark.toolchain
-async def test_a_store_is_there_only_when_it_is_granted(tool: Path):
-    assert trellis("call", tool, "visit", PERSON, "--kv").stdout == b"1\n"
-    denied = trellis("call", tool, "visit", PERSON)
+def test_a_store_is_there_only_when_it_is_granted(python_guest: Path):
+    assert trellis("call", python_guest, "visit", PERSON, "--kv").stdout == b"1\n"
+    denied = trellis("call", python_guest, "visit", PERSON)
     assert denied.returncode == 2
     assert b"guest.denied" in denied.stderr and b"option=--kv" in denied.stderr
 
 
 @pytest.mark.toolchain
-async def test_too_little_memory_says_so(tool: Path):
-    done = trellis("call", tool, "people.older", PERSON, "2", "--memory", "1Mi")
+def test_too_little_memory_says_so(python_guest: Path):
+    done = trellis("call", python_guest, "people.older", PERSON, "2", "--memory", "1Mi")
     assert done.returncode == 2
     assert b"ran out of memory" in done.stderr and b"--memory" in done.stderr

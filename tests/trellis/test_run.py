@@ -120,53 +120,58 @@ def test_what_is_no_command_is_refused_with_the_verb_for_it(written: Written, ca
 
 
 @pytest.mark.toolchain
-async def test_arguments_behind_the_dashes_are_the_guests(tool: Path):
-    done = trellis("run", tool, "--", "arguments", "a b", "--dir", "-x")
+def test_arguments_behind_the_dashes_are_the_guests(python_guest: Path):
+    done = trellis("run", python_guest, "--", "arguments", "a b", "--dir", "-x")
     assert done.stdout == b"['a b', '--dir', '-x']\n"
 
 
 @pytest.mark.toolchain
-async def test_environment_and_configuration_are_what_was_given_and_no_more(tool: Path):
-    assert trellis("run", tool, "--", "environment").stdout == b"[]\n"
-    assert trellis("run", tool, "--env", "A=b=c", "--env", "D=", "environment").stdout == b"[('A', 'b=c'), ('D', '')]\n"
-    assert trellis("run", tool, "--config", "greeting=hi", "config", "greeting").stdout == b"hi\n"
-    assert trellis("run", tool, "config", "greeting").stdout == b"None\n"
+def test_environment_and_configuration_are_what_was_given_and_no_more(python_guest: Path):
+    assert trellis("run", python_guest, "--", "environment").stdout == b"[]\n"
+    assert (
+        trellis("run", python_guest, "--env", "A=b=c", "--env", "D=", "environment").stdout
+        == b"[('A', 'b=c'), ('D', '')]\n"
+    )
+    assert trellis("run", python_guest, "--config", "greeting=hi", "config", "greeting").stdout == b"hi\n"
+    assert trellis("run", python_guest, "config", "greeting").stdout == b"None\n"
 
 
 @pytest.mark.toolchain
-async def test_a_folder_is_there_when_it_is_granted_and_written_to_only_with_rw(tool: Path, tmp_path: Path):
+def test_a_folder_is_there_when_it_is_granted_and_written_to_only_with_rw(python_guest: Path, tmp_path: Path):
     (tmp_path / "note.txt").write_text("hello")
     folder = f"{tmp_path}::/data"
-    assert b"FileNotFoundError" in trellis("run", tool, "read", "/data/note.txt").stderr
-    assert trellis("run", tool, "--dir", folder, "read", "/data/note.txt").stdout == b"hello\n"
-    denied = trellis("run", tool, "--dir", folder, "write", "/data/new.txt", "x")
+    assert b"FileNotFoundError" in trellis("run", python_guest, "read", "/data/note.txt").stderr
+    assert trellis("run", python_guest, "--dir", folder, "read", "/data/note.txt").stdout == b"hello\n"
+    denied = trellis("run", python_guest, "--dir", folder, "write", "/data/new.txt", "x")
     assert denied.returncode == 2 and b"option='--dir HOST::GUEST:rw'" in denied.stderr
     assert not (tmp_path / "new.txt").exists()
-    assert trellis("run", tool, "--dir", f"{folder}:rw", "write", "/data/new.txt", "x").returncode == 0
+    assert trellis("run", python_guest, "--dir", f"{folder}:rw", "write", "/data/new.txt", "x").returncode == 0
     assert (tmp_path / "new.txt").read_text() == "x"
 
 
 @pytest.mark.toolchain
-async def test_requests_go_only_where_they_are_allowed_to(tool: Path, upstream: str):
-    assert trellis("run", tool, "--allow-http", upstream, "fetch", upstream).stdout == b"200 hello from upstream\n"
-    denied = trellis("run", tool, "--allow-http", "example.com", "fetch", upstream)
+def test_requests_go_only_where_they_are_allowed_to(python_guest: Path, upstream: str):
+    assert (
+        trellis("run", python_guest, "--allow-http", upstream, "fetch", upstream).stdout == b"200 hello from upstream\n"
+    )
+    denied = trellis("run", python_guest, "--allow-http", "example.com", "fetch", upstream)
     assert denied.stdout == b"ErrorCode_HttpRequestDenied\n"
     assert b"option='--allow-http HOST'" in denied.stderr
 
 
 @pytest.mark.toolchain
-async def test_a_guest_may_ask_and_be_answered_and_sees_a_terminal_only_where_there_is_one(tool: Path):
-    assert trellis("run", tool, "ask", stdin=b"Ada\n").stdout == b"name? hello Ada\n"
-    assert trellis("run", tool, "terminals").stdout == b"[False, False, False]\n"
-    assert b"[True, True, True]" in in_a_terminal("run", str(tool), "terminals")
+def test_a_guest_may_ask_and_be_answered_and_sees_a_terminal_only_where_there_is_one(python_guest: Path):
+    assert trellis("run", python_guest, "ask", stdin=b"Ada\n").stdout == b"name? hello Ada\n"
+    assert trellis("run", python_guest, "terminals").stdout == b"[False, False, False]\n"
+    assert b"[True, True, True]" in in_a_terminal("run", str(python_guest), "terminals")
 
 
 @pytest.mark.toolchain
 @pytest.mark.parametrize(
     ("arguments", "code"), [(("exit", "0"), 0), (("exit", "1"), 1), (("refuse",), 1), (("fail",), 2)]
 )
-async def test_every_way_to_end_has_its_exit_code(tool: Path, arguments: tuple[str, ...], code: int):
-    assert trellis("run", tool, *arguments).returncode == code
+def test_every_way_to_end_has_its_exit_code(python_guest: Path, arguments: tuple[str, ...], code: int):
+    assert trellis("run", python_guest, *arguments).returncode == code
 
 
 def in_a_terminal(*arguments: str) -> bytes:

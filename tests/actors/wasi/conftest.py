@@ -1,16 +1,9 @@
-"""Guests for the tests: components written by hand for exact mechanics, and one built from Python for real life."""
+"""Guests for the tests: components written by hand for exact mechanics."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import hashlib
-import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +12,6 @@ from wasi_types import HTTP_ERRORS
 import actors.wasi  # noqa: F401  registers the interfaces
 from actors.actor import Actor
 from actors.engine import Engine, EngineConfig
-
-HERE = Path(__file__).parent
-WIT = HERE.parents[2] / "actors" / "wit"
 
 HTTP_COMPONENT = """(component
   (import "wasi:io/error@0.2.0" (instance $io-error (export "error" (type (sub resource)))))
@@ -165,39 +155,3 @@ async def deployed(engine: Engine) -> AsyncIterator[Callable[..., Actor]]:
     async with asyncio.timeout(10):
         for actor in made:
             await actor.drain()
-
-
-def _digest(*sources: Path) -> str:
-    found = hashlib.sha256(version("componentize-py").encode())
-    for source in sorted(sources):
-        found.update(source.name.encode() + source.read_bytes())
-    return found.hexdigest()[:16]
-
-
-def build_python(source: Path, world: str, directory: Path) -> Path:
-    """The component of the Python actor in `source`; built again only when it or the WIT changed."""
-    wit = source / "wit"
-    digest = _digest(*source.glob("*.py"), *wit.glob("*.wit"), *WIT.rglob("*.wit"))
-    output = directory / f"{source.name}-{digest}.wasm"
-    with (directory / f"{source.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # one test process builds, the others wait
-        if output.exists():
-            return output
-        partial = output.with_suffix(".partial")
-        tool = Path(sys.executable).parent / "componentize-py"
-        command = [str(tool), "-q", "-d", str(WIT), "-d", str(wit), "-w", world]
-        command += ["componentize", "-p", str(source), "app", "-o", str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            pytest.fail(f"componentize-py failed:\n{done.stdout}{done.stderr}")
-        partial.replace(output)
-        return output
-
-
-@pytest.fixture(scope="session")
-def python_component(pytestconfig: pytest.Config) -> Callable[[Path, str], Path]:
-    """Builds a Python actor's folder for a world, once per content."""
-    if not (Path(sys.executable).parent / "componentize-py").exists() and shutil.which("componentize-py") is None:
-        pytest.fail("no componentize-py: pip install 'trellis-lattice[build]'")
-    directory = pytestconfig.cache.mkdir("components")
-    return lambda source, world: build_python(source, world, directory)

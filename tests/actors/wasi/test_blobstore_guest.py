@@ -24,7 +24,6 @@ pytestmark = pytest.mark.toolchain
 
 ACTOR = EntityId("archive")
 MEGABYTE = 1024 * 1024
-GUEST = Path(__file__).parent / "services_guest"
 Attempt = Callable[..., Awaitable[Any]]
 
 
@@ -51,8 +50,8 @@ async def store(tmp_path) -> AsyncIterator[Handler]:
 
 
 @pytest.fixture
-async def attempt(engine, deployed, python_component) -> Attempt:
-    component = await engine.load(python_component(GUEST, "tests:services/services"))
+async def attempt(engine, deployed, python_guest) -> Attempt:
+    component = await engine.load(python_guest)
 
     async def run(name: str, **options: Any) -> Any:
         actor: Actor = deployed(ACTOR, component, limits=Limits(execution=120.0), **options)

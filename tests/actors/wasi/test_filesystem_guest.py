@@ -19,7 +19,6 @@ from lattice import EntityId, Function, Invocation, Trap
 
 pytestmark = pytest.mark.toolchain
 
-GUEST = Path(__file__).parent / "services_guest"
 Attempt = Callable[..., Awaitable[Any]]
 
 
@@ -34,9 +33,9 @@ def data(tmp_path) -> Path:
 
 
 @pytest.fixture
-async def attempt(engine, deployed, python_component, data) -> Attempt:
+async def attempt(engine, deployed, python_guest, data) -> Attempt:
     grants = Grants(directories=(writable(data), Preopen(data.parent / "in", "/in")))
-    component = await engine.load(python_component(GUEST, "tests:services/services"))
+    component = await engine.load(python_guest)
 
     async def run(name: str, grants: Grants = grants) -> Any:
         actor: Actor = deployed(EntityId("files"), component, grants=grants, limits=Limits(execution=60.0))

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import structlog
@@ -22,7 +21,6 @@ from providers.http.outgoing import Outgoing
 
 pytestmark = pytest.mark.toolchain
 
-GUEST = Path(__file__).parent / "guest"
 FETCH = {
     "method": "GET",
     "path-with-query": "/fetch",
@@ -54,9 +52,9 @@ async def upstream() -> AsyncIterator[tuple[Egress, list[bytes]]]:
 
 
 @pytest.fixture
-def fetching(engine, deployed, python_component):
+def fetching(engine, deployed, python_guest):
     async def load(egress: Egress, *grants: str) -> Actor:
-        component = await engine.load(python_component(GUEST, "tests:guest/guest"))
+        component = await engine.load(python_guest)
         imports = egress.around(nothing_linked, lambda: grants)
         return deployed(EntityId("web"), component, imports=imports, grants=Grants(http=grants))
 

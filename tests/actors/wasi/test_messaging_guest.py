@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import structlog
@@ -20,12 +19,11 @@ pytestmark = pytest.mark.toolchain
 
 ECHO = EntityId("echo")
 HANDLE = Function("wasmcloud:messaging/handler", "handle-message")
-GUEST = Path(__file__).parent / "services_guest"
 
 
 @pytest.fixture
-async def component(engine, python_component):
-    return await engine.load(python_component(GUEST, "tests:services/services"))
+async def component(engine, python_guest):
+    return await engine.load(python_guest)
 
 
 @pytest.fixture
@@ -81,7 +79,7 @@ async def test_what_the_guest_refuses_is_logged(outside: MemoryTransport):
 
 
 async def test_without_a_link_the_missing_one_is_named(component, deployed):
-    assert component.needs_links() == ["wasmcloud:messaging/consumer"]
+    assert component.needs_links() == ["wasmcloud:messaging/consumer", "demo:text/transform"]
     actor = deployed(ECHO, component)
     message = {"subject": "upper", "body": b"x", "reply-to": "back"}
     with pytest.raises(WitError, match="not linked to wasmcloud:messaging/consumer"):  # the guest passes it on

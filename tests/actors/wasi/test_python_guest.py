@@ -28,12 +28,12 @@ from lattice import (
 )
 from lattice.http import HANDLE
 from lattice.streams import StreamClosed, read_body
+from trellis.building import build, recipe
 
 pytestmark = pytest.mark.toolchain
 
 COUNTER = EntityId("counter")
 EXAMPLE = Path(__file__).parents[3] / "examples" / "counter" / "actor"
-GUEST = Path(__file__).parent / "guest"
 
 
 def request(path: str, method: str = "GET", body: bytes | ByteStream = b"", deadline: float = 60.0) -> Invocation:
@@ -93,21 +93,26 @@ def memory_store(buckets: dict[str, dict[str, bytes]]) -> Handler:
 
 
 @pytest.fixture
-def python(engine, deployed, python_component):
-    async def load(source: Path, world: str, **options) -> Actor:
-        return deployed(COUNTER, await engine.load(python_component(source, world)), **options)
+async def example() -> Path:
+    return (await build(recipe(EXAMPLE))).recipe.output
+
+
+@pytest.fixture
+def python(engine, deployed):
+    async def load(component: Path, **options) -> Actor:
+        return deployed(COUNTER, await engine.load(component), **options)
 
     return load
 
 
 @pytest.fixture
-def counter(python):
-    return lambda **options: python(EXAMPLE, "example:counter/counter", **options)
+def counter(python, example):
+    return lambda **options: python(example, **options)
 
 
 @pytest.fixture
-def guest(python):
-    return lambda **options: python(GUEST, "tests:guest/guest", **options)
+def guest(python, python_guest):
+    return lambda **options: python(python_guest, **options)
 
 
 async def ask(actor: Actor, path: str, **options) -> Value:
@@ -370,11 +375,11 @@ async def test_a_guest_that_exits_without_an_answer_says_its_code(guest):
     assert "bye" in trap.value.details["output"]
 
 
-async def test_python_guests_run_in_the_pool_as_well(python_component):
+async def test_python_guests_run_in_the_pool_as_well(example):
     engine = Engine(EngineConfig(pool=20))
     actor = Actor(
         COUNTER,
-        await engine.load(python_component(EXAMPLE, "example:counter/counter")),
+        await engine.load(example),
         imports=memory_store({"default": {}}),
     )
     answers = await asyncio.gather(*[actor.handle(request("/")) for _ in range(20)])

@@ -6,7 +6,6 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import structlog
@@ -17,14 +16,13 @@ from lattice import DeadlineExceeded, EntityId, Function, Invocation
 
 pytestmark = pytest.mark.toolchain
 
-SOURCE = Path(__file__).parent / "services_guest"
-RUN = Function("tests:services/sockets", "run")
+RUN = Function("tests:guest/sockets", "run")
 
 
 @pytest.fixture
-def network(engine, deployed, python_component) -> Callable[..., object]:
+def network(engine, deployed, python_guest) -> Callable[..., object]:
     async def load(*grants: str, **options: object) -> Actor:
-        component = await engine.load(python_component(SOURCE, "tests:services/services"))
+        component = await engine.load(python_guest)
         return deployed(EntityId("networker"), component, grants=Grants(network=grants), **options)
 
     return load

@@ -1,5 +1,5 @@
 # ruff: noqa: T201  printing is what it is for
-"""A command that says what it was given, and an interface to be called by hand."""
+"""A command that says what it was given."""
 
 import asyncio
 import os
@@ -7,27 +7,10 @@ import sys
 from pathlib import Path
 
 from componentize_py_types import Err
-from poll_loop import PollLoop, Stream, send
+from polling import PollLoop, Stream, send
 from wit_world import exports
-from wit_world.exports.people import Person
-from wit_world.imports import atomics
 from wit_world.imports import wasi_config_store as config
-from wit_world.imports import wasi_keyvalue_store as store
-from wit_world.imports.types import Fields, OutgoingRequest, Scheme_Http
-
-
-class People(exports.People):
-    def visit(self, who: Person) -> int:
-        if who.age < 18:
-            raise Err(f"{who.name} is too young")
-        return atomics.increment(store.open("default"), who.name, 1)
-
-    def older(self, who: Person, years: int) -> Person:
-        print("thinking", file=sys.stderr)
-        return Person(who.name, who.age + years, who.mood)
-
-    def fail(self, why: str) -> None:
-        raise RuntimeError(why)
+from wit_world.imports.wasi_http_types import Fields, OutgoingRequest, Scheme_Http
 
 
 class Run(exports.Run):

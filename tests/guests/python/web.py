@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 
 from componentize_py_types import Err, Ok
-from poll_loop import PollLoop, Sink, Stream, send
+from pages import PAGES
+from polling import PollLoop, Sink, Stream, send
 from wit_world import exports
 from wit_world.imports import atomics, batch, lattice, logging, reveal
 from wit_world.imports import wasi_config_store as config
 from wit_world.imports import wasi_keyvalue_store as keyvalue
 from wit_world.imports import wasmcloud_secrets_store as secrets
-from wit_world.imports.types import (
+from wit_world.imports.wasi_http_types import (
     Fields,
     IncomingRequest,
     Method_Get,
@@ -38,25 +39,19 @@ class IncomingHandler(exports.IncomingHandler):
             return
         if path == "/late":
             late(response_out)
-        answer(response_out, globals()[f"try_{path[1:]}"](request))
+        if path in PAGES:
+            answer(response_out, PAGES[path](), "text/plain")
+        else:
+            answer(response_out, json.dumps(globals()[f"try_{path[1:]}"](request)))
 
 
-class Watcher(exports.Watcher):
-    def on_set(self, bucket: keyvalue.Bucket, key: str, value: bytes) -> None:
-        with bucket:
-            bucket.set(f"{key}-seen", value)
-
-    def on_delete(self, bucket: keyvalue.Bucket, key: str) -> None:
-        with bucket:
-            bucket.delete(f"{key}-seen")
-
-
-def answer(response_out: ResponseOutparam, value: object) -> None:
-    response = OutgoingResponse(Fields.from_list([("content-type", b"application/json"), ("X-Guest", b"python")]))
+def answer(response_out: ResponseOutparam, text: str, content_type: str = "application/json") -> None:
+    headers = [("content-type", content_type.encode()), ("X-Guest", b"python")]
+    response = OutgoingResponse(Fields.from_list(headers))
     body = response.body()
     ResponseOutparam.set(response_out, Ok(response))
     with body.write() as stream:
-        stream.blocking_write_and_flush(json.dumps(value).encode())
+        stream.blocking_write_and_flush(text.encode())
     OutgoingBody.finish(body, None)
 
 
