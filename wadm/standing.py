@@ -21,9 +21,7 @@ def component_status(
     wanted: Wanted,
     placed: Placed,
     running: Mapping[HostId, Running],
-    outdated: frozenset[HostId],
-    held: Standing | None,
-    paused: float | None,
+    standing: Standing,
 ) -> ComponentStatus:
     target = placed.counts
     on_hosts = tuple(
@@ -38,7 +36,6 @@ def component_status(
         for h in round.in_order({*running, *(h for h, number in target.items() if number > 0)})
     )
     count = sum(r.count for r in running.values())
-    standing = _standing(round, wanted, placed, running, outdated, held, paused)
     return ComponentStatus(
         wanted.app,
         wanted.name,
@@ -53,7 +50,7 @@ def component_status(
     )
 
 
-def _standing(
+def standing_of(
     round: Round,
     wanted: Wanted,
     placed: Placed,
@@ -62,6 +59,7 @@ def _standing(
     held: Standing | None,
     paused: float | None,
 ) -> Standing:
+    """`held` is what it waits for, `outdated` where it runs in another version, `paused` until when no more change."""
     target = placed.counts
     serving = bool(running)
     short = round.in_order(h for h, n in target.items() if h not in running or running[h].count < n)
@@ -77,10 +75,9 @@ def _standing(
         final = [(h, f) for h, f in failed if f.final]
         hosts, failures = zip(*(final or failed), strict=True)
         reason = _failed(wanted, hosts, failures, stopped)
-        untried = (h for h in short if h.id not in running and (h.id, wanted.id) not in round.observed.failures)
-        if not final or any(untried):
-            return Standing(State.DEGRADED if serving and not old else State.PROGRESSING, reason)
-        return Standing(State.DEGRADED if serving and not old else State.BLOCKED, reason)
+        untried = any(h.id not in running and (h.id, wanted.id) not in round.observed.failures for h in short)
+        without = State.BLOCKED if final and not untried else State.PROGRESSING
+        return Standing(State.DEGRADED if serving and not old else without, reason)
     if placed.unmet:
         reason = _no_place(round, wanted, placed)
         return Standing(State.DEGRADED if serving else State.BLOCKED, reason)

@@ -18,7 +18,7 @@ from wadm.plan import ComponentStatus, Standing
 from wadm.reasons import State
 from wadm.rollout import Move, Scene, Verb, step
 from wadm.round import Round
-from wadm.standing import component_status
+from wadm.standing import component_status, standing_of
 
 
 class Workloads:
@@ -61,7 +61,8 @@ class Workloads:
                 on_their_way=self.on_their_way(wanted, {*placed.counts, *running}),
             )
             paused = self.advance(wanted, placed, running, scene, held is not None, before)
-        return component_status(self.round, wanted, placed, running, old, held, paused)
+        standing = standing_of(self.round, wanted, placed, running, old, held, paused)
+        return component_status(self.round, wanted, placed, running, standing)
 
     @staticmethod
     def there_already(wanted: Wanted, placed: Placed, running: Mapping[HostId, Running]) -> bool:
