@@ -20,7 +20,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 
 from trellis.failures import failure
-from trellis.toolchains import LANGUAGES
 from trellis.wit import named_by
 
 ALIASES = {"py": "python", "js": "javascript", "rs": "rust"}
@@ -44,13 +43,6 @@ def scaffold(kind: str, name: str, language: str, template: str | None) -> Mappi
     _check_name(name)
     language = ALIASES.get(language, language)
     every = _TEMPLATES / ("provider" if kind == "provider" else "actor")
-    if kind != "provider" and language in LANGUAGES and language not in _names(every):
-        raise failure(
-            "TRL-CLI-001",
-            f"there is no template in {language}",
-            why=f"`trellis build` compiles {language}; how such a project begins is for its own tools to say",
-            fix=f'put a trellis.toml into the project:  [build]  language = "{language}"  output = "build/{name}.wasm"',
-        )
     _one_of("language", language, _names(every), f"a new {kind}")
     template = template or FIRST[kind]
     _one_of("template", template, _names(every / language), f"a new {kind} in {language}")

@@ -70,7 +70,6 @@ def with_crates(actor: Path) -> None:
 
 def with_jco(actor: Path, config: pytest.Config) -> None:
     """What `npm install` would do, once for all."""
-    pytest.importorskip("ziglang", reason="no C compiler: pip install 'trellis-lattice[guests]'")
     try:
         modules = Toolchains(config.cache.mkdir("components")).jco().parents[1]
     except Missing as error:
@@ -142,6 +141,12 @@ def test_cargo_takes_a_rust_actor_for_a_library_to_load(here: Path, template: st
     assert [target["crate_types"] for target in made["targets"]] == [["cdylib"]]
 
 
+def test_an_actor_in_go_is_a_module_without_dependencies(here: Path):
+    assert new("actor", "shop", "--lang", "go").exit_code == 0
+    assert files_in(here / "shop") == ["go.mod", "main.go", "package.json", "trellis.toml", "wasi.go", "wit/world.wit"]
+    assert (here / "shop" / "go.mod").read_text() == "module local/shop\n\ngo 1.24\n"
+
+
 def test_a_dry_run_shows_the_files_and_writes_none(here: Path):
     shown = new("app", "shop", "--dry-run").stdout.splitlines()
     assert shown[0] == "would create shop/" and "  shop/actor/app.py" in shown
@@ -191,8 +196,7 @@ def test_a_name_that_cannot_be_is_refused(here: Path, name: str, told: str):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["app", "x", "--lang", "cobol"], "there is: c, javascript, python, rust"),
-        (["app", "x", "--lang", "go"], 'fix: put a trellis.toml into the project:  [build]  language = "go"'),
+        (["app", "x", "--lang", "cobol"], "there is: c, go, javascript, python, rust"),
         (["app", "x", "--lang", "rust", "--template", "cron"], "there is: http, kv"),
         (["app", "x", "--lang", "pyton"], "did you mean `python`?"),
         (["app", "x", "--lang", "c", "--template", "cron"], "no template `cron` for a new app in c"),

@@ -15,7 +15,7 @@ KINDS = ("app", "actor", "provider")
 @click.command
 @click.argument("kind", type=click.Choice(KINDS))
 @click.argument("name")
-@click.option("--lang", "language", default="python", show_default=True, help="python, javascript, rust or c.")
+@click.option("--lang", "language", default="python", show_default=True, help="python, javascript, rust, go or c.")
 @click.option(
     "--template", metavar="NAME", help="http, kv, messaging, cron or custom.  [default: http; of a provider, custom]"
 )
