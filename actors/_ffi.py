@@ -233,13 +233,11 @@ _decode: Any = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, c
 memset = ctypes.memset
 memmove = ctypes.memmove
 
-_memoryview: Any = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t, ctypes.c_int)(
-    ("PyMemoryView_FromMemory", ctypes.pythonapi)
-)
-_WRITE: Final = 0x200
 _bytes: Any = ctypes.PYFUNCTYPE(ctypes.py_object, c_void_p, ctypes.c_ssize_t)(
     ("PyBytes_FromStringAndSize", ctypes.pythonapi)
 )
+_memory_new: Any = ctypes.PYFUNCTYPE(c_void_p, c_size_t)(("PyMem_RawMalloc", ctypes.pythonapi))
+_memory_delete: Any = ctypes.PYFUNCTYPE(None, c_void_p)(("PyMem_RawFree", ctypes.pythonapi))
 
 
 def text_at(address: int, size: int, errors: bytes | None = None) -> str:
@@ -294,7 +292,7 @@ def _note_size(count: int) -> None:
         _large_buffers = True
 
 
-_PIECE: Final = 4096
+_PIECE: Final = 8192
 _STEP: Final = _PIECE * VAL
 _U8_VALUES: Final = bytes((U8, *(0,) * (VAL - 1))) * _PIECE
 
@@ -302,11 +300,35 @@ _U8_VALUES: Final = bytes((U8, *(0,) * (VAL - 1))) * _PIECE
 def write_bytes(address: int, data: bytes) -> None:
     """`data` as u8 values side by side. Done in pieces: the image is 32 times as large as the data."""
     _note_size(len(data))
+    image = bytearray(_U8_VALUES[: len(data) * VAL])
+    image_at = address_of(c_char.from_buffer(image))
     for start in range(0, len(data), _PIECE):
         piece = data[start : start + _PIECE]
-        image = bytearray(_U8_VALUES) if len(piece) == _PIECE else bytearray(_U8_VALUES[: len(piece) * VAL])
-        image[8::VAL] = piece
-        _memoryview(address + start * VAL, len(image), _WRITE)[:] = image
+        size = len(piece) * VAL
+        image[8:size:VAL] = piece
+        memmove(address + start * VAL, image_at, size)
+
+
+def lend_list(address: int, count: int) -> int:
+    """Make this value a list of `count` values whose memory is ours, and say where that is. `take_back` it.
+
+    For arguments, which wasmtime only reads. It would fill memory of its own first, and look at each value again
+    before it frees it: together a sixth of what a large `list<u8>` costs.
+    """
+    memory: int | None = _memory_new(count * VAL)
+    if memory is None:
+        raise MemoryError
+    vector = vector_at(address + 8)
+    vector.size = count
+    vector.data = memory
+    byte_at(address).value = LIST
+    return memory
+
+
+def take_back(address: int) -> None:
+    """Free the memory that was lent to this value, before the value itself is deleted."""
+    byte_at(address).value = BOOL
+    _memory_delete(word_at(address + 16).value)
 
 
 # -- callbacks. They run on the guest's stack: they must not raise, and keep what they do there short
@@ -473,7 +495,7 @@ def keep_large_buffers() -> None:
     """Let glibc reuse large buffers in place of mapping each anew, until `give_back_buffers`.
 
     A `list<u8>` is 32 times its size on its way through the C API, four times over; mapping and faulting in those
-    megabytes costs more than filling them (1 MiB in and out: 160 ms of CPU without this, 74 ms with it). Other
+    megabytes costs more than filling them (1 MiB in and out: 139 ms without this, 59 ms with it). Other
     allocators are left alone.
     """
     mallopt = getattr(_libc, "mallopt", None)

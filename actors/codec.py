@@ -34,11 +34,15 @@ from lattice.fit import shown as _shown
 
 
 class Holder(Protocol):
-    """The side of an instance that resources need. `kept`: it lives on after a call, as a session's does."""
+    """The side of an instance that resources need. `kept`: it lives on after a call, as a session's does.
+
+    `lent` is there while arguments are written: the addresses of values whose memory is ours.
+    """
 
     context: int
     kept: bool
     given: list[GuestResource]
+    lent: list[int] | None
 
     def push(self, resource: Resource, *, lent: bool = False) -> int: ...
     def borrowed(self, rep: int) -> Resource: ...
@@ -196,12 +200,16 @@ _SIMPLE = {
 # -- lists and tuples
 
 
+_LENT = 256
+"""Bytes from which on it pays to lend wasmtime their memory."""
+
+
 def _lift_bytes(address: int, _: Holder) -> bytes:
     vector = vector_at(address + 8)
     return _ffi.read_bytes(vector.data, vector.size)
 
 
-def _lower_bytes(address: int, value: Any, _: Holder) -> None:
+def _lower_bytes(address: int, value: Any, holder: Holder) -> None:
     if isinstance(value, bytes):
         data = value
     elif isinstance(value, (bytearray, memoryview)):
@@ -214,6 +222,11 @@ def _lower_bytes(address: int, value: Any, _: Holder) -> None:
             raise Misfit(f"{_shown(value[index])} does not fit u8").under(f"[{index}]") from None
     else:
         raise Misfit(f"{_shown(value)} ({type(value).__name__}) is not a list<u8>: give bytes")
+    if holder.lent is not None and len(data) >= _LENT:
+        memory = _ffi.lend_list(address, len(data))
+        holder.lent.append(address)
+        _ffi.write_bytes(memory, data)
+        return
     _ffi.list_new(address + 8, len(data))
     if data:
         _ffi.write_bytes(word_at(address + 16).value, data)

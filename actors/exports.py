@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors import _ffi, types
-from actors._ffi import VAL, val_delete
+from actors._ffi import VAL, take_back, val_delete
 from actors.adapters import ADAPTERS
 from actors.codec import Codecs, Holder, Misfit
 from actors.component import Component
@@ -66,8 +66,11 @@ class Export:
         self.buffer = _ffi.buffer(ARGUMENTS + VAL * len(self._lowers))
         self.adapter = ADAPTERS.get(self.function.key)
 
-    def lower_into(self, address: int, args: tuple[Any, ...], holder: Holder) -> int:
-        """Write the arguments and say how many. Raises BadValue or LimitExceeded, having freed what it wrote."""
+    def lower_into(self, address: int, args: tuple[Any, ...], holder: Holder) -> list[int]:
+        """Write the arguments, and say which values have memory of ours (`delete_arguments`).
+
+        Raises BadValue or LimitExceeded, having freed what it wrote.
+        """
         lowers = self._lowers
         if len(args) != len(lowers):
             raise BadValue(
@@ -76,15 +79,26 @@ class Export:
             )
         at = address
         name = ""
+        lent: list[int] = []
+        holder.lent = lent
         try:
             for named, value in zip(lowers, args, strict=True):
                 name, lower = named
                 lower(at, value, holder)
                 at += VAL
         except BaseException as error:
-            for written in range(address, at + VAL, VAL):
-                val_delete(written)
+            delete_arguments(address, (at - address) // VAL + 1, lent)
             if isinstance(error, Misfit):
                 raise BadValue(f"{self.title}: {error.under(name)}", function=self.title) from error
             raise
-        return len(lowers)
+        finally:
+            holder.lent = None
+        return lent
+
+
+def delete_arguments(address: int, count: int, lent: list[int]) -> None:
+    """Free `count` values side by side, of which `lent` have memory of ours somewhere in them."""
+    for at in lent:
+        take_back(at)
+    for at in range(address, address + count * VAL, VAL):
+        val_delete(at)

@@ -22,10 +22,10 @@ from concurrent.futures import Future as ThreadFuture
 from typing import Any
 
 from actors import _ffi
-from actors._ffi import VAL, future_delete, future_poll, val_delete, waiting, word_at
+from actors._ffi import future_delete, future_poll, val_delete, waiting, word_at
 from actors.callbacks import CALLERS, HostCall
 from actors.codec import GuestResource, Misfit
-from actors.exports import ARGUMENTS, ERROR, FUNC, INSTANCE, RESULT, Export
+from actors.exports import ARGUMENTS, ERROR, FUNC, INSTANCE, RESULT, Export, delete_arguments
 from actors.guest import Guest
 from actors.host_api import Resource
 from actors.limits import exceeded
@@ -64,6 +64,7 @@ class Instance:
         "given",
         "guest",
         "kept",
+        "lent",
         "limits",
         "linker",
         "loop",
@@ -93,6 +94,7 @@ class Instance:
         self.kept = kept
         """It serves more than one call, so that what the guest gives away can come back."""
         self.given: list[GuestResource] = []
+        self.lent: list[int] | None = None
         self.detached = False
         self.failure: tuple[str, BaseException] | None = None
         self.pending: HostCall | None = None
@@ -167,9 +169,10 @@ class Instance:
         address = self.address
         if not _ffi.get_func(address + INSTANCE, context, export.address, address + FUNC):
             raise UnknownFunction(f'"{self.guest.actor}" has no function {export.title}')
-        count = export.lower_into(address + ARGUMENTS, args, self)
+        lent = export.lower_into(address + ARGUMENTS, args, self)
         while self.given:
             self.given.pop().leave()
+        count = len(args)
         result = address + RESULT
         try:
             future = _ffi.call_async(
@@ -181,8 +184,7 @@ class Instance:
             finally:
                 self._delete(future)
         finally:
-            for at in range(address + ARGUMENTS, address + ARGUMENTS + count * VAL, VAL):
-                val_delete(at)
+            delete_arguments(address + ARGUMENTS, count, lent)
         if error := word_at(address + ERROR).value:
             raise self._trap(_ffi.take_message(error))
         lift = export.answer.lift

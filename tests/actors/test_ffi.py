@@ -16,7 +16,7 @@ from wasmtime import _ffi as capi
 from actors import Actor, Engine, EngineConfig, _ffi
 from actors.callbacks import CALLERS
 from actors.engine import Ticker
-from lattice import EntityId, LatticeError
+from lattice import BadValue, EntityId, Invocation, LatticeError, Value
 
 
 @pytest.mark.parametrize("symbol", _ffi.SYMBOLS)
@@ -41,12 +41,40 @@ async def test_the_memory_of_large_buffers_goes_back_when_guests_rest(actor_of: 
 
 
 def test_bytes_are_written_and_read_at_any_length() -> None:
-    for size in (1, 31, 4096, 4097, 10_000):
+    for size in (1, 31, 8192, 8193, 20_000):
         data = bytes(i * 13 % 256 for i in range(size))
         memory = _ffi.buffer(size * _ffi.VAL)()
         _ffi.write_bytes(_ffi.address_of(memory), data)
         assert _ffi.read_bytes(_ffi.address_of(memory), size) == data
         assert set(bytes(memory)[0 :: _ffi.VAL]) == {_ffi.U8}
+
+
+@pytest.mark.parametrize("function", ["echo", "through"])
+async def test_bytes_of_any_length_come_back_from_wherever_they_stand_in_a_value(
+    actor_of: MakeActor, function: str
+) -> None:
+    async def far(invocation: Invocation) -> Value:
+        return invocation.args[0]
+
+    actor = await actor_of(echo("(option (tuple (list u8) (list (list u8))))"), imports=far)
+    parts = [bytes(i * 7 % 256 for i in range(size)) for size in (0, 1, 255, 256, 257, 8192, 8193, 70_000)]
+    sent = [(part, [part, b"between", part]) for part in parts] + [None]
+    assert await actor.handle(call(function, sent)) == sent
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody says how much memory there is")
+async def test_arguments_that_do_not_fit_half_way_leave_no_memory_behind(actor_of: MakeActor) -> None:
+    actor = await actor_of(echo("(tuple (list u8) u8)"))
+    large = bytes(1024**2)  # takes 32 MiB on its way
+
+    async def refused(times: int) -> int:
+        for _ in range(times):
+            with pytest.raises(BadValue, match=r"x\[1\]\[1\]: 256 does not fit u8"):
+                await actor.handle(call("echo", [(large, 255), (large, 256)]))
+        return resident()
+
+    before = await refused(2)
+    assert await refused(5) < before + 64 * 1024**2
 
 
 def test_an_address_space_beyond_all_bounds_is_not_to_be_had() -> None:
