@@ -9,7 +9,6 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -24,6 +23,7 @@ from wadm.manifest import Manifest
 from wadm.resolve import relative_images
 from wadm.status import plain_type
 from wadm.store import Store, Stored, added, new_version, with_version, without
+from wadm.telling import utc
 from wadm.validate import check
 from wadm.world import World
 
@@ -236,7 +236,7 @@ class Api:
             await self.store.drop_overrides(name)
         self.world.changed(name, await self.store.change(name, decide))
         if changed or note:
-            await self.store.note_deployed(name, version, _utc(), note)
+            await self.store.note_deployed(name, version, utc(), note)
         log.info("app.deployed", app=name, version=version)
         told = f"Successfully deployed application {name} {version}"
         return {"result": "acknowledged", "message": told, "name": name, "version": version}
@@ -330,10 +330,6 @@ def _note(body: bytes) -> str:
     """Our addition to a deploy request: `note`, why it is deployed."""
     note = read_json(body).get("note") if body.strip() else None
     return note if isinstance(note, str) else ""
-
-
-def _utc() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _version(body: bytes, what: str) -> str | None:
