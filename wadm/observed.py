@@ -7,12 +7,12 @@ succeeds, or until somebody deploys anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias, TypeVar
 
 from lattice import EntityId, HostId
-from lattice.control import APPSPEC, DRAINED, Inventory
+from lattice.control import APPSPEC, DRAINED, Inventory, Wired
 from lattice.events import (
     ComponentScaled,
     ComponentScaleFailed,
@@ -103,6 +103,8 @@ class Host:
     since: float = -math.inf
     lively: bool = False
     known: bool = False
+    wired: Wired | None = None
+    """None: it does not tell."""
     draining: bool = False
     """It is leaving: what runs there ends, and it hears no more commands."""
     components: Mapping[EntityId, Running] = field(default_factory=dict)
@@ -171,6 +173,7 @@ class LinksSeen:
 
     source: EntityId
     links: tuple[LinkDefinition, ...]
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,7 @@ class ConfigSeen:
 
     name: str
     data: Mapping[str, str] | None
+    revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +218,9 @@ class Observed:
     failures: Mapping[tuple[HostId, str], Failure] = field(default_factory=dict)
     refused_links: Mapping[tuple[HostId, Key], str] = field(default_factory=dict)
     """Links that are on the lattice, and that a provider on that host will not take, with what it says."""
+    link_revisions: Mapping[EntityId, int] = field(default_factory=dict)
+    """When the links of a source changed last."""
+    config_revisions: Mapping[str, int] = field(default_factory=dict)
     dead_after: float = DEAD_AFTER
     settled_after: float = SETTLED_AFTER
 
@@ -236,25 +243,12 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
             return _with_host(observed, replace(_seen(observed, host_id, now), lively=True))
         case Seen(inventory) | HostHeartbeat(inventory=inventory):
             return _inventory(observed, inventory, now)
-        case HostStarted():
-            if source is None:
-                return observed
-            old = replace(_seen(observed, source, now), draining=False)
-            if old.known:  # its inventory came first, and says more
-                return _with_host(observed, old)
-            host = replace(old, friendly_name=fact.friendly_name, labels=fact.labels, version=fact.version or None)
-            return _with_host(observed, host)
-        case HostDraining():
-            return (
-                observed
-                if source is None
-                else _with_host(observed, replace(_seen(observed, source, now), draining=True))
-            )
-        case HostStopped():
-            hosts = {key: h for key, h in observed.hosts.items() if key != source}
-            failures = {key: f for key, f in observed.failures.items() if key[0] != source}
-            refused = {key: text for key, text in observed.refused_links.items() if key[0] != source}
-            return replace(observed, hosts=hosts, failures=failures, refused_links=refused)
+        case HostStarted() if source is not None:
+            return _started(observed, fact, source, now)
+        case HostDraining() if source is not None:
+            return _with_host(observed, replace(_seen(observed, source, now), draining=True))
+        case HostStopped() if source is not None:
+            return _without(observed, {source})
         case LabelsChanged():
             return _with_host(observed, replace(_seen(observed, fact.host_id, now), labels=fact.labels))
         case ComponentScaleFailed():  # before ComponentScaled, whose subclass it is
@@ -265,9 +259,8 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
             host = _seen(observed, fact.host_id, now)
             running = Running(fact.image_ref, fact.max_instances, fact.annotations)
             running = _dated(running, host.components.get(fact.component_id), now)
-            host = replace(
-                host, components=_put(host.components, fact.component_id, running if running.count else None)
-            )
+            left = running if running.count else None
+            host = replace(host, components=_put(host.components, fact.component_id, left))
             return _succeeded(_with_host(observed, host), host.id, fact.component_id, running)
         case ProviderStarted():
             host = _seen(observed, fact.host_id, now)
@@ -287,42 +280,18 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
         case ProviderStopped() if fact.reason.startswith(CRASHED):  # its host starts it again
             return _with_host(observed, _seen(observed, fact.host_id, now))
         case ProviderStopped():
-            host = _seen(observed, fact.host_id, now)
-            refused = {
-                key: text
-                for key, text in observed.refused_links.items()
-                if key[0] != fact.host_id or fact.provider_id not in key[1]
-            }
-            observed = replace(observed, refused_links=refused)
-            return _with_host(observed, replace(host, providers=_put(host.providers, fact.provider_id, None)))
+            return _provider_stopped(observed, fact, now)
         case HealthCheckPassed():  # and its subclasses
-            host = _seen(observed, fact.host_id, now)
-            provider = host.providers.get(fact.provider_id)
-            if provider is None:
-                return _with_host(observed, host)
-            ailment = None
-            if isinstance(fact, HealthCheckFailed):
-                ailment = fact.error
-                if ailment is None:  # not every host says why, nor that it still is so
-                    ailment = provider.ailment if isinstance(fact, HealthCheckStatus) else ""
-            provider = replace(provider, ailment=ailment)
-            return _with_host(observed, replace(host, providers=_put(host.providers, fact.provider_id, provider)))
-        case LinksSeen(source_id, links):
-            made = {(NOWHERE, str(link_key(link))) for link in links}
-            failures = {key: f for key, f in observed.failures.items() if key not in made}
-            there = {link_key(link) for link in links}
-            refused = {
-                key: text for key, text in observed.refused_links.items() if key[1][1] != source_id or key[1] in there
-            }
+            return _checked(observed, fact, now)
+        case LinksSeen():
+            return _links(observed, fact)
+        case ConfigSeen(name, data, revision):
             return replace(
                 observed,
-                links=_put(observed.links, source_id, links or None),
-                failures=failures,
-                refused_links=refused,
+                configs=_put(observed.configs, name, data),
+                config_revisions=_put(observed.config_revisions, name, None if data is None else revision),
+                failures={key: f for key, f in observed.failures.items() if key != (NOWHERE, name)},
             )
-        case ConfigSeen(name, data):
-            failures = {key: f for key, f in observed.failures.items() if key != (NOWHERE, name)}
-            return replace(observed, configs=_put(observed.configs, name, data), failures=failures)
         case Refused(refuser, id, image, error):
             return _failed(observed, refuser, id, image, error, now)
         case Retry(ids):
@@ -341,12 +310,64 @@ def forgive(observed: Observed, gap: float) -> Observed:
 def prune(observed: Observed, now: float) -> Observed:
     """Without the hosts that have been gone for long, and what failed there."""
     gone = {key for key, h in observed.hosts.items() if now - h.last_seen > FORGET_AFTER}
-    if not gone:
-        return observed
+    return _without(observed, gone) if gone else observed
+
+
+def _without(observed: Observed, gone: Container[HostId]) -> Observed:
+    """Without those hosts, what failed there, and what providers there refused."""
     return replace(
         observed,
         hosts={key: h for key, h in observed.hosts.items() if key not in gone},
         failures={key: f for key, f in observed.failures.items() if key[0] not in gone},
+        refused_links={key: text for key, text in observed.refused_links.items() if key[0] not in gone},
+    )
+
+
+def _started(observed: Observed, fact: HostStarted, source: HostId, now: float) -> Observed:
+    host = replace(_seen(observed, source, now), draining=False)
+    if not host.known:  # else its inventory came first, and says more
+        host = replace(host, friendly_name=fact.friendly_name, labels=fact.labels, version=fact.version or None)
+    return _with_host(observed, host)
+
+
+def _provider_stopped(observed: Observed, fact: ProviderStopped, now: float) -> Observed:
+    host = _seen(observed, fact.host_id, now)
+    refused = {
+        key: text
+        for key, text in observed.refused_links.items()
+        if key[0] != fact.host_id or fact.provider_id not in key[1]
+    }
+    observed = replace(observed, refused_links=refused)
+    return _with_host(observed, replace(host, providers=_put(host.providers, fact.provider_id, None)))
+
+
+def _checked(observed: Observed, fact: HealthCheckPassed, now: float) -> Observed:
+    """A provider's health was checked: it passed, failed, or is as it was."""
+    host = _seen(observed, fact.host_id, now)
+    provider = host.providers.get(fact.provider_id)
+    if provider is None:
+        return _with_host(observed, host)
+    ailment = None
+    if isinstance(fact, HealthCheckFailed):
+        ailment = fact.error
+        if ailment is None:  # not every host says why, nor that it still is so
+            ailment = provider.ailment if isinstance(fact, HealthCheckStatus) else ""
+    provider = replace(provider, ailment=ailment)
+    return _with_host(observed, replace(host, providers=_put(host.providers, fact.provider_id, provider)))
+
+
+def _links(observed: Observed, seen: LinksSeen) -> Observed:
+    """The links of one source; what failed of those that are there, and was refused of those that are not, is over."""
+    there = {link_key(link) for link in seen.links}
+    made = {(NOWHERE, str(key)) for key in there}
+    return replace(
+        observed,
+        links=_put(observed.links, seen.source, seen.links or None),
+        link_revisions=_put(observed.link_revisions, seen.source, seen.revision if seen.links else None),
+        failures={key: f for key, f in observed.failures.items() if key not in made},
+        refused_links={
+            key: text for key, text in observed.refused_links.items() if key[1][1] != seen.source or key[1] in there
+        },
     )
 
 
@@ -381,7 +402,8 @@ def _inventory(observed: Observed, inventory: Inventory, now: float) -> Observed
         since=old.since,
         lively=old.lively,
         known=True,
-        draining=old.draining if old else False,
+        wired=inventory.wired,
+        draining=old.draining,
         components={
             c.id: _dated(Running(c.image_ref, c.max_instances, c.annotations), old.components.get(c.id), now)
             for c in inventory.components
