@@ -32,11 +32,13 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from lattice.errors import BadInput, Finding
 from lattice.nats_transport import DEFAULT_URL, NatsOptions
@@ -45,6 +47,11 @@ WAYS = (("user", "password"), ("token",), ("creds",), ("nkey", "jwt"))
 """The ways to log in. Of several, the one that was said nearest counts, and nothing of the others is sent along."""
 
 PATHS = ("creds", "jwt", "nkey", "ca", "cert", "key")
+
+SCHEMES = ("nats", "tls", "ws", "wss")
+
+_LATTICE = re.compile(r"[A-Za-z0-9_-]+")
+"""It is a part of subjects and of the names of buckets."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -78,6 +85,12 @@ class Server:
     url: str | None = field(default=None, repr=False)  # it may hold a password
     login: Login = field(default=Login(), repr=False)
 
+    def __post_init__(self) -> None:
+        if self.url and not all(map(_is_url, self.url.split(","))):
+            shown = self.url.rpartition("@")[2]  # without the password
+            fix = "write nats://HOST:PORT, or tls://HOST:PORT"
+            raise BadInput(Finding("TRL-CLI-001", f"`{shown}` is not the URL of a NATS server", fix=fix))
+
     def over(self, farther: Server) -> Server:
         return Server(self.url or farther.url, self.login.over(farther.login))
 
@@ -94,6 +107,13 @@ class Settings:
     nats: Server = Server()
     data: Server = Server()
 
+    def __post_init__(self) -> None:
+        if self.lattice and not _LATTICE.fullmatch(self.lattice):
+            finding = Finding(
+                "TRL-CLI-001", f"`{self.lattice}` cannot name a lattice", fix="use letters, digits, `-` and `_`"
+            )
+            raise BadInput(finding)
+
     def over(self, farther: Settings) -> Settings:
         return Settings(self.lattice or farther.lattice, self.nats.over(farther.nats), self.data.over(farther.data))
 
@@ -106,11 +126,20 @@ class Settings:
         return {f"TRELLIS_{name.upper()}": value or "" for name, value in said.items()}
 
 
+def _is_url(text: str) -> bool:
+    """Of a NATS server, as far as can be told by looking at it; without a scheme it is `nats`."""
+    try:
+        parts = urlsplit(text if "://" in text else f"nats://{text}")
+        return parts.scheme in SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of the port
+        return False
+
+
 def settings(options: Mapping[str, str | None], environment: Mapping[str, str] = os.environ) -> Settings:
     """What options say (`nats`, `nats_user`, `data_nats`, `data_nats_user`..., `lattice`, `nats_config`), completed by
     the environment, completed by the file of `nats_config`.
 
-    Raises BadInput for a file that cannot be used.
+    Raises BadInput for a file, a URL or a name that cannot be used.
     """
     ours = {name.removeprefix("TRELLIS_"): value for name, value in environment.items() if name.startswith("TRELLIS_")}
     variables = {name.lower(): value for name, value in ours.items() if value}

@@ -74,7 +74,8 @@ def explain(error: Exception) -> Failure | None:
             return error
         case click.UsageError():
             asked = error.ctx.command_path if error.ctx else "trellis"
-            return failure("TRL-CLI-001", error.format_message().rstrip("."), fix=f"{asked} --help")
+            said = " ".join(error.format_message().split()).rstrip(".")  # what can be chosen comes in several lines
+            return failure("TRL-CLI-001", said, fix=f"{asked} --help")
         case click.ClickException():
             return failure("TRL-CLI-002", error.format_message().rstrip("."))
         case BadInput():

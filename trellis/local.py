@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from trellis.failures import NOT_CONVERGED, Failure, failure
+from trellis.options import Seconds
 from trellis.size import size
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def grant_options(seconds: float | None) -> Callable[[F], F]:
                 click.option("--kv", is_flag=True, help="Give it a key-value store in memory."),
                 click.option(
                     "--timeout",
-                    type=click.FloatRange(min=0, min_open=True),
+                    type=Seconds(min=0, min_open=True),
                     default=seconds,
                     metavar="SECONDS",
                     help=f"Time for one call.  [default: {shown}]",

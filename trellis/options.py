@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,21 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_NATS = "nats://127.0.0.1:4222"
 DEFAULT_LATTICE = "default"
-SECONDS = click.FloatRange(min=0)
+
+
+class Seconds(click.FloatRange):
+    """A number; `nan` and `inf`, which Python takes for some, are none that can be waited for."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
+
+
+SECONDS = Seconds(min=0)
 FILE = click.Path(exists=True, dir_okay=False, resolve_path=True, path_type=Path)
 FOLDER = click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path)
 FILE_NAME = click.Path(exists=True, dir_okay=False, resolve_path=True)
@@ -193,7 +208,7 @@ def output_option(function: F) -> F:
 
 def liveness_option(function: F) -> F:
     return click.option(
-        "--dead-after", type=click.FloatRange(min=0.5), default=4.0, show_default=True, metavar="SECONDS",
+        "--dead-after", type=Seconds(min=0.5), default=4.0, show_default=True, metavar="SECONDS",
         envvar="TRELLIS_DEAD_AFTER", show_envvar=True,
         help="A host that is silent for so long is taken for dead, and its work is started elsewhere; for all alike.",
     )(function)  # fmt: skip

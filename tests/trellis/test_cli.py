@@ -80,6 +80,15 @@ def test_help_imports_nothing_that_is_slow():
         (("host", "start", "--nats-config", "/no/such.toml"), "/no/such.toml"),
         (("events", "--since", "soon"), "`soon` is no time"),
         (("call", "a.wasm", "f"), "a.wasm is not a file"),
+        (("status", "--timeout", "nan"), "'nan' is not a number of seconds"),
+        (("top", "--interval", "inf"), "'inf' is not a number of seconds"),
+        (("deploy", "--timeout", "soon"), "'soon' is not a valid number"),
+        (("up", "--timeout", "-1"), "-1.0 is not in the range"),
+        (("status", "--lattice", "a.>"), "`a.>` cannot name a lattice"),
+        (("host", "start", "--lattice", "a b"), "`a b` cannot name a lattice"),
+        (("up", "--lattice", "*"), "`*` cannot name a lattice"),
+        (("status", "--nats", "http://127.0.0.1"), "`http://127.0.0.1` is not the URL of a NATS server"),
+        (("status", "--nats", "nats://a:b@127.0.0.1:99999"), "`127.0.0.1:99999` is not the URL of a NATS server"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_reached(arguments: tuple[str, ...], words: str):

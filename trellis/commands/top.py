@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trellis.options import Where, lattice_options, output_option, where
+from trellis.options import Seconds, Where, lattice_options, output_option, where
 from trellis.output import Output, redrawn
 from trellis.running import run
 
@@ -25,7 +25,7 @@ LISTENING = 0.3
 @click.argument("app", required=False)
 @click.option("-n", "--count", type=click.IntRange(min=1), metavar="N", help="End after so many looks.")
 @click.option(
-    "--interval", type=click.FloatRange(min=0.1), default=1.0, show_default=True, metavar="SECONDS",
+    "--interval", type=Seconds(min=0.1), default=1.0, show_default=True, metavar="SECONDS",
     help="Between two looks.",
 )  # fmt: skip
 @output_option

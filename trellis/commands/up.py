@@ -18,7 +18,7 @@ import click
 from trellis.failures import NOT_CONVERGED, USER_ERROR, Failure
 from trellis.hosting import as_arguments, hosting_fields, hosting_options
 from trellis.logs import LEVELS, configure
-from trellis.options import DEFAULT_LATTICE, STATE, Where, config_option, data_options, login_options, said
+from trellis.options import DEFAULT_LATTICE, SECONDS, STATE, Where, config_option, data_options, login_options, said
 from trellis.running import told_to_stop
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ RESTARTS, RESTARTS_WITHIN = 3, 60.0
 @data_options
 @click.option("--port", type=click.IntRange(1, 65535), help="Where the started NATS server listens.  [default: free]")
 @hosting_options
-@click.option("--timeout", type=float, default=60.0, show_default=True, metavar="SECONDS", help="For the app's start.")
+@click.option(
+    "--timeout", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS", help="For the app's start."
+)
 @click.option("--no-watch", is_flag=True, help="Do not follow edits, and run what `trellis build` makes.")
 @click.option(
     "--log-level", type=click.Choice(LEVELS), default="warning", show_default=True,
@@ -73,7 +75,9 @@ def command(
     hosting_fields(**hosting)  # a slip is said now, and not by hosts that do not start
     specs = host_specs(hosts or 1, labelled, as_arguments(hosting))
     configure("merged", log_level, to_lattice=True)
-    return asyncio.run(_up(path, stack_of(specs, lattice, nats, port, said(nats)), timeout, not no_watch, log_level))
+    return asyncio.run(
+        _up(path, stack_of(specs, lattice, nats, port, said(nats, lattice)), timeout, not no_watch, log_level)
+    )
 
 
 def host_specs(number: int, labelled: Sequence[str], more: tuple[str, ...] = ()) -> list[HostSpec]:
