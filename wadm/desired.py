@@ -18,6 +18,7 @@ from wadm.manifest import (
     DAEMONSCALER,
     Component,
     Config,
+    Link,
     Manifest,
     Rollout,
     Secret,
@@ -203,80 +204,86 @@ def desired_from(
     reference may name. A component without a scaler runs once, as if it had a spreadscaler with `instances: 1`
     (wadm v1 never starts such a component, which nobody has ever wanted); a provider without one runs on one host.
     """
-    app = manifest.name
-    overrides = overrides or {}
-    wanted: list[Wanted] = []
-    configs: dict[str, Mapping[str, str]] = {}
-    external: set[str] = set()
-    ids: dict[str, EntityId] = {}
-    rollout = manifest.rollout
-
-    def names(entries: Iterable[Config]) -> tuple[str, ...]:
-        found: list[str] = []
-        for config in entries:
-            name = config_name(app, config)
-            if config.properties is None:
-                external.add(name)
-            else:
-                configs[name] = dict(config.properties)
-            found.append(name)
-        return tuple(found)
-
-    def secrets(entries: Iterable[Secret]) -> tuple[str, ...]:
-        found: list[str] = []
-        for secret in entries:
-            name = secret_name(app, secret)
-            configs[name] = _secret_record(manifest, secret)
-            found.append(name)
-        return tuple(found)
-
+    reading = _Reading(manifest, overrides or {}, shared or {})
+    wanted = tuple(
+        reading.wanted(component, image)
+        for component in manifest.spec.components
+        if (image := component.properties.image) is not None
+    )
+    links: dict[tuple[str, ...], WantedLink] = {}
     for component in manifest.spec.components:
-        ids[component.name] = EntityId(_id_of(manifest, component, shared or {}))
-        image = component.properties.image
-        if image is None:
-            continue
+        for link in component.links():
+            _merge(links, reading.link(component, link))
+    return Desired(
+        apps=frozenset({manifest.name}),
+        wanted=wanted,
+        links=tuple(links.values()),
+        configs=reading.configs,
+        owners=dict.fromkeys(reading.configs, manifest.name),
+        external=frozenset(reading.external),
+    )
+
+
+class _Reading:
+    """Of one manifest. `configs` and `external` are the configurations that it used so far."""
+
+    def __init__(self, manifest: Manifest, overrides: Mapping[str, int], shared: Mapping[str, Manifest]) -> None:
+        self.configs: dict[str, Mapping[str, str]] = {}
+        self.external: set[str] = set()
+        self._manifest = manifest
+        self._overrides = overrides
+        self._rollout = manifest.rollout
+        self._ids = {c.name: EntityId(_id_of(manifest, c, shared)) for c in manifest.spec.components}
+
+    def wanted(self, component: Component, image: str) -> Wanted:
         rule, instances, spreads = _scaling(component)
-        config = names(component.properties.config) + secrets(component.properties.secrets)
+        config = self._names(component.properties.config, component.properties.secrets)
         limits = _limits(component)
-        settings = _digest("settings", *config, *(f"{key}={value}" for key, value in limits))[:16]
         one = Wanted(
-            app=app,
+            app=self._manifest.name,
             name=component.name,
-            id=ids[component.name],
+            id=self._ids[component.name],
             kind=Kind.PROVIDER if component.capability else Kind.COMPONENT,
             image=image,
-            instances=overrides.get(component.name, instances),
+            instances=self._overrides.get(component.name, instances),
             rule=rule,
             spreads=spreads,
             config=config,
             limits=limits,
-            settings=settings,
-            rollout=rollout,
+            settings=_digest("settings", *config, *(f"{key}={value}" for key, value in limits))[:16],
+            rollout=self._rollout,
         )
-        own = {} if component.capability else {name: configs[name] for name in config if name in configs}
-        wanted.append(one.with_values(own) if own else one)
-    links: dict[tuple[str, ...], WantedLink] = {}
-    for component in manifest.spec.components:
-        for link in component.links():
-            definition = LinkDefinition(
-                source_id=ids[component.name],
-                target=ids.get(link.target.name, EntityId(link.target.name)),
-                name=LinkName(link.name),
-                wit_namespace=link.namespace,
-                wit_package=link.package,
-                interfaces=tuple(dict.fromkeys(link.interfaces)),
-                source_config=names(link.for_source()) + secrets(link.source.secrets if link.source else ()),
-                target_config=names(link.for_target()) + secrets(link.target.secrets),
-            )
-            _merge(links, WantedLink(app, definition, component.name, link.target.name))
-    return Desired(
-        apps=frozenset({app}),
-        wanted=tuple(wanted),
-        links=tuple(links.values()),
-        configs=configs,
-        owners=dict.fromkeys(configs, app),
-        external=frozenset(external),
-    )
+        own = {} if component.capability else {name: self.configs[name] for name in config if name in self.configs}
+        return one.with_values(own) if own else one
+
+    def link(self, source: Component, link: Link) -> WantedLink:
+        definition = LinkDefinition(
+            source_id=self._ids[source.name],
+            target=self._ids.get(link.target.name, EntityId(link.target.name)),
+            name=LinkName(link.name),
+            wit_namespace=link.namespace,
+            wit_package=link.package,
+            interfaces=tuple(dict.fromkeys(link.interfaces)),
+            source_config=self._names(link.for_source(), link.source.secrets if link.source else ()),
+            target_config=self._names(link.for_target(), link.target.secrets),
+        )
+        return WantedLink(self._manifest.name, definition, source.name, link.target.name)
+
+    def _names(self, configs: Iterable[Config], secrets: Iterable[Secret]) -> tuple[str, ...]:
+        """What these are called on the lattice."""
+        found: list[str] = []
+        for config in configs:
+            name = config_name(self._manifest.name, config)
+            if config.properties is None:
+                self.external.add(name)
+            else:
+                self.configs[name] = dict(config.properties)
+            found.append(name)
+        for secret in secrets:
+            name = secret_name(self._manifest.name, secret)
+            self.configs[name] = _secret_record(self._manifest, secret)
+            found.append(name)
+        return tuple(found)
 
 
 def with_proven(desired: Desired, before: Desired, version: str = "") -> Desired:
