@@ -65,7 +65,7 @@ def with_crates(actor: Path) -> None:
     fetch = ["cargo", "fetch", "--quiet", "--target", RUST_TARGET]
     done = subprocess.run(fetch, cwd=actor, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        pytest.skip(f"cargo cannot fetch the crates: {done.stderr.strip().splitlines()[-1]}")
+        pytest.skip(f"cargo cannot fetch the crates: {done.stderr.splitlines()[0]}")
 
 
 def with_jco(actor: Path, config: pytest.Config) -> None:
@@ -197,7 +197,7 @@ def test_a_name_that_cannot_be_is_refused(here: Path, name: str, told: str):
     ("arguments", "told"),
     [
         (["app", "x", "--lang", "cobol"], "there is: c, go, javascript, python, rust"),
-        (["app", "x", "--lang", "rust", "--template", "cron"], "there is: http, kv"),
+        (["app", "x", "--lang", "rs", "--template", "kvs"], "there is: cron, http, kv, messaging"),
         (["app", "x", "--lang", "pyton"], "did you mean `python`?"),
         (["app", "x", "--lang", "c", "--template", "cron"], "no template `cron` for a new app in c"),
         (["app", "x", "--template", "htp"], "did you mean `http`?"),
