@@ -15,7 +15,7 @@ from lattice import Finding
 from providers.config import LinkLimits, limits_apart, read_config
 from trellis.known import Known
 from trellis.mismatches import Ends, unanswered, uncalled
-from wadm.manifest import LINK, Config, Link, Manifest, Secret
+from wadm.manifest import Config, Link, Manifest, Secret
 from wadm.source import Document, Path
 
 PLACEMENT = "placement"
@@ -66,10 +66,9 @@ class _Checker:
                 self.settings[component.name], found = own.against(kind.settings, f"provider `{component.name}`")
                 yield from _as_certain(kind, found)
         for index, component in enumerate(self.manifest.spec.components):
-            for trait, raw in enumerate(component.traits):
-                if raw.type == LINK:
-                    at = ("spec", "components", index, "traits", trait, "properties")
-                    yield from self._link(component.name, Link.model_validate(raw.properties), at)
+            for trait, link in component.link_traits():
+                at = ("spec", "components", index, "traits", trait, "properties")
+                yield from self._link(component.name, link, at)
 
     def _values(self, configs: list[Config], at: Path, secrets: list[Secret]) -> _Values:
         return _Values(self.document, configs, at, secrets, self.configs)

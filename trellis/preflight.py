@@ -92,54 +92,39 @@ async def examine(
     if manifest is None or document is None:
         return Examined(checked, {})
     findings: list[Finding] = []
-    found: dict[str, ComponentDescription] = {}
-    ends: dict[str, Ends] = {}
-    pinned: dict[str, str] = {}
+    loaded: dict[str, _Loaded] = {}
     places: dict[str, Place] = {}
     for index, component in enumerate(manifest.spec.components):
         image = component.properties.image
-        places[component.name] = document.place(("spec", "components", index, "properties", "image"))
-        file = local_file(image) if image else None
-        if component.capability or image is None or (file is None and images is None):
+        place = places[component.name] = document.place(("spec", "components", index, "properties", "image"))
+        if component.capability or image is None:
             continue
         try:
-            reference = image
-            if file is None and images is not None:
-                reference, file = await images.pinned(image)
-                if reference != image:
-                    say("pinned", component.name, f"{image} is {reference.removeprefix(image)[1:20]}")
-            assert file is not None
-            loaded = await _loaded(engine, file, component.name, say)
+            one = await _load(engine, image, component.name, say, images)
         except BadInput as error:
-            for found_wrong in map(_softened, error.findings):
-                message = found_wrong.message.replace(str(file), image)
-                place = found_wrong.place or places[component.name]
-                findings.append(replace(found_wrong, message=message, place=place))
+            findings += [_softened(replace(wrong, place=wrong.place or place)) for wrong in error.findings]
         else:
-            found[component.name], ends[component.name] = loaded
-            digest = found[component.name].digest
-            pinned[component.name] = f"{image}#sha256:{digest}" if local_file(image) else reference
+            if one is not None:
+                loaded[component.name] = one
     if images is not None:
         certain = [finding async for finding in archives(manifest, document, images)]
         findings += certain
         told = {finding.place for finding in certain}
         checked = replace(checked, findings=tuple(f for f in checked.findings if f.place not in told))
+    found = {name: one.description for name, one in loaded.items()}
+    ends = {name: one.ends for name, one in loaded.items()}
     kinds, unloaded = known_providers(manifest, document)
     findings += [*unloaded, *misconfigured(manifest, document, kinds, ends)]
     offers = _offers(found, {name: kind.exports for name, kind in kinds.items()})
-    seen: list[Finding] = []
     for index, component in enumerate(manifest.spec.components):
-        links = list(component.links())
         if component.name in found:
-            seen += _imports(component.name, found[component.name], links, offers, places[component.name])
-        number = iter(range(len(links)))
-        for trait, raw in enumerate(component.traits):
-            if raw.type != "link":
-                continue
-            link = links[next(number)]
+            links = list(component.links())
+            findings += _imports(component.name, found[component.name], links, offers, places[component.name])
+        for trait, link in component.link_traits():
             at = document.place(("spec", "components", index, "traits", trait, "properties", "interfaces"))
-            seen += _ends(component.name, link, found, at)
-    return Examined(checked, found, pinned, ends, kinds).with_findings([*findings, *seen])
+            findings += _ends(component.name, link, found, at)
+    pinned = {name: one.image for name, one in loaded.items()}
+    return Examined(checked, found, pinned, ends, kinds).with_findings(findings)
 
 
 def remote(component: Component) -> bool:
@@ -157,19 +142,37 @@ def _softened(finding: Finding) -> Finding:
     return replace(finding, level="warning", why=why.removeprefix("; "))
 
 
-async def _loaded(
-    engine: Engine, file: Path, name: str, say: Callable[[str, str, str], None]
-) -> tuple[ComponentDescription, Ends]:
-    """What the component says of itself, and its imports and exports with their types."""
-    await asyncio.to_thread(read_claims, file, str(file))
-    loading = asyncio.ensure_future(engine.load(file))
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What a component says of itself. `ends` are with their types, `image` is with its digest."""
+
+    description: ComponentDescription
+    ends: Ends
+    image: str
+
+
+async def _load(
+    engine: Engine, image: str, name: str, say: Callable[[str, str, str], None], images: Images | None
+) -> _Loaded | None:
+    """None for one that is elsewhere, without `images` to fetch it. Raises BadInput."""
+    reference, file = image, local_file(image)
+    if file is None:
+        if images is None:
+            return None
+        reference, file = await images.pinned(image)
+        if reference != image:
+            say("pinned", name, f"{image} is {reference.removeprefix(image)[1:20]}")
+    await asyncio.to_thread(read_claims, file, image)
+    loading = asyncio.ensure_future(engine.load(file, image))
     done, _ = await asyncio.wait({loading}, timeout=SLOW)
     if not done:
         say("compiling", name, "once; the compiled code is kept")
     component = await loading
     description = component.describe()
     say("compiled", name, f"{megabytes(description.size)}  sha256:{description.digest[:12]}")
-    return description, Ends(list(component.imports), list(component.exports))
+    if local_file(image) is not None:
+        reference = f"{image}#sha256:{description.digest}"
+    return _Loaded(description, Ends(list(component.imports), list(component.exports)), reference)
 
 
 def _offers(found: Mapping[str, ComponentDescription], provided: Mapping[str, set[str]]) -> dict[str, list[str]]:

@@ -373,9 +373,14 @@ class Component(Part):
         return self.type == CAPABILITY
 
     def links(self) -> Iterator[Link]:
-        for trait in self.traits:
+        for _, link in self.link_traits():
+            yield link
+
+    def link_traits(self) -> Iterator[tuple[int, Link]]:
+        """Its links, each with its place among the traits."""
+        for index, trait in enumerate(self.traits):
             if trait.type == LINK:
-                yield Link.model_validate(trait.properties)
+                yield index, Link.model_validate(trait.properties)
 
     def scaler(self) -> tuple[str, Scaler] | None:
         """(trait type, properties) of its scaler trait, if it has one."""
