@@ -20,29 +20,7 @@ class Linking(Checker):
     def link(self, part: Part, path: Path, link: Link, by_name: Mapping[str, Part]) -> None:
         raw = self.value(path)
         by_string = isinstance(raw.get("target"), str)
-        at_target = (*path, "target") if by_string else (*path, "target", "name")
-        target = by_name.get(link.target.name)
-        if target is None:
-            by_id = next(
-                (p.name for p in by_name.values() if p.properties and p.properties.id == link.target.name), None
-            )
-            others = [name for name in by_name if name != part.name]
-            self.report(
-                "017",
-                f"link of `{part.name}` goes to `{link.target.name}`, which is not a component of this manifest",
-                at_target,
-                hint=f"use its name: `{by_id}`" if by_id else did_you_mean(link.target.name, others),
-                why=f"this manifest has {quoted(sorted(others))}" if others else "",
-                fix="correct the name, or add the component",
-            )
-        elif part.type == "capability" and target.type == "capability":
-            self.report(
-                "021",
-                f"link from provider `{part.name}` to provider `{target.name}`",
-                at_target,
-                why="a link joins a component and a provider, or two components",
-                fix="link a component in between, or configure the providers directly",
-            )
+        self.target(part, (*path, "target") if by_string else (*path, "target", "name"), link, by_name)
         if not link.interfaces:
             self.report(
                 "018",
@@ -72,6 +50,30 @@ class Linking(Checker):
                     fix=f"write it as `{new.splitlines()[0]}` with `config:` below",
                     level="warning",
                 )
+
+    def target(self, part: Part, path: Path, link: Link, by_name: Mapping[str, Part]) -> None:
+        target = by_name.get(link.target.name)
+        if target is None:
+            by_id = next(
+                (p.name for p in by_name.values() if p.properties and p.properties.id == link.target.name), None
+            )
+            others = [name for name in by_name if name != part.name]
+            self.report(
+                "017",
+                f"link of `{part.name}` goes to `{link.target.name}`, which is not a component of this manifest",
+                path,
+                hint=f"use its name: `{by_id}`" if by_id else did_you_mean(link.target.name, others),
+                why=f"this manifest has {quoted(sorted(others))}" if others else "",
+                fix="correct the name, or add the component",
+            )
+        elif part.type == "capability" and target.type == "capability":
+            self.report(
+                "021",
+                f"link from provider `{part.name}` to provider `{target.name}`",
+                path,
+                why="a link joins a component and a provider, or two components",
+                fix="link a component in between, or configure the providers directly",
+            )
 
     def wit_name(self, text: str, what: str, path: Path) -> bool:
         if _WIT.match(text):

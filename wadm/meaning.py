@@ -20,6 +20,7 @@ from wadm.manifest import (
     Policy,
     Properties,
     Rollout,
+    Scaler,
     Secret,
     component_id,
 )
@@ -150,24 +151,7 @@ class Meaning(Checker):
                 fix="add `image:` with a file://, an OCI reference or builtin:NAME",
             )
         if properties.application is not None and properties.image is None:
-            for name, there in (("config", properties.config), ("secrets", properties.secrets)):
-                if there:
-                    self.report(
-                        "016",
-                        f"shared component `{part.name}` cannot have `{name}` of its own",
-                        (*path, name),
-                        key=True,
-                        why=f"application `{properties.application.name}` runs it and decides its settings",
-                        fix=f"remove `{name}` here",
-                    )
-            for where, kind, _ in part.scalers:
-                self.report(
-                    "016",
-                    f"shared component `{part.name}` cannot have a `{kind}`",
-                    where[:-1],
-                    why=f"application `{properties.application.name}` decides how often it runs",
-                    fix="remove the trait here",
-                )
+            self.shared(part, properties, properties.application.name, path)
         if properties.limits is not None and part.type == "capability":
             self.report(
                 "016",
@@ -178,20 +162,40 @@ class Meaning(Checker):
                 fix="remove them",
             )
         if properties.image is not None:
-            problem = builtin_problem(properties.image, part.type)
-            if problem is not None:
-                message, hint, level = problem
-                self.report("029", message, (*path, "image"), hint=hint, level=level)
-            native = native_problem(properties.image) if part.type == "capability" else None
-            if problem is None and native is not None:
+            self.image(properties.image, part.type, (*path, "image"))
+
+    def shared(self, part: Part, properties: Properties, app: str, path: Path) -> None:
+        """What a component that another application runs cannot have."""
+        for name, there in (("config", properties.config), ("secrets", properties.secrets)):
+            if there:
                 self.report(
-                    "031",
-                    native[0],
-                    (*path, "image"),
-                    why=native_code(properties.image)[1],
-                    fix=native_code(properties.image)[2],
-                    level=native[1],
+                    "016",
+                    f"shared component `{part.name}` cannot have `{name}` of its own",
+                    (*path, name),
+                    key=True,
+                    why=f"application `{app}` runs it and decides its settings",
+                    fix=f"remove `{name}` here",
                 )
+        for where, kind, _ in part.scalers:
+            self.report(
+                "016",
+                f"shared component `{part.name}` cannot have a `{kind}`",
+                where[:-1],
+                why=f"application `{app}` decides how often it runs",
+                fix="remove the trait here",
+            )
+
+    def image(self, image: str, kind: str, path: Path) -> None:
+        problem = builtin_problem(image, kind)
+        if problem is not None:
+            message, hint, level = problem
+            self.report("029", message, path, hint=hint, level=level)
+            return
+        native = native_problem(image) if kind == "capability" else None
+        if native is not None:
+            message, level = native
+            _, why, fix = native_code(image)
+            self.report("031", message, path, why=why, fix=fix, level=level)
 
     def secrets(self, secrets: Sequence[Secret], path: Path, policies: Mapping[str, Policy]) -> None:
         for index, secret in enumerate(secrets):
@@ -244,30 +248,7 @@ class Meaning(Checker):
                     (*path, name),
                     why=f"it is a number from 0 to {MOST_INSTANCES}",
                 )
-            seen: dict[str, Path] = {}
-            weights = 0
-            for index, spread in enumerate(scaler.spread):
-                at = (*path, "spread", index)
-                if spread.weight is not None and spread.weight < 0:
-                    self.report("023", f"`weight` is {spread.weight}", (*at, "weight"), why="a weight is 0 or more")
-                weights += 100 if spread.weight is None else max(0, spread.weight)
-                if spread.name in seen:
-                    self.report(
-                        "024",
-                        f"a second spread is named `{spread.name}`",
-                        (*at, "name"),
-                        hint=f"the first is at line {self.line(seen[spread.name])}",
-                        fix="give it another name",
-                    )
-                seen.setdefault(spread.name, (*at, "name"))
-            if scaler.spread and weights == 0 and kind == SPREADSCALER and scaler.instances > 0:
-                self.report(
-                    "023",
-                    "every `weight` is 0, so no spread would get an instance",
-                    (*path, "spread"),
-                    key=True,
-                    fix="give at least one spread a weight above 0",
-                )
+            self.spreads(kind, scaler, (*path, "spread"))
             if kind == DAEMONSCALER and part.type == "capability" and scaler.instances > 1:
                 self.report(
                     "023",
@@ -276,3 +257,29 @@ class Meaning(Checker):
                     key=True,
                     level="warning",
                 )
+
+    def spreads(self, kind: str, scaler: Scaler, path: Path) -> None:
+        seen: dict[str, Path] = {}
+        weights = 0
+        for index, spread in enumerate(scaler.spread):
+            at = (*path, index)
+            if spread.weight is not None and spread.weight < 0:
+                self.report("023", f"`weight` is {spread.weight}", (*at, "weight"), why="a weight is 0 or more")
+            weights += 100 if spread.weight is None else max(0, spread.weight)
+            if spread.name in seen:
+                self.report(
+                    "024",
+                    f"a second spread is named `{spread.name}`",
+                    (*at, "name"),
+                    hint=f"the first is at line {self.line(seen[spread.name])}",
+                    fix="give it another name",
+                )
+            seen.setdefault(spread.name, (*at, "name"))
+        if scaler.spread and weights == 0 and kind == SPREADSCALER and scaler.instances > 0:
+            self.report(
+                "023",
+                "every `weight` is 0, so no spread would get an instance",
+                path,
+                key=True,
+                fix="give at least one spread a weight above 0",
+            )
