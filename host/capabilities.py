@@ -20,7 +20,7 @@ from host.process import ChildProvider
 from host.router import Router
 from host.secrets import SecretReferences
 from lattice import BadInput, EntityId, HostId, LatticeError
-from lattice.control import ProviderDescription, StartProvider
+from lattice.control import ProviderDescription, StartProvider, Wired
 from lattice.errors import failure
 from lattice.events import (
     HealthCheckFailed,
@@ -180,6 +180,13 @@ class Capabilities:
         self._observing = observing
         self.running: dict[EntityId, Provided] = {}
         self._turns: dict[EntityId, asyncio.Lock] = {}
+        self._changing: set[asyncio.Task[None]] = set()
+        """Changes of links that providers have not taken or refused yet."""
+        self.wired = Wired()
+        self.rewired = asyncio.Event()
+        """Set when `wired` has advanced, or a provider started; whoever tells the lattice clears it."""
+        self._configs = configs
+        links.on_advance = configs.on_advance = self._note_wired
         links.on_change.append(self._links_changed)
         configs.on_change.append(self._config_changed)
 
@@ -258,7 +265,7 @@ class Capabilities:
                     tasks.create_task(self._inherit(new, link, leaving))
         now = self._links.of(new.id)
         if changed := ([k for k in links.values() if k not in now], [k for k in now if k not in links.values()]):
-            self._spawn(new, self._change_links(new, *changed))
+            self._change(new, *changed)
         await self._links.started(new.id, new.reference)
 
     async def _inherit(self, new: Provided, link: LinkDefinition, leaving: asyncio.Task[None]) -> None:
@@ -276,7 +283,14 @@ class Capabilities:
         await asyncio.wait({leaving})
         await self._put_link(new, link)
 
+    def _note_wired(self, *_: object) -> None:
+        if not self._changing:
+            self.wired = Wired(links=self._links.revision, configs=self._configs.revision)
+            if self.running:
+                self.rewired.set()
+
     async def _announce(self, provided: Provided) -> None:
+        self._note_wired()
         await self._emit(
             ProviderStarted(
                 provider_id=provided.id,
@@ -326,12 +340,12 @@ class Capabilities:
                 observe=self._observing.tell,
             )
             await runtime.start()
-            provided.body = InProcess(runtime)
             for record in records:
                 try:
                     await runtime.put_link(record)
                 except (BadInput, LatticeError) as error:
                     refused[record.id] = failure(error)
+            provided.body = InProcess(runtime)
         provided.since = time.monotonic()
         return refused
 
@@ -430,13 +444,14 @@ class Capabilities:
     def _calls_others(self, id: EntityId) -> bool:
         return bool(self._links.sources(id))
 
-    def _spawn(self, provided: Provided, work: Awaitable[None]) -> None:
+    def _spawn(self, provided: Provided, work: Awaitable[None]) -> asyncio.Task[None]:
         async def run() -> None:
             await work
 
         task = asyncio.create_task(run(), name=f"provider {provided.id}")
         provided.tasks.add(task)
         task.add_done_callback(provided.tasks.discard)
+        return task
 
     # -- links
 
@@ -446,10 +461,16 @@ class Capabilities:
             removed = [old for old in gone if self._mine(provided, old) and old.identity not in replaced]
             put = [link for link in new if self._mine(provided, link)]
             if removed or put:
-                self._spawn(provided, self._change_links(provided, removed, put))
+                self._change(provided, removed, put)
 
     def _mine(self, provided: Provided, link: LinkDefinition) -> bool:
         return provided.id in (link.source_id, link.target)
+
+    def _change(self, provided: Provided, removed: list[LinkDefinition], put: list[LinkDefinition]) -> None:
+        task = self._spawn(provided, self._change_links(provided, removed, put))
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+        task.add_done_callback(self._note_wired)
 
     async def _change_links(self, provided: Provided, removed: list[LinkDefinition], put: list[LinkDefinition]) -> None:
         async with provided.turn:
@@ -516,7 +537,7 @@ class Capabilities:
                 self._spawn(provided, self._reconfigure(provided))
             links = [k for k in self._links.of(provided.id) if name in (*k.source_config, *k.target_config)]
             if links:
-                self._spawn(provided, self._change_links(provided, [], links))
+                self._change(provided, [], links)
 
     async def _reconfigure(self, provided: Provided) -> None:
         async with provided.turn:

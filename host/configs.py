@@ -23,12 +23,21 @@ class Configs:
         self._bucket = bucket
         self._own = own or OwnValues()
         self._known: dict[str, dict[str, str]] = {}
+        self.revision = 0
+        """Of the bucket, up to which it was followed."""
         self.ready = asyncio.Event()
         self.on_change: list[Callable[[str], None]] = []
         """Called with a configuration's name after it was set, changed or deleted."""
+        self.on_advance: Callable[[], None] = lambda: None
+        """Called after `revision` has advanced."""
 
     async def follow(self) -> None:
-        await follow(self._bucket, self._seen, self.ready)
+        await follow(self._bucket, self._followed, self.ready)
+
+    def _followed(self, entry: Entry) -> None:
+        self._seen(entry)
+        self.revision = max(self.revision, entry.revision)
+        self.on_advance()
 
     def _seen(self, entry: Entry) -> None:
         before = self._known.get(entry.key)

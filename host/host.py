@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from contextlib import AsyncExitStack
@@ -52,6 +53,9 @@ log = structlog.get_logger("host")
 
 CONFIG_SERVICE = 5.0
 """Seconds that a configuration service has for its answer."""
+
+BETWEEN = 0.05
+"""Seconds between two heartbeats at least, however fast links change."""
 
 REPLAY = 10.0
 """Seconds for the first reading of links and configurations."""
@@ -267,6 +271,7 @@ class Host:
             uptime_seconds=int(self.uptime()),
             components=[c.describe() for c in self.components.running.values()],
             providers=[p.describe() for p in self.capabilities.running.values() if p.body is not None],
+            wired=self.capabilities.wired,
         )
 
     def _told_to_policy(self) -> dict[str, Any]:
@@ -353,9 +358,14 @@ class Host:
     # -- signs of life
 
     async def _beat(self) -> None:
+        """Between two times, too, when providers have taken or refused links: the manager waits for that."""
+        rewired = self.capabilities.rewired
         while True:
-            await asyncio.sleep(self.config.heartbeat)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(rewired.wait(), self.config.heartbeat)
+            rewired.clear()
             await self.emit(events.HostHeartbeat(inventory=self.inventory()))
+            await asyncio.sleep(BETWEEN)
 
     async def _live(self) -> None:
         while True:

@@ -38,14 +38,23 @@ class Links:
         self._by_target: dict[EntityId, dict[tuple[str, ...], LinkDefinition]] = {}
         self._targets: dict[tuple[EntityId, str, LinkName], EntityId] = {}
         self._turns: WeakValueDictionary[EntityId, asyncio.Lock] = WeakValueDictionary()
+        self.revision = 0
+        """Of the bucket, up to which it was followed."""
         self.ready = asyncio.Event()
         self.others: Callable[[Entry], None] = lambda _: None
         """Called with what else is in the bucket."""
         self.on_change: list[OnLinks] = []
         """Called with (links gone or replaced, links new or changed) after a record changed."""
+        self.on_advance: Callable[[], None] = lambda: None
+        """Called after `revision` has advanced."""
 
     async def follow(self) -> None:
-        await follow(self._bucket, self._seen, self.ready)
+        await follow(self._bucket, self._followed, self.ready)
+
+    def _followed(self, entry: Entry) -> None:
+        self._seen(entry)
+        self.revision = max(self.revision, entry.revision)
+        self.on_advance()
 
     def _seen(self, entry: Entry) -> None:
         if not entry.key.startswith(PREFIX):

@@ -94,8 +94,18 @@ class ProviderDescription(Wire):
     placement: str | None = None
 
 
+class Wired(Wire):
+    """Revisions of LATTICEDATA and CONFIGDATA up to which a host's providers have taken or refused their links."""
+
+    links: int = 0
+    configs: int = 0
+
+    def covers(self, other: Wired) -> bool:
+        return self.links >= other.links and self.configs >= other.configs
+
+
 class Inventory(Wire):
-    """Answer to `host.get`, and the data of every heartbeat."""
+    """Answer to `host.get`, and the data of every heartbeat. `wired` is our addition."""
 
     host_id: HostId
     friendly_name: str
@@ -105,6 +115,7 @@ class Inventory(Wire):
     uptime_seconds: int
     components: list[ComponentDescription] = Field([], validation_alias=AliasChoices("components", "actors"))
     providers: list[ProviderDescription] = []
+    wired: Wired | None = None
 
     def encode(self) -> dict[str, Any]:
         """JSON data as clients expect it: `limits` is null when unset, other empty optionals are left out."""

@@ -165,7 +165,7 @@ class Hearing:
             except ValidationError as error:
                 log.warning("record.undecodable", id=id, error=str(error))
         before = self.world.observed.links.get(id, ())
-        self.world.fold(LinksSeen(id, links))
+        self.world.fold(LinksSeen(id, links, entry.revision))
         for link in {*before, *links}:
             self.world.settle(link_key(link))
 
@@ -178,5 +178,5 @@ class Hearing:
             except (ValueError, AttributeError) as error:
                 log.warning("config.undecodable", name=entry.key, error=str(error))
                 data = {}
-        self.world.fold(ConfigSeen(entry.key, data))
+        self.world.fold(ConfigSeen(entry.key, data, entry.revision))
         self.world.settle(("config", entry.key))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lattice import EntityId, HostId
+from lattice.control import Wired
 from wadm import claims
 from wadm.commands import DeleteConfig, DeleteLink, PutConfig, PutLink, link_key
 from wadm.desired import WantedLink
@@ -96,7 +97,7 @@ class Wiring:
             return sorted({**self.round.components.get(id, {}), **self.round.provided.get(id, {})})
 
         if standing.state is State.READY:
-            standing = self.refused_by_provider(wanted) or standing
+            standing = self.refused_by_provider(wanted) or self.unanswered(wanted) or standing
 
         def apart(id: EntityId) -> bool:
             return any(running.apart for running in self.round.provided.get(id, {}).values())
@@ -116,6 +117,17 @@ class Wiring:
         """What a provider says against a link that is on the lattice. It holds nothing back: others may use it."""
         for host, error in self.round.refused_links.get(link_key(wanted.link), ()):
             return refused(error, f"On {host.called}: ")
+        return None
+
+    def unanswered(self, wanted: WantedLink) -> Standing | None:
+        """Where a provider has not been given the link as it is now: it may still refuse it."""
+        link, observed = wanted.link, self.round.observed
+        configs = [observed.config_revisions.get(name, 0) for name in (*link.source_config, *link.target_config)]
+        there = Wired(links=observed.link_revisions.get(link.source_id, 0), configs=max(configs, default=0))
+        for id in (link.source_id, link.target):
+            for host in self.round.in_order(self.round.provided.get(id, ())):
+                if host.wired is not None and not host.wired.covers(there):
+                    return Standing(State.PROGRESSING, Reason(UNDER_WAY, f"{host.called} gives {id} its links."))
         return None
 
     # -- what is not wanted any more

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 from simulated_lattice import SimLattice, Thing, component, manifest_text
 
 from lattice import EntityId, HostId
-from lattice.control import DRAINED
+from lattice.control import DRAINED, Wired
 from lattice.events import (
     HealthCheckFailed,
     HealthCheckStatus,
+    HostHeartbeat,
     HostStopped,
     LabelsChanged,
     LinkSet,
@@ -33,7 +34,7 @@ from wadm.commands import (
     settled,
 )
 from wadm.desired import APPSPEC, MANAGED_BY, Desired, desired_from, together
-from wadm.observed import Failure, Forgiven, Seen
+from wadm.observed import ConfigSeen, Failure, Forgiven, LinksSeen, Seen
 from wadm.reasons import State
 from wadm.reconcile import reconcile
 from wadm.validate import check
@@ -585,6 +586,26 @@ def test_a_link_that_a_provider_refuses_blocks_the_app_until_it_is_taken(two: Si
     assert reason is not None and reason.code == "TRL-PRV-001" and "127.0.0.1:80" in reason.message
     two.fact(LinkSet(**data), HostId(where))
     assert two.settle(desired).apps["shop"].state is State.READY
+
+
+def test_a_link_is_ready_once_its_provider_was_given_it_as_it_is_now(two: SimLattice) -> None:
+    desired = wanted(app("shop", component("api", link="kv"), component("kv", kind="capability")))
+    two.settle(desired)
+    link = desired.links[0].link
+    (where,) = two.running("shop-kv")
+    inventory = two.hosts[HostId(where)].inventory()
+
+    def state() -> State:
+        return reconcile(desired, two.observed, two.pending, two.now).apps["shop"].state
+
+    assert state() is State.READY  # a host of another kind, which does not tell
+    two.fact(LinksSeen(link.source_id, (link,), revision=7))
+    (config,) = {*link.source_config, *link.target_config}
+    two.fact(ConfigSeen(config, desired.configs[config], revision=3))
+    for links, configs, expected in ((6, 3, State.PROGRESSING), (7, 2, State.PROGRESSING), (7, 3, State.READY)):
+        wired = Wired(links=links, configs=configs)
+        two.fact(HostHeartbeat(inventory=inventory.model_copy(update={"wired": wired})), HostId(where))
+        assert state() is expected
 
 
 def test_new_limits_are_given_to_what_runs_without_stopping_it(two: SimLattice) -> None:
