@@ -23,43 +23,59 @@ async def follow(bucket: Bucket, on_entry: Callable[[Entry], None], ready: async
     A watch that breaks is begun again, and what has changed in the meantime is told. When the broker lost the bucket,
     everyone who follows it puts back what is missing in the new one.
     """
-    image: dict[str, Entry] = {}
+    image = _Image(on_entry)
     made: str | None = None
-
-    def tell(entry: Entry) -> None:
-        if image.get(entry.key) == entry:
-            return
-        if entry.value is None:
-            image.pop(entry.key, None)
-        else:
-            image[entry.key] = entry
-        try:
-            on_entry(entry)
-        except Exception:
-            log.exception("entry.failed", key=entry.key)
-
     while True:
         try:
             now = await bucket.incarnation()
             if made not in (None, now):
-                await _put_back(bucket, image.values())
+                await _put_back(bucket, image.entries.values())
             made = now
-            replayed: set[str] | None = set()
-            async with aclosing(bucket.watch()) as changes:  # type: ignore[type-var]
-                async for entry in changes:
-                    if entry is not None:
-                        tell(entry)
-                        if replayed is not None:
-                            replayed.add(entry.key)
-                    elif replayed is not None:
-                        for key in image.keys() - replayed:
-                            tell(Entry(key, None, 0))
-                        replayed = None
-                        ready.set()
+            await _watch(bucket, image, ready)
         except LatticeError as error:
             log.warning("watch.broken", error=error.message)
         ready.clear()
         await asyncio.sleep(RETRY)
+
+
+class _Image:
+    """What was told of a bucket."""
+
+    def __init__(self, on_entry: Callable[[Entry], None]) -> None:
+        self.entries: dict[str, Entry] = {}
+        self._on_entry = on_entry
+
+    def tell(self, entry: Entry) -> None:
+        """Unless that is known."""
+        if self.entries.get(entry.key) == entry:
+            return
+        if entry.value is None:
+            self.entries.pop(entry.key, None)
+        else:
+            self.entries[entry.key] = entry
+        try:
+            self._on_entry(entry)
+        except Exception:
+            log.exception("entry.failed", key=entry.key)
+
+
+async def _watch(bucket: Bucket, image: _Image, ready: asyncio.Event) -> None:
+    """Tell all that is there, then each change, until the watch breaks."""
+    there: set[str] = set()
+    async with aclosing(bucket.watch()) as changes:  # type: ignore[type-var]
+        async for entry in changes:
+            if entry is None:
+                break
+            image.tell(entry)
+            there.add(entry.key)
+        else:
+            return
+        for key in image.entries.keys() - there:
+            image.tell(Entry(key, None, 0))
+        ready.set()
+        async for entry in changes:
+            if entry is not None:
+                image.tell(entry)
 
 
 async def _put_back(bucket: Bucket, image: Iterable[Entry]) -> None:
