@@ -200,13 +200,17 @@ _SIMPLE = {
 # -- lists and tuples
 
 
-_LENT = 256
-"""Bytes from which on it pays to lend wasmtime their memory."""
+_MANY = 256
+"""Bytes from which on it pays that wasmtime handles them together."""
 
 
 def _lift_bytes(address: int, _: Holder) -> bytes:
     vector = vector_at(address + 8)
-    return _ffi.read_bytes(vector.data, vector.size)
+    size = vector.size
+    data = _ffi.read_bytes(vector.data, size)
+    if size >= _MANY:
+        _ffi.bytes_list_read(address)
+    return data
 
 
 def _lower_bytes(address: int, value: Any, holder: Holder) -> None:
@@ -222,15 +226,18 @@ def _lower_bytes(address: int, value: Any, holder: Holder) -> None:
             raise Misfit(f"{_shown(value[index])} does not fit u8").under(f"[{index}]") from None
     else:
         raise Misfit(f"{_shown(value)} ({type(value).__name__}) is not a list<u8>: give bytes")
-    if holder.lent is not None and len(data) >= _LENT:
-        memory = _ffi.lend_list(address, len(data))
+    size = len(data)
+    if size < _MANY:
+        _ffi.list_new(address + 8, size)
+        memory = word_at(address + 16).value
+        byte_at(address).value = _ffi.LIST
+    elif holder.lent is None:
+        memory = _ffi.bytes_list_new(address, size)
+    else:
+        memory = _ffi.bytes_list_lend(address, size)
         holder.lent.append(address)
-        _ffi.write_bytes(memory, data)
-        return
-    _ffi.list_new(address + 8, len(data))
     if data:
-        _ffi.write_bytes(word_at(address + 16).value, data)
-    byte_at(address).value = _ffi.LIST
+        _ffi.write_bytes(memory, data)
 
 
 def _sequence(value: Any, kind: types.Type) -> Sequence[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors import _ffi, types
-from actors._ffi import VAL, take_back, val_delete
+from actors._ffi import VAL, bytes_list_take_back, val_delete
 from actors.adapters import ADAPTERS
 from actors.codec import Codecs, Holder, Misfit
 from actors.component import Component
@@ -99,6 +99,6 @@ class Export:
 def delete_arguments(address: int, count: int, lent: list[int]) -> None:
     """Free `count` values side by side, of which `lent` have memory of ours somewhere in them."""
     for at in lent:
-        take_back(at)
+        bytes_list_take_back(at)
     for at in range(address, address + count * VAL, VAL):
         val_delete(at)
