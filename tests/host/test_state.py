@@ -195,15 +195,19 @@ async def test_the_directory_knows_who_else_runs_a_component():
     assert directory.others(COUNTER) == {}
 
 
-async def test_a_silent_host_is_gone_and_whoever_waits_for_its_end_is_told():
+async def test_a_silent_host_is_gone_and_calls_that_are_under_way_there_time_out():
     directory = Directory(HostId("NA"), silence=0.05)
     directory.fold(B, scaled(2))
     directory.alive(B)
-    end = directory.end_of(B)
-    assert list(directory.sweep()) == [] and not end.done()
-    await asyncio.sleep(0.06)
-    directory.forgive()
-    assert list(directory.sweep()) == []
-    await asyncio.sleep(0.06)
-    assert list(directory.sweep()) == [B]
-    assert end.done() and directory.others(COUNTER) == {}
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5) as calling:
+            given = calling.when()
+            directory.scopes_of(B).add(calling)
+            assert list(directory.sweep()) == [] and calling.when() == given
+            await asyncio.sleep(0.06)
+            directory.forgive()
+            assert list(directory.sweep()) == []
+            await asyncio.sleep(0.06)
+            assert list(directory.sweep()) == [B]
+            assert calling.when() < given and directory.others(COUNTER) == {}
+            await asyncio.Event().wait()
