@@ -14,6 +14,8 @@ Every error has a code; `docs/errors.md` lists them.
 from __future__ import annotations
 
 import json
+import re
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,9 @@ UNREACHABLE = 3
 CHANGES = 4
 GATED = 5
 DETACHED = 130
+
+_QUOTED = re.compile(r" *(?:\d* \||-->)")
+"""How a line begins that says or shows a place."""
 
 
 class Failure(Exception):
@@ -53,6 +58,8 @@ def failure(code: str, message: str, *, why: str = "", fix: str = "", exit_code:
 
 def show(*findings: Finding) -> None:
     """Print findings on stderr: as people read them, or, where `-o` asks for JSON, as one object a line."""
+    from trellis.show import folded
+
     for finding in findings:
         if output.asked() != "text":
             click.echo(json.dumps(asdict(finding), separators=(",", ":")), err=True)
@@ -60,9 +67,12 @@ def show(*findings: Finding) -> None:
         head, _, rest = finding.render().partition("\n")
         level, bracket, sentence = head.partition("[")
         colour = "red" if finding.level == "error" else "yellow"
-        click.echo(f"{click.style(level, fg=colour, bold=True)}{bracket}{sentence}", err=True)
-        if rest:
-            click.echo(rest, err=True)
+        first, *more = folded(f"{level}{bracket}{sentence}", " " * 7, sys.stderr)
+        click.echo("\n".join([click.style(level, fg=colour, bold=True) + first.removeprefix(level), *more]), err=True)
+        for line in rest.splitlines():
+            folds = not _QUOTED.match(line)
+            for part in folded(line, " " * 7, sys.stderr) if folds else [line]:
+                click.echo(part, err=True)
 
 
 def explain(error: Exception) -> Failure | None:

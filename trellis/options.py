@@ -272,15 +272,19 @@ def where(nats: str | None, lattice: str | None, start: Path | None = None) -> W
 def find_state(start: Path) -> tuple[Path, dict[str, Any]] | None:
     """The state file of a `trellis up` that still runs: in `start`, or the nearest folder above it that has one."""
     for folder in (start, *start.parents):
-        file = folder / STATE
-        try:
-            state = json.loads(file.read_text())
-            alive(int(state["pid"]))
-            if isinstance(state["nats"], str) and isinstance(state["lattice"], str):
-                return file, state
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+        if (state := state_in(folder)) is not None:
+            return folder / STATE, state
     return None
+
+
+def state_in(folder: Path) -> dict[str, Any] | None:
+    """What the `trellis up` of that folder has written of itself, if it still runs."""
+    try:
+        state: dict[str, Any] = json.loads((folder / STATE).read_text())
+        alive(int(state["pid"]))
+        return state if isinstance(state["nats"], str) and isinstance(state["lattice"], str) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def alive(pid: int) -> None:

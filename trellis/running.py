@@ -12,8 +12,12 @@ import click
 
 from trellis.failures import DETACHED
 from trellis.logs import configure
+from trellis.output import Output
 
 T = TypeVar("T")
+
+SLOW = 1.0
+"""Seconds after which it is said what takes so long."""
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
@@ -44,6 +48,17 @@ def run_for_long(work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(work)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(work)
+
+
+@contextmanager
+def told_if_slow(line: str, output: Output) -> Iterator[None]:
+    """Print `line` for people while the block is still at it after SLOW seconds."""
+    timer = asyncio.get_running_loop().call_later(SLOW, click.echo, line) if output.text else None
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 @contextmanager

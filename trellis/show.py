@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -45,16 +45,31 @@ def columns(rows: Sequence[Sequence[str]], *, indent: str = "", right: frozenset
     return lines
 
 
-def folded(line: str, indent: str) -> list[str]:
-    """`line`, broken between words where the terminal ends; what follows is behind `indent`."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+def width(stream: TextIO | None = None) -> float:
+    """Columns of the terminal that `stream`, else stdout, is; without end where it is none."""
+    return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else math.inf
+
+
+def folded(line: str, indent: str, stream: TextIO | None = None) -> list[str]:
+    """`line`, broken where the terminal of `stream` ends; what follows is behind `indent`.
+
+    It is broken between words, but not in what stands behind two spaces, a cell or a command, if a line can hold that.
+    """
+    room = width(stream)
     lines = [""]
-    for word in re.findall(r"\s*\S+", line):
-        if lines[-1] and len(click.unstyle(lines[-1] + word)) > width:
-            lines.append(indent + word.lstrip())
-        else:
-            lines[-1] += word
+    for cell in re.split(r"(?<=\S)(?=\s{2,}\S)", line):
+        whole = len(click.unstyle(indent + cell.lstrip())) <= room
+        for word in [cell] if whole else re.findall(r"\s*\S+", cell):
+            if lines[-1] and len(click.unstyle(lines[-1] + word)) > room:
+                lines.append(indent + word.lstrip())
+            else:
+                lines[-1] += word
     return lines
+
+
+def stage(kind: str, name: str, text: str) -> str:
+    """A line of what a verb does: `component  actor                    4/4  host-a 4`."""
+    return f"{kind:<10} {name:<24} {text}".rstrip()
 
 
 def state(word: str) -> str:

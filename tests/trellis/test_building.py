@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lattice import BadInput
-from trellis import building
+from trellis import building, running
 from trellis.building import build, recipe
 from trellis.cargo import artefact, readable
 from trellis.commands.build import build_all
@@ -69,6 +69,14 @@ async def test_an_output_that_somebody_changed_or_removed_is_built_again(actor: 
     assert (await build(recipe(actor))).fresh
     (actor / "build" / "one.wasm").unlink()
     assert (await build(recipe(actor))).fresh
+
+
+async def test_it_is_told_what_is_being_built_where_that_takes_long(actor: Path, monkeypatch, capsys):
+    monkeypatch.setattr(running, "SLOW", 0.0)
+    await build_all(actor)
+    building, built = capsys.readouterr().out.splitlines()
+    assert building == "building   one                      by its command"
+    assert built.startswith("built      one                      ")
 
 
 async def test_force_builds_what_has_not_changed(actor: Path):

@@ -354,6 +354,14 @@ def test_an_edit_of_the_manifest_is_deployed_and_one_that_is_wrong_is_told(up: U
     assert re.search(r"actor +ready +7/7", status.stdout), status.stdout + status.stderr
 
 
+def test_a_second_up_of_the_folder_is_refused_and_the_first_is_still_found(up: Up):
+    second = subprocess.run([*COMMAND, "up"], cwd=up.folder, capture_output=True, text=True, timeout=60)
+    assert second.returncode == 1
+    assert f"error[TRL-UP-007]: `trellis up` (pid {up.process.pid}) runs in this folder already" in second.stderr
+    status = subprocess.run([*COMMAND, "status"], cwd=up.folder, capture_output=True, text=True, timeout=60)
+    assert re.search(r"component +actor +ready", status.stdout), status.stdout + status.stderr
+
+
 async def test_at_a_terminal_one_key_opens_the_app_and_another_ends_it_all(tmp_path: Path):
     tea = free_port()
     browser = tmp_path / "browser"

@@ -13,7 +13,7 @@ import click
 from trellis.failures import failure
 from trellis.options import output_option
 from trellis.output import TEXT, Output
-from trellis.running import run
+from trellis.running import run, told_if_slow
 
 if TYPE_CHECKING:
     from trellis.building import Built, Recipe
@@ -51,12 +51,14 @@ async def build_all(
 async def build_each(recipes: Sequence[Recipe], *, force: bool = False, output: Output = TEXT) -> list[Built]:
     """Build as many at a time as there are processors, a line each. Raises Failure or BadInput."""
     from trellis.building import build
+    from trellis.show import stage
 
     room = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def build_one(one: Recipe) -> Built:
         async with room:
-            built = await build(one, force=force)
+            with told_if_slow(stage("building", one.name, one.language or "by its command"), output):
+                built = await build(one, force=force)
         if output.form != "json":
             output.next(_described(built), _line(built))
         return built
@@ -81,7 +83,9 @@ def _described(built: Built) -> dict[str, Any]:
 
 
 def _line(built: Built) -> str:
-    from trellis.show import megabytes, relative
+    from trellis.show import megabytes, relative, stage
 
-    how = f"built in {built.seconds:.1f} s" if built.fresh else "unchanged"
-    return f"{built.recipe.name:<12} {megabytes(built.size):>8}  {how:<16} {relative(built.recipe.output)}"
+    what = f"{megabytes(built.size):>8}  {relative(built.recipe.output)}"
+    if not built.fresh:
+        return stage("unchanged", built.recipe.name, what)
+    return stage("built", built.recipe.name, f"{what}  in {built.seconds:.1f} s")

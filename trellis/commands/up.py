@@ -15,10 +15,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from trellis.failures import NOT_CONVERGED, USER_ERROR, Failure
+from trellis.failures import NOT_CONVERGED, USER_ERROR, Failure, failure
 from trellis.hosting import as_arguments, hosting_fields, hosting_options
 from trellis.logs import LEVELS, configure
-from trellis.options import DEFAULT_LATTICE, SECONDS, STATE, Where, config_option, data_options, login_options, said
+from trellis.options import (
+    DEFAULT_LATTICE,
+    SECONDS,
+    STATE,
+    Where,
+    config_option,
+    data_options,
+    login_options,
+    said,
+    state_in,
+)
 from trellis.running import told_to_stop
 
 if TYPE_CHECKING:
@@ -129,31 +139,39 @@ async def _stay(
     from trellis.live.project import manifest_of
     from trellis.live.terminal import for_people, keys
     from trellis.project import manifest_at, manifest_in, urls
-    from trellis.show import columns
+    from trellis.show import columns, relative
 
     file = manifest_at(path) if path else manifest_in(Path.cwd())
     manifest = manifest_of(file) if file is not None else None
     found = urls(manifest) if manifest is not None else []
+    folder = file.parent if file is not None else Path.cwd()
+    if (other := state_in(folder)) is not None:
+        raise failure(
+            "TRL-UP-007",
+            f"`trellis up` (pid {other['pid']}) runs in this folder already",
+            why="two of them would answer at the same addresses, and verbs here could reach only one",
+            fix=f"go on with that one, or stop it; if it is none, remove {relative(folder / STATE)}",
+        )
     async with stack, _shown(stack, log_level):
         for line in columns(_members(stack)):
             click.echo(line)
-        with _state_files(file.parent if file is not None else Path.cwd(), stack):
+        with _state_files(folder, stack):
             project = _project(file, stack, timeout, watch) if file is not None else None
             if project is not None:
                 try:
                     await project.start()
-                except Failure as failure:
-                    if failure.exit_code == USER_ERROR:
+                except Failure as error:
+                    if error.exit_code == USER_ERROR:
                         raise
-                    failure.show()
+                    error.show()
             click.echo("\nin another terminal, in this folder:")
             for line in ("trellis status -w", "trellis deploy app.yaml") if manifest is None else _to_try(manifest):
                 click.echo(f"  {line}")
             if project is not None and watch:
                 click.echo("an edit is live when it is saved")
             with keys({"q": stop, **({"o": partial(_open, found[0])} if found else {})}):
-                opens = "o opens the app, q or " if for_people() else ""
-                click.echo(f"{opens}Ctrl-C stops everything")
+                opens = "o opens the app, " if found else ""
+                click.echo(f"{opens}q or Ctrl-C stops everything" if for_people() else "Ctrl-C stops everything")
                 return await _watch(stack, project if watch else None)
 
 
@@ -261,7 +279,10 @@ def _state_files(folder: Path, stack: Stack) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _state_file(folder: Path, stack: Stack) -> Iterator[None]:
-    """Lets commands in other terminals find the lattice. Another `up`'s file in the same folder is left alone."""
+    """Lets commands in other terminals find the lattice. The file of another `up` that runs is left alone."""
+    if state_in(folder) is not None:
+        yield
+        return
     file = folder / STATE
     ours = json.dumps({"nats": stack.nats, "lattice": stack.lattice, "pid": os.getpid()})
     try:

@@ -33,7 +33,8 @@ from trellis.live.watching import changes, since
 from trellis.options import Where
 from trellis.output import TEXT, Output
 from trellis.project import BUILD_FILE, actor_folders, source_folders
-from trellis.show import relative, seconds
+from trellis.running import told_if_slow
+from trellis.show import relative, seconds, stage
 from wadm.images import local_file
 from wadm.manifest import Manifest, component_id
 from wadm.resolve import resolve_images
@@ -109,10 +110,12 @@ class Project:
         actor = self._actors.get(recipe)
         if actor is None:
             actor = SourceActor(recipe, self._copies, host.engine)
-        built = await actor.prepare()
+        with told_if_slow(stage("building", recipe.name, "its runner, once for all actors of its world"), output):
+            built = await actor.prepare()
         if output.text:
-            how = f"its runner was built in {built.seconds:.1f} s, and is kept" if built.fresh else "from its sources"
-            click.echo(f"{recipe.name:<12} {how}")
+            if built.fresh:
+                click.echo(stage("built", recipe.name, f"its runner, in {built.seconds:.1f} s"))
+            click.echo(stage("sources", recipe.name, relative(recipe.folder)))
         part = FromSources(actor, ids, host)
         await actor.renew()
         await part.mount()
