@@ -152,26 +152,7 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
     """
     if isinstance(options, str):
         options = NatsOptions(options)
-    extra: dict[str, Any] = {}
-    if options.ca_file or options.ca_pem or options.cert_file:
-        extra["tls"] = _tls(options)
-    if options.creds_file:
-        if not Path(options.creds_file).is_file():
-            raise Unreachable(f"no such credentials file: {options.creds_file}", because="login")
-        extra["user_credentials"] = options.creds_file
-    if options.nkey_seed:
-        try:
-            nkeys.from_seed(bytearray(options.nkey_seed.encode()))
-        except (nkeys.NkeysError, ValueError) as error:
-            raise Unreachable("the nkey's seed is not one", because="login") from error
-        extra["nkeys_seed_str"] = options.nkey_seed
-    if options.jwt:
-        if not options.nkey_seed:
-            raise Unreachable("a JWT needs the seed of its nkey", because="login")
-        token = bytearray(options.jwt.strip().encode())
-        extra["user_jwt_cb"] = lambda: token
-    if options.inbox_prefix:
-        extra["inbox_prefix"] = options.inbox_prefix.removesuffix(".>").encode()
+    login = _login(options)
     client = Connection()
     transport = NatsTransport(client, options)
     refusals: list[BaseException] = []
@@ -211,11 +192,8 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
             max_reconnect_attempts=-1,
             ping_interval=PING,
             max_outstanding_pings=2,
-            user=options.user,
-            password=options.password,
-            token=options.token,
             pending_size=16 * 1024 * 1024,
-            **extra,
+            **login,
         )
     )
     enough = asyncio.ensure_future(refused.wait())
@@ -237,6 +215,31 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
         enough.cancel()
     await transport.start()
     return transport
+
+
+def _login(options: NatsOptions) -> dict[str, Any]:
+    """As nats-py has it. Raises Unreachable for what cannot be used."""
+    login: dict[str, Any] = {"user": options.user, "password": options.password, "token": options.token}
+    if options.ca_file or options.ca_pem or options.cert_file:
+        login["tls"] = _tls(options)
+    if options.creds_file:
+        if not Path(options.creds_file).is_file():
+            raise Unreachable(f"no such credentials file: {options.creds_file}", because="login")
+        login["user_credentials"] = options.creds_file
+    if options.nkey_seed:
+        try:
+            nkeys.from_seed(bytearray(options.nkey_seed.encode()))
+        except (nkeys.NkeysError, ValueError) as error:
+            raise Unreachable("the nkey's seed is not one", because="login") from error
+        login["nkeys_seed_str"] = options.nkey_seed
+    if options.jwt:
+        if not options.nkey_seed:
+            raise Unreachable("a JWT needs the seed of its nkey", because="login")
+        token = bytearray(options.jwt.strip().encode())
+        login["user_jwt_cb"] = lambda: token
+    if options.inbox_prefix:
+        login["inbox_prefix"] = options.inbox_prefix.removesuffix(".>").encode()
+    return login
 
 
 def _tls(options: NatsOptions) -> ssl.SSLContext:
