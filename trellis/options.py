@@ -214,11 +214,13 @@ def liveness_option(function: F) -> F:
     )(function)  # fmt: skip
 
 
-def metrics_option(function: F) -> F:
+def metrics_option(of: str = "") -> Callable[[F], F]:
+    """`of` is whose metrics they are, where that is not the command alone."""
     return click.option(
         "--metrics", metavar="HOST:PORT", envvar="TRELLIS_METRICS", show_envvar=True,
-        help="Answer /metrics (for Prometheus), /livez and /readyz there. Port 0 is a free one, which the log names.",
-    )(function)  # fmt: skip
+        help=f"Answer /metrics (for Prometheus), /livez and /readyz there{of}. "
+        "Port 0 is a free one, which the log names.",
+    )  # fmt: skip
 
 
 def sign_every(dead_after: float) -> float:

@@ -25,11 +25,12 @@ START = 30.0
 
 @dataclass(frozen=True, slots=True)
 class HostSpec:
-    """A host to start: what people call it, its labels, and more options of `trellis host start`."""
+    """A host to start: what people call it, its labels, more options of `trellis host start`, and its `--metrics`."""
 
     name: str
     labels: Mapping[str, str] = field(default_factory=dict)
     more: tuple[str, ...] = ()
+    metrics: str | None = None
 
     def __str__(self) -> str:
         labels = ",".join(f"{key}={value}" for key, value in self.labels.items())
@@ -38,7 +39,12 @@ class HostSpec:
     def options(self) -> list[str]:
         """Of `trellis host start`."""
         labels = [part for key, value in self.labels.items() for part in ("--label", f"{key}={value}")]
-        return ["--name", self.name, *labels, *self.more]
+        return ["--name", self.name, *labels, *self.more, *_metrics(self.metrics)]
+
+
+def _metrics(address: str | None) -> tuple[str, ...]:
+    """As an option."""
+    return ("--metrics", address) if address else ()
 
 
 class Stack:
@@ -56,12 +62,15 @@ class Stack:
         nats: str | None = None,
         port: int | None = None,
         settings: Settings | None = None,
+        metrics: str | None = None,
     ) -> None:
         self.specs = tuple(hosts)
         self.settings = settings or Settings()
         """For somebody else's broker; our own asks nobody."""
         self.lattice = lattice
         self.nats = nats
+        self.metrics = metrics
+        """Where the manager tells its figures."""
         self._port = port
         self.broker: Broker | None = None
         self.hosts: dict[str, Child] = {}
@@ -118,7 +127,7 @@ class Stack:
 
     async def start_manager(self) -> None:
         """The deployment manager, anew when it has ended: it keeps nothing that the lattice does not."""
-        self.manager = await self._start("the manager", "manager.log", "wadm", "start")
+        self.manager = await self._start("the manager", "manager.log", "wadm", "start", *_metrics(self.metrics))
 
     async def start_host(self, spec: HostSpec) -> Child:
         """One more host. It has started, but may not answer yet."""

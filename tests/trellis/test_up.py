@@ -1,11 +1,14 @@
 """`trellis up` without an app, and what it stands on: what they do when one of their processes ends."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
+import aiohttp
 import pytest
 from verbs import begun, ended, said
 
@@ -14,14 +17,38 @@ from trellis.stack import HostSpec, Stack
 pytestmark = pytest.mark.nats
 
 
-async def test_a_manager_that_dies_is_started_again_and_answers(tmp_path: Path, lattice_name: str) -> None:
+def three_ports() -> int:
+    """The first of three that are free just now."""
+    while True:
+        with contextlib.ExitStack() as probes, contextlib.suppress(OSError, OverflowError):
+            first = 0
+            for more in range(3):
+                probe = probes.enter_context(socket.socket())
+                probe.bind(("127.0.0.1", first + more))
+                first = first or probe.getsockname()[1]
+            return first
+
+
+async def tells(port: int, figure: str) -> bool:
+    """What answers /metrics there has that figure."""
+    async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/metrics") as response:
+        return f"\ntrellis_{figure}" in await response.text()
+
+
+async def test_each_member_has_metrics_and_a_manager_that_dies_is_started_again(
+    tmp_path: Path, lattice_name: str
+) -> None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TRELLIS_NATS")}
     environment["TRELLIS_LATTICE"] = lattice_name  # which `up` and `status` both go by
-    up = await begun("up", "--hosts", "2", cwd=tmp_path, env=environment, stderr=asyncio.subprocess.STDOUT)
+    first = three_ports()
+    arguments = ("up", "--hosts", "2", "--metrics", f"127.0.0.1:{first}")
+    up = await begun(*arguments, cwd=tmp_path, env=environment, stderr=asyncio.subprocess.STDOUT)
     try:
         shown = await said(up, "Ctrl-C stops everything")
         found = re.search(r"^manager\b.*pid (\d+)$", shown, re.MULTILINE)
         assert found is not None, shown
+        for port, figure in ((first, "host_info"), (first + 1, "host_info"), (first + 2, "manager_acting")):
+            assert await tells(port, figure)
         os.kill(int(found[1]), signal.SIGKILL)
         told = await said(up, r"started again +pid \d+$")
         assert "SIGKILL" in told

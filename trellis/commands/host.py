@@ -49,7 +49,7 @@ def command() -> None:
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="A label that manifests can ask for.")
 @hosting_options
 @liveness_option
-@metrics_option
+@metrics_option()
 @log_options
 def start(nats: str | None, lattice: str | None, log_format: Format, log_level: str, **settings: Any) -> None:
     """Join a lattice, until SIGTERM or Ctrl-C."""

@@ -26,6 +26,7 @@ from trellis.options import (
     config_option,
     data_options,
     login_options,
+    metrics_option,
     said,
     state_in,
 )
@@ -55,6 +56,7 @@ RESTARTS, RESTARTS_WITHIN = 3, 60.0
 @data_options
 @click.option("--port", type=click.IntRange(1, 65535), help="Where the started NATS server listens.  [default: free]")
 @hosting_options
+@metrics_option(" for the first host, at the next port for each further one, and then for the manager")
 @click.option(
     "--timeout", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS", help="For the app's start."
 )
@@ -70,6 +72,7 @@ def command(
     lattice: str,
     nats: str | None,
     port: int | None,
+    metrics: str | None,
     timeout: float,
     no_watch: bool,
     log_level: str,
@@ -83,33 +86,48 @@ def command(
     if hosts and labelled:
         raise click.UsageError("give --hosts N or --host LABELS, not both")
     hosting_fields(**hosting)  # a slip is said now, and not by hosts that do not start
-    specs = host_specs(hosts or 1, labelled, as_arguments(hosting))
+    specs = host_specs(hosts or 1, labelled, as_arguments(hosting), metrics)
+    stack = stack_of(specs, lattice, nats, port, said(nats, lattice), port_after(metrics, len(specs)))
     configure("merged", log_level, to_lattice=True)
-    return asyncio.run(
-        _up(path, stack_of(specs, lattice, nats, port, said(nats, lattice)), timeout, not no_watch, log_level)
-    )
+    return asyncio.run(_up(path, stack, timeout, not no_watch, log_level))
 
 
-def host_specs(number: int, labelled: Sequence[str], more: tuple[str, ...] = ()) -> list[HostSpec]:
-    """`host-a`, `host-b`... with their labels, and `more` options that are the same for all. Raises Failure."""
+def host_specs(
+    number: int, labelled: Sequence[str], more: tuple[str, ...] = (), metrics: str | None = None
+) -> list[HostSpec]:
+    """`host-a`, `host-b`... with their labels, and `more` options that are the same for all. Raises Failure.
+
+    `metrics` is the first one's address.
+    """
     from trellis.commands.host import parse_labels
     from trellis.stack import HostSpec
 
     every = [parse_labels(tuple(labels.split(","))) for labels in labelled] or [{}] * number
-    return [HostSpec(f"host-{_letter(index)}", labels, more) for index, labels in enumerate(every)]
+    return [
+        HostSpec(f"host-{_letter(index)}", labels, more, port_after(metrics, index))
+        for index, labels in enumerate(every)
+    ]
+
+
+def port_after(address: str | None, more: int) -> str | None:
+    """`address`, HOST:PORT, with a port so much higher; 0 stays. What is none is left to who is to listen there."""
+    host, _, port = (address or "").rpartition(":")
+    return f"{host}:{int(port) + more}" if port.isdecimal() and int(port) else address
 
 
 def _letter(index: int) -> str:
     return chr(ord("a") + index) if index < 26 else str(index + 1)
 
 
-def stack_of(specs: list[HostSpec], lattice: str, nats: str | None, port: int | None, settings: Settings) -> Stack:
+def stack_of(
+    specs: list[HostSpec], lattice: str, nats: str | None, port: int | None, settings: Settings, metrics: str | None
+) -> Stack:
     from trellis.live.together import Together
     from trellis.stack import Stack
 
     if len(specs) == 1:
-        return Together(specs[0], lattice=lattice, nats=nats, port=port, settings=settings)
-    return Stack(specs, lattice=lattice, nats=nats, port=port, settings=settings)
+        return Together(specs[0], lattice=lattice, nats=nats, port=port, settings=settings, metrics=metrics)
+    return Stack(specs, lattice=lattice, nats=nats, port=port, settings=settings, metrics=metrics)
 
 
 async def _up(path: Path | None, stack: Stack, timeout: float, watch: bool, log_level: str) -> int:

@@ -27,7 +27,7 @@ def command() -> None:
 @command.command
 @lattice_options
 @liveness_option
-@metrics_option
+@metrics_option()
 @log_options
 def start(
     nats: str | None, lattice: str | None, dead_after: float, metrics: str | None, log_format: Format, log_level: str

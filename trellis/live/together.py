@@ -44,7 +44,7 @@ class Together(Stack):
 
     async def _manage(self, place: Where, dead_after: float, managed: asyncio.Event) -> None:
         discovery = DISCOVERY if self.broker is None else DISCOVERY_ALONE
-        async with managing(place, dead_after, discovery=discovery):
+        async with managing(place, dead_after, discovery=discovery, metrics=self.metrics):
             managed.set()
             await self._stopping.wait()
 
