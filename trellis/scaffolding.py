@@ -1,6 +1,6 @@
 """New projects from the templates of the package.
 
-    templates/actor/LANGUAGE/TEMPLATE/      an actor's folder
+    templates/actor/LANGUAGE/TEMPLATE/      an actor's folder; files beside TEMPLATE are those that all have
     templates/provider/LANGUAGE/TEMPLATE/   a provider's
     templates/app/TEMPLATE.yaml             the manifest of an app with one such actor, whatever its language
     templates/tests/TEMPLATE.py             a test of it; of a provider, tests/provider.py
@@ -52,7 +52,8 @@ def scaffold(kind: str, name: str, language: str, template: str | None) -> Mappi
     made: dict[PurePosixPath, str] = {}
     if kind == "app":
         made[PurePosixPath("app.yaml")] = _filled(_TEMPLATES / "app" / f"{template}.yaml", values)
-    for path, source in _below(every / language / template):
+    shared = {PurePosixPath(one.name): one for one in (every / language).iterdir() if one.is_file()}
+    for path, source in sorted({**shared, **dict(_below(every / language / template))}.items()):
         made[folder / path] = text = _filled(source, values)
         if language == "rust" and path.name == "world.wit":  # wit-bindgen looks for all of the WIT beside it
             made |= {folder / path.parent / below: one for below, one in named_by(text).items()}
@@ -86,7 +87,7 @@ def _names(folder: Traversable) -> list[str]:
 
 
 def _below(folder: Traversable) -> Iterator[tuple[PurePosixPath, Traversable]]:
-    for one in sorted(folder.iterdir(), key=lambda each: each.name):
+    for one in folder.iterdir():
         if one.is_file():
             yield PurePosixPath(one.name), one
         elif one.name != "__pycache__":

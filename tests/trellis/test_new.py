@@ -143,7 +143,8 @@ def test_cargo_takes_a_rust_actor_for_a_library_to_load(here: Path, template: st
 
 def test_an_actor_in_go_is_a_module_without_dependencies(here: Path):
     assert new("actor", "shop", "--lang", "go").exit_code == 0
-    assert files_in(here / "shop") == ["go.mod", "main.go", "package.json", "trellis.toml", "wasi.go", "wit/world.wit"]
+    parts = ["go.mod", "http.go", "main.go", "package.json", "trellis.toml", "wasi.go", "wit/world.wit"]
+    assert files_in(here / "shop") == parts
     assert (here / "shop" / "go.mod").read_text() == "module local/shop\n\ngo 1.24\n"
 
 
