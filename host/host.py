@@ -122,7 +122,8 @@ class Host:
             raise
         return self
 
-    async def _join(self) -> None:
+    async def _assemble(self) -> None:
+        """Make its parts, which do nothing yet."""
         self.engine = Engine(EngineConfig(fuel=self.config.limits.fuel is not None, stack=self.config.stack))
         self.configs = Configs(await self.lattice.config_data(), OwnValues(self.config.config_folder))
         data = await self.lattice.lattice_data()
@@ -130,7 +131,6 @@ class Host:
         self.claims = KnownClaims(data)
         self.links.others = self.claims.seen
         self.directory = Directory(self.id, self.config.dead_after)
-        presence = Presence(self.lattice, self.directory)
         self.router = self.routing(
             self.lattice, self.links, self.directory, partial(self.observing.around, kind="away")
         )
@@ -138,9 +138,8 @@ class Host:
             self.config.images, ImageStore(self.lattice.transport, self.lattice.name), lambda: self.registries
         )
         keeping = await backends(self.lattice, folder=self.config.secrets_folder, key_file=self.config.secrets_key)
-        secrets = SecretReferences(self.configs, keeping)
-        policy = Policy(self.config.policy, self.lattice.transport, self._told_to_policy)
-        await policy.listen()
+        self.secrets = SecretReferences(self.configs, keeping)
+        self.policy = Policy(self.config.policy, self.lattice.transport, self._told_to_policy)
         self.components = Components(
             self.config,
             self.id,
@@ -150,9 +149,9 @@ class Host:
             self.router,
             self.links,
             self.configs,
-            secrets,
+            self.secrets,
             self.claims,
-            policy,
+            self.policy,
             self.emit,
             self.images.fetch,
             self.observing,
@@ -164,13 +163,18 @@ class Host:
             self.router,
             self.links,
             self.configs,
-            secrets,
-            policy,
+            self.secrets,
+            self.policy,
             self.emit,
             self.observing,
         )
-        self.journal.app, self.journal.known = self._app, lambda: secrets.given
         self.control = Control(self)
+
+    async def _join(self) -> None:
+        await self._assemble()
+        self.journal.app, self.journal.known = self._app, lambda: self.secrets.given
+        presence = Presence(self.lattice, self.directory)
+        await self.policy.listen()
         await self._let_watch()
         for name, work in (
             ("links", self.links.follow()),
@@ -187,7 +191,7 @@ class Host:
             await self._ask_for_registries()
         self.lattice.transport.on_reconnect(lambda: self.control.later(self._put_back()))
         await presence.listen()
-        await self.observing.open(self.lattice, self.id, self.name, lambda: secrets.given)
+        await self.observing.open(self.lattice, self.id, self.name, lambda: self.secrets.given)
         await self.control.listen()
         runs = partial(parts, self.components, self.capabilities)
         await self.metrics.open(self.lattice, self.id, self.name, runs, host=True)
