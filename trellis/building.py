@@ -50,6 +50,7 @@ from trellis.toolchains import (
 )
 
 STAMP = Path(".trellis") / "build.json"
+CARGO_LOCK = "Cargo.lock"
 TAIL = 15
 """Lines of a failed build's output that are printed."""
 
@@ -157,7 +158,7 @@ async def build(recipe: Recipe, *, force: bool = False) -> Built:
     ):
         scratch = Path(temporary)
         key = await asyncio.to_thread(_key, recipe, commands(recipe, Path(), recipe.output), standard)
-        if not force and _up_to_date(stamp, recipe.output, key):
+        if not force and _up_to_date(stamp, recipe.output, key + _locked(recipe)):
             return Built(recipe, recipe.output.stat().st_size, monotonic() - begun, fresh=False)
         recipe.output.parent.mkdir(parents=True, exist_ok=True)
         part = recipe.output.with_name(f"{recipe.output.name}.{os.getpid()}.part")
@@ -175,7 +176,7 @@ async def build(recipe: Recipe, *, force: bool = False) -> Built:
             part.unlink(missing_ok=True)
     size = recipe.output.stat().st_size
     stamp.parent.mkdir(exist_ok=True)
-    record = {**_stamps(stamp), str(recipe.output): {"key": key, "sha256": _digest(recipe.output)}}
+    record = {**_stamps(stamp), str(recipe.output): {"key": key + _locked(recipe), "sha256": _digest(recipe.output)}}
     stamp.write_text(json.dumps(record, indent=1))
     return Built(recipe, size, monotonic() - begun, fresh=True)
 
@@ -184,7 +185,7 @@ async def build(recipe: Recipe, *, force: bool = False) -> Built:
 
 
 def _key(recipe: Recipe, commands: Sequence[Sequence[str]], standard: Path) -> str:
-    """Of everything that decides what the output will be."""
+    """Of everything that decides what the output will be, but for `_locked`."""
     digest = hashlib.sha256()
 
     def add(*parts: bytes) -> None:
@@ -194,8 +195,15 @@ def _key(recipe: Recipe, commands: Sequence[Sequence[str]], standard: Path) -> s
     add(compiler_version(recipe.language).encode(), *(part.encode() for command in commands for part in command[1:]))
     for folder in (recipe.folder, standard, *recipe.paths):
         for file in sources(folder, recipe.output):
-            add(str(file.relative_to(folder)).encode(), file.read_bytes())
+            if file != recipe.folder / CARGO_LOCK:
+                add(str(file.relative_to(folder)).encode(), file.read_bytes())
     return digest.hexdigest()
+
+
+def _locked(recipe: Recipe) -> str:
+    """Of the source that a build may write itself: the first one with cargo does."""
+    lock = recipe.folder / CARGO_LOCK
+    return _digest(lock) if lock.is_file() else ""
 
 
 def sources(folder: Path, output: Path) -> Iterator[Path]:

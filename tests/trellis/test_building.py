@@ -180,13 +180,16 @@ async def test_a_crate_is_built_and_what_cargo_made_is_found(actor: Path, tmp_pa
         f"assert sys.argv[1:5] == ['build', '--release', '--target', 'wasm32-wasip2'], sys.argv\n"
         f"pathlib.Path({str(target)!r}).mkdir(parents=True, exist_ok=True)\n"
         f"pathlib.Path({str(target / 'shop_api.wasm')!r}).write_text('made')\n"
+        f"pathlib.Path('Cargo.lock').touch()\n"
         f"print({json.dumps(other)!r})\nprint({json.dumps(ours)!r})\n",
     )
     monkeypatch.setenv("PATH", str(tools))
     (actor / "trellis.toml").write_text('[build]\nlanguage = "rust"\noutput = "build/shop.wasm"\n')
     assert (await build(recipe(actor))).fresh
     assert (actor / "build" / "shop.wasm").read_text() == "made"
-    assert not (await build(recipe(actor))).fresh, "what cargo keeps in target/ is no source"
+    assert not (await build(recipe(actor))).fresh, "what cargo has written is no change"
+    (actor / "Cargo.lock").write_text("another version")
+    assert (await build(recipe(actor))).fresh
 
 
 @pytest.fixture
