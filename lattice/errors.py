@@ -106,6 +106,10 @@ def from_wire(code: str, message: str, details: Mapping[str, Any]) -> LatticeErr
     return error
 
 
+LONGEST_SHOWN = 200
+"""Characters of a line of which all is shown."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where in a file: line and column count from 1; `text` is that line, for the caret."""
@@ -118,6 +122,15 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
+
+    def shown(self) -> tuple[str, int]:
+        """The part of a long line that the spot is in, and the column of the spot there."""
+        if len(self.text) <= LONGEST_SHOWN:
+            return self.text, self.column
+        begin = max(0, self.column - 1 - LONGEST_SHOWN // 2)
+        end = begin + LONGEST_SHOWN
+        before, after = "..." if begin else "", "..." if end < len(self.text) else ""
+        return f"{before}{self.text[begin:end]}{after}", self.column - begin + len(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +151,10 @@ class Finding:
         if self.place is not None:
             lines.append(f"  --> {self.place}")
             if self.place.text:
-                number = str(self.place.line)
-                gap = " " * (self.place.column - 1)
-                caret = "^" * max(1, self.place.length)
-                lines.append(f"  {number:>4} | {self.place.text}")
-                lines.append(f"       | {gap}{caret} {self.hint}".rstrip())
+                text, column = self.place.shown()
+                caret = "^" * max(1, min(self.place.length, len(text) - column + 1))
+                lines.append(f"  {self.place.line:>4} | {text}")
+                lines.append(f"       | {' ' * (column - 1)}{caret} {self.hint}".rstrip())
             elif self.hint:
                 lines.append(f"       {self.hint}")
         elif self.hint:

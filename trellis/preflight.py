@@ -21,6 +21,7 @@ from trellis.archives import archives, uncertain
 from trellis.configuring import misconfigured
 from trellis.known import Known, known_providers
 from trellis.mismatches import Ends
+from trellis.project import manifest_text
 from trellis.show import megabytes
 from wadm.images import local_file
 from wadm.manifest import Component, Link
@@ -68,9 +69,9 @@ class Examined:
 def read(path: Path, instead: Mapping[Path, Path] | None = None) -> Checked:
     """The manifest at `path`, checked, its files (or those `instead`) made absolute and there.
 
-    Raises OSError and UnicodeDecodeError.
+    Raises Failure when it cannot be read.
     """
-    return resolve_images(check(path.read_text(encoding="utf-8"), str(path)), path.parent.resolve(), instead=instead)
+    return resolve_images(check(manifest_text(path), str(path)), path.parent.resolve(), instead=instead)
 
 
 SLOW = 0.5

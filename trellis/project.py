@@ -31,11 +31,25 @@ def manifest_at(path: Path) -> Path:
     if path.is_dir():
         found = manifest_in(path)
         if found is None:
-            raise failure("TRL-CLI-002", f"there is no app.yaml in {path}", fix="name the manifest's file")
+            raise failure(
+                "TRL-CLI-002",
+                f"there is no app.yaml in {path}",
+                fix="name the manifest's file, or begin with  trellis new app NAME",
+            )
         return found
     if not path.is_file():
         raise failure("TRL-CLI-002", f"there is no file {path}", fix="name a manifest, or the folder it is in")
     return path
+
+
+def manifest_text(file: Path) -> str:
+    """Raises Failure when it cannot be read."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise failure("TRL-CLI-002", f"{file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise failure("TRL-CLI-002", f"{file} is not UTF-8 text", why=str(error), fix="save it as UTF-8") from error
 
 
 def actor_folders(base: Path) -> Iterator[Path]:

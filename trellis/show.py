@@ -125,5 +125,5 @@ def way(link: Mapping[str, Any]) -> str:
 
 
 def short(image: str) -> str:
-    """`ghcr.io/acme/hello:0.1.0@sha256:...` with the first 12 digits of its digest."""
-    return re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}$", r"\1", image)
+    """`ghcr.io/acme/hello:0.1.0@sha256:...`, or a line that names some, with the first 12 digits of each digest."""
+    return re.sub(r"(sha256:[0-9a-f]{12})[0-9a-f]{52}\b", r"\1", image)

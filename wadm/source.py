@@ -26,6 +26,7 @@ UNREADABLE = "TRL-MAN-001"
 SEVERAL = "TRL-MAN-002"
 DUPLICATE_KEY = "TRL-MAN-003"
 
+_MOST_TEXT = 2**20
 _MOST_NODES = 200_000
 _MOST_BRACKETS = 200
 """Open at a time: the reader's work grows with the square of it."""
@@ -94,6 +95,9 @@ class Document:
 
 def read(text: str, file: str) -> tuple[Document | None, list[Finding]]:
     """The document, and what is wrong with its form. No document when it cannot be read at all."""
+    if len(text) > _MOST_TEXT:
+        why = f"it has {len(text)} characters, and a message of the lattice holds {_MOST_TEXT}"
+        return None, [Finding(UNREADABLE, "this is too large to be a manifest", Place(file, 1, 1), why=why)]
     if _brackets(text) > _MOST_BRACKETS:
         return None, [_too_deep(file)]
     document = Document(file, text.splitlines())

@@ -97,6 +97,19 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_reached(arguments: t
     assert result.stderr.startswith("error[TRL-CLI-") and words in result.stderr, result.stderr
 
 
+def test_every_verb_that_reads_a_manifest_says_the_same_of_one_that_is_no_text(elsewhere: Path):
+    (elsewhere / "app.yaml").write_bytes(b"\xff\xfe")
+    for verb in ("check", "plan", "up"):
+        result = trellis(verb, "app.yaml")
+        assert result.exit_code == 1 and "error[TRL-CLI-002]: " in result.stderr, result.stderr
+        assert "app.yaml is not UTF-8 text" in result.stderr and "fix: save it as UTF-8" in result.stderr
+
+
+def test_what_is_not_pushed_is_named(elsewhere: Path):
+    (elsewhere / "none.wasm").write_bytes(b"")
+    assert "none.wasm is empty" in trellis("push", "none.wasm", "127.0.0.1:1/none:1").stderr
+
+
 def test_a_mistyped_verb_is_answered_with_the_one_that_was_meant():
     result = trellis("depoly")
     assert result.exit_code == 1

@@ -21,6 +21,7 @@ from trellis.cli import cli
 from trellis.commands.check import examined_manifest
 from trellis.commands.deploy import deploy
 from trellis.commands.plan import _plan as plan
+from trellis.commands.plan import change_lines
 from trellis.failures import Failure
 from trellis.options import Where
 from trellis.output import Output
@@ -177,3 +178,9 @@ async def test_a_tag_that_is_not_there_is_answered_with_the_nearest(
     checked = (await examined_manifest(manifest(tmp_path, f"{name}/acme/adder:1.2.4"), fetch=True)).checked
     (finding,) = checked.errors
     assert finding.code == "TRL-IMG-001" and finding.fix.startswith("take a tag that is there, such as 1.2.3")
+
+
+def test_of_a_rebuilt_file_its_new_digest_is_shown_and_not_its_path_again():
+    was, now = (f"file:///app/a.wasm#sha256:{digit * 64}" for digit in "ab")
+    rebuilt = {"op": "change", "kind": "image", "component": "api", "name": "", "before": was, "after": now}
+    assert [*change_lines([rebuilt])][-1].endswith(f"file:///app/a.wasm#sha256:{'a' * 12} -> #sha256:{'b' * 12}")

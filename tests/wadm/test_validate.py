@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lattice import Finding, Place
 from wadm import check, resolve_images
 from wadm.desired import desired_from
 from wadm.validate import Checked
@@ -252,6 +253,18 @@ def test_a_finding_shows_the_line_a_caret_and_a_way_out() -> None:
         "  why: `properties` accepts image, application, id, config, secrets, x-limits\n"
         "  fix: rename it"
     )
+
+
+def test_of_a_long_line_the_part_around_the_spot_is_shown() -> None:
+    long = Place("app.yaml", 3, 5001, "a" * 5000 + "bad" + "c" * 5000, 3)
+    _, place, quoted, caret = Finding("TRL-MAN-005", "unknown field", long).render().splitlines()
+    assert len(quoted) < 250 and place.endswith("app.yaml:3:5001")
+    assert quoted[caret.index("^") : caret.rindex("^") + 1] == "bad"
+
+
+def test_what_is_larger_than_a_message_is_no_manifest() -> None:
+    checked = check(BASE + f"# {'y' * 2**20}", "app.yaml")
+    assert [f.message for f in checked.errors] == ["this is too large to be a manifest"]
 
 
 def test_one_interface_to_two_targets_shows_both_lines() -> None:

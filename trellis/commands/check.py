@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from trellis.failures import USER_ERROR, failure, show
+from trellis.failures import USER_ERROR, show
 from trellis.options import Where, lattice_options, output_option, registry_options, where
 from trellis.output import Output
 from trellis.running import run
@@ -99,12 +99,7 @@ async def examined_manifest(
     from trellis.show import relative
 
     file = manifest_at(path)
-    try:
-        checked = read(file, instead)
-    except OSError as error:
-        raise failure("TRL-CLI-002", f"{file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise failure("TRL-CLI-002", f"{file} is not UTF-8 text: {error}") from error
+    checked = read(file, instead)
     if checked.manifest is None:
         return Examined(checked, {})
     links = sum(len(list(c.links())) for c in checked.manifest.spec.components)

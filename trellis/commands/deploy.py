@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from wadm.source import Document
 
 TIMEOUT = 60.0
-_PIN = re.compile(r"[#@]sha256:[0-9a-f]{64}$")
+PIN = re.compile(r"[#@]sha256:[0-9a-f]{64}$")
+"""What `deploy` puts behind an image: the digest of what it was then."""
 
 GATES = ("TRL-RUN-003", "TRL-POL-001")
 """Reasons that somebody wanted: a change that waits to be let on, a policy that says no."""
@@ -259,8 +260,8 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
         name
         for name in changed
         if {**before[name], "properties": None} == {**after[name], "properties": None}
-        and _PIN.sub("", before[name]["properties"].get("image", ""))
-        == _PIN.sub("", after[name]["properties"].get("image", ""))
+        and PIN.sub("", before[name]["properties"].get("image", ""))
+        == PIN.sub("", after[name]["properties"].get("image", ""))
     ]
     said = [f"`{name}` was built anew" for name in rebuilt]
     said += [f"`{name}` differs" for name in changed if name not in rebuilt]

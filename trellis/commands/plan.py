@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from trellis.commands.deploy import PIN
 from trellis.failures import CHANGES, NOT_CONVERGED, USER_ERROR, Failure, show
 from trellis.options import Where, lattice_options, output_option, registry_options, where
 from trellis.output import Output
@@ -98,6 +99,13 @@ def _versions(found: Mapping[str, Any]) -> str:
 
 def change_lines(changes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """`~ api` and what changes of it below; whole components and configurations on lines of their own."""
+    from trellis.show import folded, short
+
+    for line in _change_lines(changes):
+        yield from folded(short(line), " " * 10)
+
+
+def _change_lines(changes: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     under = ""
     for change in changes:
         mark, colour = _MARKS[change["op"]]
@@ -124,6 +132,10 @@ def _said(change: Mapping[str, Any]) -> str:
             return f"link to {name}  {before} -> {after}"
         case "link", _:
             return f"link to {name}  {before or after}"
+        case "image", "change":
+            place = PIN.sub("", before)
+            rebuilt = PIN.sub("", after) == place != after
+            return f"image  {before} -> {after.removeprefix(place) if rebuilt else after}"
         case _, "change":
             return f"{f'{kind} {name}'.rstrip()}  {before} -> {after}"
     return f"{kind} {name}  {before or after}".rstrip()

@@ -62,7 +62,7 @@ async def _push(file: Path, reference: str, how: Access, old_media_types: bool, 
     data = component_bytes(file)
     engine = Engine()
     try:
-        found = (await engine.load(data)).describe()
+        found = (await engine.load(data, str(file))).describe()
     finally:
         engine.close()
     begun = told = time.monotonic()

@@ -32,7 +32,7 @@ from trellis.live.sources import SourceActor, has_native_code
 from trellis.live.watching import changes, since
 from trellis.options import Where
 from trellis.output import TEXT, Output
-from trellis.project import BUILD_FILE, actor_folders, source_folders
+from trellis.project import BUILD_FILE, actor_folders, manifest_text, source_folders
 from trellis.running import told_if_slow
 from trellis.show import relative, seconds, stage
 from wadm.images import local_file
@@ -156,7 +156,7 @@ class Project:
         """Until nobody has asked for it while it was being renewed."""
         try:
             while part.asked:
-                changed, part.changed, part.asked = part.changed, set(), False
+                changed, part.changed, part.asked = part.changed or part.changed_untold(), set(), False
                 begun = time.monotonic() - since(changed)
                 try:
                     new = await part.renew()
@@ -169,6 +169,7 @@ class Project:
                 else:
                     if new:
                         click.echo(f"{_named(changed, part)} changed -> live in {seconds(time.monotonic() - begun)}")
+                part.renewed = time.time()
         finally:
             self._renewing.discard(part)
 
@@ -210,10 +211,7 @@ class Whole(Part):
 
 def manifest_of(file: Path) -> Manifest:
     """With absolute files, be they there or not. Raises Failure with what is wrong in the manifest itself."""
-    try:
-        checked = check(file.read_text(encoding="utf-8"), relative(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise failure("TRL-CLI-002", f"{file} cannot be read: {error}") from error
+    checked = check(manifest_text(file), relative(file))
     manifest = resolve_images(checked, file.parent.resolve(), must_exist=False).manifest
     if manifest is None:
         raise Failure(USER_ERROR, *checked.findings)
