@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from host.configs import Configs
 from lattice import EntityId, LinkName, NotLinked
 from lattice.links import ComponentRecord, LinkDefinition, LinkKey
-from lattice.transport import Bucket, Entry, WrongRevision
+from lattice.transport import Bucket, Entry, swap
 from lattice.watching import follow
 
 log = structlog.get_logger("host")
@@ -190,16 +190,10 @@ class Links:
                 if not change(record):
                     return
                 raw = record.model_dump_json().encode()
-                try:
-                    if entry is None:
-                        await self._bucket.create(key, raw)
-                    else:
-                        await self._bucket.update(key, raw, entry.revision)
-                except WrongRevision:
-                    continue
-                self._raw[source] = raw
-                self._take(source, record)
-                return
+                if await swap(self._bucket, key, entry, raw):
+                    self._raw[source] = raw
+                    self._take(source, record)
+                    return
 
 
 def _parse(entry: Entry) -> ComponentRecord | None:

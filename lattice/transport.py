@@ -91,6 +91,18 @@ class Bucket(Protocol):
         """
 
 
+async def swap(bucket: Bucket, key: str, before: Entry | None, value: bytes) -> bool:
+    """Put `value` in the place of what `get` said; False when somebody else wrote that key in between."""
+    try:
+        if before is None:
+            await bucket.create(key, value)
+        else:
+            await bucket.update(key, value, before.revision)
+    except WrongRevision:
+        return False
+    return True
+
+
 class Transport(Protocol):
     """One connection to the broker. Raises Unreachable when the broker is gone."""
 

@@ -16,7 +16,6 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Protocol, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -27,7 +26,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from lattice import Busy, Function, LatticeError, NotLinked, WitError, read_json
 from lattice.nats_transport import NatsOptions
-from lattice.transport import Bucket, Entry, Transport, WrongRevision
+from lattice.transport import Bucket, Entry, Transport, swap
 from providers.link import Link, LinkId
 from providers.nats import Connections, NatsLogin
 from providers.provider import Provider, Spawn
@@ -234,13 +233,7 @@ class Timetable:
         entry = await self._bucket.get(key)
         if entry is not None and (last := _read(entry))[0] >= tick:
             return last == (tick, self._me)
-        with suppress(WrongRevision):
-            if entry is None:
-                await self._bucket.create(key, value)
-            else:
-                await self._bucket.update(key, value, entry.revision)
-            return True
-        return False
+        return await swap(self._bucket, key, entry, value)
 
     async def _run(self, job: Job, tick: datetime) -> None:
         """Call the actor. One that nobody runs just now, or that is busy, is waited for; what began is not repeated."""

@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from lattice import LatticeError, read_json
 from lattice.links import LinkDefinition
-from lattice.transport import Bucket, Transport, WrongRevision
+from lattice.transport import Bucket, Transport, swap
 from wadm.desired import Leftovers
 from wadm.manifest import DESCRIPTION, VERSION, Manifest
 
@@ -143,15 +143,10 @@ class Store:
             entry = await self.manifests.get(key)
             before = decode(entry.value) if entry is not None and entry.value is not None else None
             after = decide(before)
-            try:
-                if after is None:
-                    if before is not None:
-                        await self.manifests.delete(key)
-                elif entry is None:
-                    await self.manifests.create(key, after.encode())
-                else:
-                    await self.manifests.update(key, after.encode(), entry.revision)
-            except WrongRevision:
+            if after is None:
+                if before is not None:
+                    await self.manifests.delete(key)
+            elif not await swap(self.manifests, key, entry, after.encode()):
                 continue
             if (before is None) != (after is None):
                 await self._list(name, after is not None)
@@ -168,14 +163,8 @@ class Store:
                 except (ValueError, TypeError):
                     names = set()
             after = json.dumps(sorted(names | {name} if there else names - {name})).encode()
-            try:
-                if entry is None:
-                    await self.manifests.create(self.lattice, after)
-                else:
-                    await self.manifests.update(self.lattice, after, entry.revision)
+            if await swap(self.manifests, self.lattice, entry, after):
                 return
-            except WrongRevision:
-                continue
         raise StorageError("the list of applications is being changed by too many others")
 
     # -- our own notes
@@ -203,14 +192,8 @@ class Store:
             if instances is not None:
                 counts[component] = instances
             data = json.dumps({"version": version, "instances": counts}).encode()
-            try:
-                if entry is None:
-                    await self.notes.create(key, data)
-                else:
-                    await self.notes.update(key, data, entry.revision)
+            if await swap(self.notes, key, entry, data):
                 return Overrides(version, counts)
-            except WrongRevision:
-                continue
         raise StorageError(f"the overrides of {app} are being changed by too many others")
 
     async def drop_overrides(self, app: str) -> None:
@@ -228,14 +211,8 @@ class Store:
             entry = await self.notes.get(key)
             known = decode_deployments(entry.value) if entry is not None and entry.value is not None else []
             data = json.dumps([*known, {"version": version, "at": at, "note": note}][-REMEMBERED:]).encode()
-            try:
-                if entry is None:
-                    await self.notes.create(key, data)
-                else:
-                    await self.notes.update(key, data, entry.revision)
+            if await swap(self.notes, key, entry, data):
                 return
-            except WrongRevision:
-                continue
         raise StorageError(f"the history of {app} is being changed by too many others")
 
     async def forget_deployments(self, app: str) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import random
 import re
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from lattice import BadInput, Finding, LatticeError, WitError
 from lattice.nats_transport import NatsOptions
-from lattice.transport import Bucket, NoBucket, Transport, WrongRevision
+from lattice.transport import Bucket, NoBucket, Transport, swap
 from providers.keyvalue.store import Change, KeyValue, Store, number
 from providers.link import Link, LinkId
 from providers.nats import Connections, NatsLogin
@@ -100,11 +99,7 @@ class NatsStore(Store):
             for attempt in range(ATTEMPTS):
                 entry = await self.bucket.get(name)
                 result = number(None if entry is None else entry.value, delta)
-                with suppress(WrongRevision):
-                    if entry is None:
-                        await self.bucket.create(name, b"%d" % result)
-                    else:
-                        await self.bucket.update(name, b"%d" % result, entry.revision)
+                if await swap(self.bucket, name, entry, b"%d" % result):
                     return result
                 await asyncio.sleep(random.random() * min(0.05, 0.001 * 2 ** min(attempt, 6)))
         raise LatticeError(f"too many others write {key!r} at the same time")
@@ -112,15 +107,8 @@ class NatsStore(Store):
     async def swap(self, key: str, old: bytes | None, new: bytes) -> bool:
         name = escaped(key)
         entry = await self.bucket.get(name)
-        if (None if entry is None else entry.value) != old:
-            return False
-        with suppress(WrongRevision):
-            if entry is None:
-                await self.bucket.create(name, new)
-            else:
-                await self.bucket.update(name, new, entry.revision)
-            return True
-        return False
+        there = None if entry is None else entry.value
+        return there == old and await swap(self.bucket, name, entry, new)
 
     async def watch(self) -> AsyncIterator[Change | None]:
         listening = False
