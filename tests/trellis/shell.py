@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, chdir
 from pathlib import Path
 from typing import Any
 
-from verbs import ended
+from verbs import Terminal
 
 sys.path.append(str(Path(__file__).parents[1] / "wadm"))
 
@@ -19,6 +17,7 @@ from simulated_host import SimulatedHost
 
 from lattice.lattice import Lattice
 from lattice.nats_transport import connect
+from trellis.logs import configure
 from wadm import Manager
 
 SHOP = """\
@@ -50,19 +49,20 @@ LINKED = SHOP.replace("version: v1", "version: v2").replace("img:1", "img:2").re
 
 
 class Shell:
-    """Runs verbs as processes in `folder`, which has an app.yaml."""
+    """Runs verbs in `folder`, where this process is as well, and where an app.yaml is."""
 
     def __init__(self, folder: Path, url: str, lattice: str, hosts: Sequence[SimulatedHost]) -> None:
         self.folder = folder
         self.hosts = hosts
         self.place = {"TRELLIS_NATS": url, "TRELLIS_LATTICE": lattice}
-        self.environment = {**os.environ, **self.place}
+        self.terminal = Terminal(url, lattice)
+        self.environment = self.terminal.environment
 
     def write(self, text: str) -> None:
         (self.folder / "app.yaml").write_text(text)
 
-    async def run(self, *arguments: str, code: int = 0, stdin: int = asyncio.subprocess.DEVNULL) -> str:
-        ended_with, out, err = await ended(*arguments, cwd=self.folder, env=self.environment, stdin=stdin)
+    async def run(self, *arguments: str, code: int = 0) -> str:
+        ended_with, out, err = await self.terminal.run(*arguments)
         assert ended_with == code, f"{arguments} exited with {ended_with}:\n{out}\n{err}"
         return out if code != 1 else err
 
@@ -73,7 +73,9 @@ class Shell:
 @asynccontextmanager
 async def shell_on(folder: Path, nats_url: str, lattice_name: str) -> AsyncIterator[Shell]:
     """A shell in `folder`, beside hosts A (zone eu) and B (zone us) and a manager."""
+    configure("text", "error")  # what hosts and manager log in this process is not what a verb prints
     async with AsyncExitStack() as stack:
+        stack.enter_context(chdir(folder))
 
         async def lattice() -> Lattice:
             return await stack.enter_async_context(Lattice(lattice_name, await connect(nats_url)))

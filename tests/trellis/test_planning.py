@@ -1,4 +1,4 @@
-"""`plan`, `why`, `history`, `rollback` and `schema`, as processes on a real broker with hosts that run nothing."""
+"""`plan`, `why`, `history`, `rollback` and `schema` on a real broker, with hosts that run nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from shell import LINKED, SHOP, Shell, shell_on
+from verbs import ended
 
 from lattice import EntityId, HostId
 from lattice.events import AppChanged, ComponentScaled, ConfigSet, encode
@@ -103,7 +104,8 @@ async def test_at_a_terminal_rollback_asks_first(shell: Shell):
     ours, its = os.openpty()
     try:
         os.write(ours, b"n\n")
-        await shell.run("rollback", "v1", code=1, stdin=its)
+        code, _, _ = await ended("rollback", "v1", cwd=shell.folder, env=shell.environment, stdin=its)
+        assert code == 1
     finally:
         os.close(ours)
         os.close(its)
