@@ -27,6 +27,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from lattice import Busy, Function, LatticeError, NotLinked, WitError, read_json
 from lattice.nats_transport import NatsOptions
 from lattice.transport import Bucket, Entry, Transport, swap
+from providers.finishing import finishing
 from providers.link import Link, LinkId
 from providers.nats import Connections, NatsLogin
 from providers.provider import Provider, Spawn
@@ -161,13 +162,8 @@ class Timetable:
 
     async def stop(self) -> None:
         """Take no more ticks, and finish the calls in hand. When this is cancelled, so are they."""
-        self.leave()
-        try:
-            while self._running:
-                await asyncio.wait(self._running)
-        finally:
-            for task in self._running:
-                task.cancel()
+        async with finishing(self._running):
+            self.leave()
 
     # -- waiting
 

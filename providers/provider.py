@@ -103,11 +103,7 @@ class Provider:
         Unless overridden: removed, then added, between two calls. Overridden, calls through `old` go on meanwhile.
         """
         await self.link_removed(old)
-        try:
-            await self.link_added(new)
-        except BaseException:
-            await self.link_added(old)
-            raise
+        await self._add_instead(old, new)
 
     async def link_removed(self, link: Link[Any]) -> None:
         """After its last call. Not called for a link that was refused."""
@@ -121,6 +117,14 @@ class Provider:
 
     async def stopped(self) -> None:
         """After the last call and the last link. Cancelled when the grace period ends."""
+
+    async def _add_instead(self, old: Link[Any], new: Link[Any]) -> None:
+        """`link_added`; a new one that is refused leaves the old one."""
+        try:
+            await self.link_added(new)
+        except BaseException:
+            await self.link_added(old)
+            raise
 
     # -- what can be told before it runs
 

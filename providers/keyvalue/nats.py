@@ -150,11 +150,7 @@ class NatsKeyValue(KeyValue):
 
     async def link_changed(self, old: Link[Any], new: Link[Any]) -> None:
         self.unwatch(old)
-        try:
-            await self.link_added(new)
-        except BaseException:
-            await self.link_added(old)
-            raise
+        await self._add_instead(old, new)
 
     async def link_removed(self, link: Link[NatsLink]) -> None:
         self.unwatch(link)

@@ -392,11 +392,7 @@ class RedisKeyValue(KeyValue):
             ) from error
 
     async def link_changed(self, old: Link[Any], new: Link[Any]) -> None:
-        try:
-            await self.link_added(new)
-        except BaseException:
-            await self.link_added(old)
-            raise
+        await self._add_instead(old, new)
 
     async def link_removed(self, link: Link[Any]) -> None:
         self.unwatch(link)

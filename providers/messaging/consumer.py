@@ -27,6 +27,7 @@ from lattice.jetstream import SECOND, Delivery, JetStream, NotFound, status
 from lattice.tracing import Observer, trace_id
 from lattice.transport import Message, Subscription
 from providers.arrival import Arrival, context_of
+from providers.finishing import finishing
 from providers.link import Link
 from providers.messaging.subjects import internal
 from providers.provider import Spawn
@@ -175,13 +176,8 @@ class Puller:
 
     async def stop(self) -> None:
         """Leave, and finish the messages in hand. When this is cancelled, they go back to the stream."""
-        await self.leave()
-        try:
-            while self._running:
-                await asyncio.wait(self._running)
-        finally:
-            for task in self._running:
-                task.cancel()
+        async with finishing(self._running):
+            await self.leave()
 
     # -- pulling
 

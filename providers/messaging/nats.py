@@ -27,6 +27,7 @@ from lattice.nats_transport import NatsOptions
 from lattice.tracing import Observer, outcome_of, trace_id
 from lattice.transport import Message, Subscription, Transport
 from providers.arrival import Arrival, context_of
+from providers.finishing import finishing
 from providers.link import Link, LinkId, serving
 from providers.messaging.consumer import HANDLE_MESSAGE, Consumers, Puller
 from providers.messaging.subjects import RESERVED, internal, words
@@ -160,16 +161,11 @@ class Listener:
 
     async def stop(self) -> None:
         """Leave, and finish the messages in hand. When this is cancelled, so are they."""
-        await self.leave()
-        try:
+        async with finishing(self._running):
+            await self.leave()
             async with asyncio.TaskGroup() as group:
                 for puller in self._pullers:
                     group.create_task(puller.stop())
-            while self._running:
-                await asyncio.wait(self._running)
-        finally:
-            for task in self._running:
-                task.cancel()
 
     def trouble(self) -> str | None:
         """Why messages of a consumer do not come at present."""
