@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,13 @@ async def ended(*arguments: str, seconds: float = 60, **options: Any) -> tuple[i
     return process.returncode, out.decode(), err.decode()
 
 
+async def ran(*arguments: str, env: Mapping[str, str | None]) -> tuple[int, str, str]:
+    """Run a verb to its end in a thread of this process, one at a time: exit code, stdout and stderr."""
+    invoke = functools.partial(CliRunner().invoke, cli, arguments, env=env)
+    result = await asyncio.wait_for(asyncio.to_thread(invoke), 30)
+    return result.exit_code, result.stdout, result.stderr
+
+
 async def said(process: asyncio.subprocess.Process, pattern: str, seconds: float = 60) -> str:
     """What it writes up to the line that ends what `pattern` matches."""
     text = ""
@@ -77,10 +85,7 @@ class Terminal:
         return await begun(*arguments, stderr=asyncio.subprocess.DEVNULL, env=self.environment)
 
     async def run(self, *arguments: str) -> tuple[int, str, str]:
-        """In a thread: exit code, stdout and stderr."""
-        invoke = functools.partial(CliRunner().invoke, cli, arguments, env=self.environment)
-        result = await asyncio.wait_for(asyncio.to_thread(invoke), 30)
-        return result.exit_code, result.stdout, result.stderr
+        return await ran(*arguments, env=self.environment)
 
     async def text(self, *arguments: str) -> str:
         code, out, err = await self.run(*arguments)

@@ -12,7 +12,7 @@ import nkeys
 import pytest
 import trustme
 from servers import Broker
-from verbs import begun, ended, said
+from verbs import begun, ended, ran, said
 
 from host import Host, HostConfig
 from lattice import EntityId, Function, Invocation, events
@@ -85,21 +85,21 @@ def certificates(tmp_path_factory):
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-async def trellis(url: str, *arguments: str, **environment: str) -> tuple[int | None, str, str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("TRELLIS_")}
-    return await ended(*arguments, env={**clean, "TRELLIS_NATS": url, **environment})
+async def trellis(url: str, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    unset = {key: None for key in os.environ if key.startswith("TRELLIS_")}
+    return await ran(*arguments, env={**unset, "TRELLIS_NATS": url, **environment})
 
 
 async def lets_in(url: str, flags: list[str], environment: dict[str, str]) -> None:
     """Both ways of saying who one is open the door."""
-    by_flags = trellis(url, "host", "ls", *flags)
-    for code, out, err in await asyncio.gather(by_flags, trellis(url, "host", "ls", **environment)):
+    for words, variables in ((flags, {}), ([], environment)):
+        code, out, err = await trellis(url, "host", "ls", *words, **variables)
         assert code == 0, err
         assert "no host answers" in out
 
 
-async def refuses(url: str, *flags: str, never: str = "") -> None:
-    code, out, err = await trellis(url, "host", "ls", *flags)
+async def refuses(url: str, *flags: str, verb: tuple[str, ...] = ("host", "ls"), never: str = "") -> None:
+    code, out, err = await trellis(url, *verb, *flags)
     assert code == 3, (out, err)
     assert "TRL-NET-005" in err and "refuses the login" in err
     assert not never or never not in out + err
@@ -114,8 +114,10 @@ async def test_user_and_password(served):
     )
     await refuses(url)
     await refuses(url, "--nats-user", "ann", "--nats-password", "wrong-pass", never="wrong-pass")
-    verbs = (("host", "start"), ("wadm", "start"), ("up", "--nats", url), ("status",))
-    for code, _, err in await asyncio.gather(*(trellis(url, *verb) for verb in verbs)):
+    await refuses(url, verb=("status",))
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("TRELLIS_")}
+    verbs = (("host", "start"), ("wadm", "start"), ("up", "--nats", url))
+    for code, _, err in await asyncio.gather(*(ended(*verb, env={**clean, "TRELLIS_NATS": url}) for verb in verbs)):
         assert code in (2, 3) and "refuses the login" in err
 
 
