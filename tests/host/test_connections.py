@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from servers import Broker, free_port
+from worlds import ADD, ADDER
 
 from host import Host, HostConfig
-from lattice import Denied, EntityId, Function, Invocation, events
+from lattice import Denied, EntityId, Invocation, events
 from lattice.history import events_of, logs_of
 from lattice.jetstream import JetStream
 from lattice.lattice import Lattice
@@ -25,15 +26,6 @@ from trellis.commands.call import Asked, call_actor
 from trellis.options import Where
 
 pytestmark = pytest.mark.nats
-
-ADDER = """(component
-  (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
-  (core instance $i (instantiate $m))
-  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
-  (instance $math (export "add" (func $add)))
-  (export "demo:math/ops@0.1.0" (instance $math)))"""
-
-ADD = Function.parse("demo:math/ops#add")
 
 PROVIDER = """
 from providers import Link, Provider, export

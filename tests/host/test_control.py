@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from worlds import ADDER
 
 from host import Host, HostConfig
 from lattice import EntityId, HostId, ProtocolError, Unreachable
@@ -19,13 +20,6 @@ from lattice.lattice import Lattice
 from lattice.links import LinkDefinition, LinkKey
 from lattice.memory import MemoryBroker
 from lattice.transport import Message
-
-ADDER = """(component
-  (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
-  (core instance $i (instantiate $m))
-  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
-  (instance $math (export "add" (func $add)))
-  (export "demo:math/ops@0.1.0" (instance $math)))"""
 
 LINK = {"source_id": "a", "target": "b", "wit_namespace": "demo", "wit_package": "math", "interfaces": ["ops"]}
 KEY = {"source_id": "a", "wit_namespace": "demo", "wit_package": "math"}

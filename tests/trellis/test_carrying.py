@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+from worlds import ADDER
 
 from host import Host, HostConfig
 from host.images import ImageSettings
@@ -23,13 +24,6 @@ from trellis.failures import Failure
 from trellis.planner import Planner
 from trellis.preflight import Examined
 from wadm import Manager
-
-ADDER = """(component
-  (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
-  (core instance $i (instantiate $m))
-  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
-  (instance $math (export "add" (func $add)))
-  (export "demo:math/ops@0.1.0" (instance $math)))"""
 
 MANIFEST = """
 apiVersion: core.oam.dev/v1beta1

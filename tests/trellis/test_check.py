@@ -6,16 +6,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from worlds import ASKER
+from worlds import ADDER, ASKER
 
 from trellis.cli import cli
-
-ADDER = """(component
-  (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
-  (core instance $i (instantiate $m))
-  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
-  (instance $math (export "add" (func $add)))
-  (export "demo:math/ops@0.1.0" (instance $math)))"""
 
 KEEPER = """(component (import "wasi:blobstore/blobstore@0.2.0-draft" (instance
   (export "container-exists" (func (param "name" string) (result (result bool (error string))))))))"""

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 from registries import SmallRegistry, digest, http_server, manifest_of
 from wasmtime import wat2wasm
+from worlds import ADDER
 
 from host import Host, HostConfig
 from host.images import ImageSettings
@@ -28,13 +29,6 @@ from trellis.output import Output
 from wadm import Manager
 
 pytestmark = pytest.mark.nats
-
-ADDER = """(component
-  (core module $m (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))))
-  (core instance $i (instantiate $m))
-  (func $add (param "a" u32) (param "b" u32) (result u32) (canon lift (core func $i "add")))
-  (instance $math (export "add" (func $add)))
-  (export "demo:math/ops@0.1.0" (instance $math)))"""
 
 ASKER = """(component
   (import "demo:math/ops@0.1.0" (instance $ops (export "add" (func (param "a" u32) (result u32)))))
