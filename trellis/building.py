@@ -88,10 +88,12 @@ class Built:
 def recipe(folder: Path) -> Recipe:
     """Read `folder`'s trellis.toml. Raises BadInput with everything that is wrong in it."""
     file = folder / BUILD_FILE
-    text = file.read_text()
     try:
+        text = file.read_text(encoding="utf-8")
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise BadInput(Finding("TRL-CLI-002", f"{file} cannot be read: {error.strerror}")) from error
+    except ValueError as error:
         raise BadInput(Finding("TRL-BLD-001", f"{file} is not TOML: {error}")) from error
     wrong: list[Finding] = []
 

@@ -26,7 +26,7 @@ from trellis.failures import Failure
 from trellis.hosts import every
 from trellis.options import Where
 from trellis.planner import Planner, unmanaged
-from trellis.project import actor_folders, manifest_in, urls
+from trellis.project import actor_folders, manifest_in, text_of, urls
 from trellis.session import joined
 from trellis.show import megabytes
 from wadm.validate import check
@@ -240,9 +240,13 @@ def _project(folder: Path, running: bool) -> Iterator[Line]:
     file = manifest_in(folder)
     if file is None:
         return
-    checked = check(file.read_text(encoding="utf-8"), str(file))
+    try:
+        checked = check(text_of(file), str(file))
+    except Failure as error:
+        yield Line("manifest", "problem", error.findings[0].message, error.findings[0].fix)
+        return
     if checked.manifest is None:
-        yield Line("manifest", "problem", f"{file.name}: {len(checked.errors)} errors", f"trellis check {file.name}")
+        yield Line("manifest", "problem", f"{file.name} has errors", f"trellis check {file.name}")
         return
     yield Line("manifest", "ok", file.name)
     if not os.access(folder, os.W_OK):
@@ -250,7 +254,7 @@ def _project(folder: Path, running: bool) -> Iterator[Line]:
         yield Line("folder", "problem", f"{folder.resolve()} cannot be written to", fix)
     for url in urls(checked.manifest):
         host, _, port = url.removeprefix("http://").partition("/")[0].rpartition(":")
-        if not running and host in ("127.0.0.1", "localhost") and not port_is_free(int(port)):
+        if not running and host in ("127.0.0.1", "localhost") and port.isdecimal() and not port_is_free(int(port)):
             yield Line(
                 "port", "problem", f"{port} is in use", f"another `address` in {file.name}, or stop what listens"
             )

@@ -41,7 +41,7 @@ from trellis.options import sign_every
 from trellis.output import Output
 from trellis.planner import Planner
 from trellis.preflight import examine
-from trellis.project import manifest_at
+from trellis.project import manifest_at, text_of
 from trellis.testing import get
 from wadm import Manager
 from wadm.manifest import Manifest, component_id
@@ -137,7 +137,7 @@ class EmbeddedLattice:
         Raises Failure, with its findings, for whatever keeps it from being ready within `timeout` seconds.
         """
         file = manifest_at(Path(path))
-        checked = self._fakes.put_in(check(file.read_text(encoding="utf-8"), str(file)))
+        checked = self._fakes.put_in(check(text_of(file), str(file)))
         engine = Engine()
         try:
             examined = await examine(resolve_images(checked, file.parent.resolve()), engine)

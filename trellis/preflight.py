@@ -21,7 +21,7 @@ from trellis.archives import archives, uncertain
 from trellis.configuring import misconfigured
 from trellis.known import Known, known_providers
 from trellis.mismatches import Ends
-from trellis.project import manifest_text
+from trellis.project import text_of
 from trellis.show import megabytes
 from wadm.images import local_file
 from wadm.manifest import Component, Link
@@ -71,7 +71,7 @@ def read(path: Path, instead: Mapping[Path, Path] | None = None) -> Checked:
 
     Raises Failure when it cannot be read.
     """
-    return resolve_images(check(manifest_text(path), str(path)), path.parent.resolve(), instead=instead)
+    return resolve_images(check(text_of(path), str(path)), path.parent.resolve(), instead=instead)
 
 
 SLOW = 0.5

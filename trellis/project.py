@@ -42,8 +42,8 @@ def manifest_at(path: Path) -> Path:
     return path
 
 
-def manifest_text(file: Path) -> str:
-    """Raises Failure when it cannot be read."""
+def text_of(file: Path) -> str:
+    """What somebody wrote. Raises Failure when it cannot be read."""
     try:
         return file.read_text(encoding="utf-8")
     except OSError as error:

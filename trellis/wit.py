@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lattice import Finding
 from trellis.failures import failure
+from trellis.project import text_of
 
 LOCK = "deps.lock"
 """Beside the folder deps: which packages are in it, and the digests of their files (TOML)."""
@@ -70,8 +71,8 @@ def package(asked: str) -> Package:
 
 
 def package_in(file: Path) -> Package:
-    """The package of somebody else's WIT. Raises Failure when the file names none."""
-    text = file.read_text(encoding="utf-8")
+    """The package of somebody else's WIT. Raises Failure when the file names none, or cannot be read."""
+    text = text_of(file)
     head = _PACKAGE.search(text)
     if head is None:
         raise failure("TRL-WIT-001", f"{file} names no package", fix="begin it with  package NAMESPACE:NAME@VERSION;")
@@ -99,7 +100,7 @@ def add(asked: str, folder: Path) -> list[Path]:
     wanted = list(with_all_it_needs(package_in(file) if file.suffix == ".wit" and file.is_file() else package(asked)))
     texts = {folder / "deps" / one.file: one.text for one in wanted}
     for file, text in texts.items():
-        if file.exists() and file.read_text(encoding="utf-8") != text:
+        if file.exists() and file.read_bytes() != text.encode():
             raise failure(
                 "TRL-NEW-001", f"{file} is there already, and says something else", fix="remove it, or keep it"
             )
@@ -142,7 +143,7 @@ def changed(folder: Path) -> list[Finding]:
         again = f"remove it, then  trellis wit add {one.package}"
         if not file.is_file():
             found.append(Finding("TRL-WIT-001", f"{file} is missing; {folder / LOCK} has {one.package}", fix=again))
-        elif _digest(file.read_text(encoding="utf-8")) != one.sha256:
+        elif _digest(file.read_bytes()) != one.sha256:
             found.append(Finding("TRL-WIT-001", f"{file} is not the {one.package}@{one.version} of {LOCK}", fix=again))
     for file in sorted((folder / "deps").glob("*.wit")):
         if file.name not in locked:
@@ -151,8 +152,8 @@ def changed(folder: Path) -> list[Finding]:
     return found
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()
 
 
 def _locked(folder: Path) -> dict[str, Locked]:
@@ -168,7 +169,7 @@ def _locked(folder: Path) -> dict[str, Locked]:
 
 
 def _as_locked(wanted: Iterable[Package]) -> dict[str, Locked]:
-    return {one.file: Locked(one.name, one.version, _digest(one.text)) for one in wanted}
+    return {one.file: Locked(one.name, one.version, _digest(one.text.encode())) for one in wanted}
 
 
 def _lock(locked: Mapping[str, Locked]) -> str:

@@ -300,6 +300,7 @@ def test_python_actors_are_never_built_with_stubbed_wasi(actor: Path, monkeypatc
     ("text", "message"),
     [
         ("[build", "is not TOML"),
+        ("\udcff", "is not TOML"),
         ("", r"no \[build\] table"),
         ('[build]\nlanguage = "python"\nworld = "w"\noutputt = "a"\noutput = "a"', "did you mean `output`?"),
         ('[build]\noutput = "a.wasm"', "either `language` or `command`"),
@@ -311,7 +312,7 @@ def test_python_actors_are_never_built_with_stubbed_wasi(actor: Path, monkeypatc
     ],
 )
 def test_a_trellis_toml_that_cannot_be_used_says_why(actor: Path, text: str, message: str):
-    (actor / "trellis.toml").write_text(text)
+    (actor / "trellis.toml").write_text(text, errors="surrogateescape")
     with pytest.raises(BadInput, match=message.replace("?", r"\?")):
         recipe(actor)
 

@@ -99,8 +99,8 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_reached(arguments: t
 
 def test_every_verb_that_reads_a_manifest_says_the_same_of_one_that_is_no_text(elsewhere: Path):
     (elsewhere / "app.yaml").write_bytes(b"\xff\xfe")
-    for verb in ("check", "plan", "up"):
-        result = trellis(verb, "app.yaml")
+    for verb in (("check",), ("plan",), ("up",), ("add", "kv")):
+        result = trellis(*verb)
         assert result.exit_code == 1 and "error[TRL-CLI-002]: " in result.stderr, result.stderr
         assert "app.yaml is not UTF-8 text" in result.stderr and "fix: save it as UTF-8" in result.stderr
 

@@ -157,6 +157,19 @@ async def test_a_manifest_with_errors_is_told(here: Path):
     assert found["manifest"].state == "problem" and found["manifest"].fix == "trellis check app.yaml"
 
 
+async def test_a_manifest_that_is_no_text_is_told(here: Path):
+    (here / "app.yaml").write_bytes(b"\xff")
+    found = await looked(here)
+    assert found["manifest"].state == "problem" and "is not UTF-8 text" in found["manifest"].text
+
+
+async def test_an_address_without_a_port_is_left_to_check(here: Path):
+    write(scaffold("app", "shop", "python", None), here)
+    manifest = here / "shop" / "app.yaml"
+    manifest.write_text(manifest.read_text().replace("127.0.0.1:8000", "127.0.0.1:http"))
+    assert (await looked(here / "shop"))["manifest"].state == "ok"
+
+
 async def test_a_cache_that_cannot_be_written_to_is_told(here: Path, monkeypatch: pytest.MonkeyPatch):
     (here / "file").touch()
     monkeypatch.setenv("TRELLIS_CACHE", str(here / "file" / "cache"))

@@ -55,6 +55,14 @@ def test_a_file_that_says_something_else_is_left_alone(tmp_path: Path):
     assert [file.name for file in (tmp_path / "deps").iterdir()] == ["http.wit"]
 
 
+def test_a_file_that_is_no_text_is_left_alone_and_is_no_package(tmp_path: Path):
+    file = tmp_path / "wit" / "deps" / "keyvalue.wit"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"\xff")
+    assert "TRL-NEW-001" in wit("add", "wasi:keyvalue", "--to", str(tmp_path / "wit")).stderr
+    assert "is not UTF-8 text" in wit("add", str(file), "--to", str(tmp_path / "wit")).stderr
+
+
 def test_what_was_added_is_locked_and_held_against_the_lock(tmp_path: Path):
     to = tmp_path / "wit"
     wit("add", "wasi:config", "--to", str(to))

@@ -12,7 +12,7 @@ import click
 from trellis.failures import failure
 from trellis.options import output_option
 from trellis.output import Output
-from trellis.project import manifest_at
+from trellis.project import manifest_at, text_of
 
 if TYPE_CHECKING:
     from trellis.adding import Added
@@ -51,7 +51,7 @@ def command(name: str, actor: str | None, path: Path, dry_run: bool, output: Out
             "TRL-CLI-001", f"there is no capability `{name}`{hint}", fix=f"there is: {', '.join(CAPABILITIES)}"
         )
     file = manifest_at(path)
-    added = add(file.read_text(encoding="utf-8"), str(file), CAPABILITIES[name], actor)
+    added = add(text_of(file), str(file), CAPABILITIES[name], actor)
     if added.said and not dry_run:
         try:
             file.write_text(added.text, encoding="utf-8")

@@ -32,7 +32,7 @@ from trellis.live.sources import SourceActor, has_native_code
 from trellis.live.watching import changes, since
 from trellis.options import Where
 from trellis.output import TEXT, Output
-from trellis.project import BUILD_FILE, actor_folders, manifest_text, source_folders
+from trellis.project import BUILD_FILE, actor_folders, source_folders, text_of
 from trellis.running import told_if_slow
 from trellis.show import relative, seconds, stage
 from wadm.images import local_file
@@ -211,7 +211,7 @@ class Whole(Part):
 
 def manifest_of(file: Path) -> Manifest:
     """With absolute files, be they there or not. Raises Failure with what is wrong in the manifest itself."""
-    checked = check(manifest_text(file), relative(file))
+    checked = check(text_of(file), relative(file))
     manifest = resolve_images(checked, file.parent.resolve(), must_exist=False).manifest
     if manifest is None:
         raise Failure(USER_ERROR, *checked.findings)
