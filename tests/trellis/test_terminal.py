@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import pty
+import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -85,6 +86,26 @@ async def test_a_build_server_gets_plain_lines_even_at_a_terminal(shell: Shell):
         assert shown.screen.count("lattice ") > 1, "what was shown before is still there"
         shown.types(CTRL_C)
         assert await shown.ends() == 130
+
+
+async def test_an_error_is_folded_between_words_and_keeps_its_commands_whole(tmp_path: Path):
+    nowhere = ("status", "--nats", "nats://127.0.0.1:1")
+    async with terminal(*nowhere, folder=tmp_path, environment={"NO_COLOR": "1"}, columns=60) as shown:
+        assert await shown.ends() == 3
+    lines = shown.screen.splitlines()
+    assert max(map(len, lines)) <= 60, lines
+    assert lines[-2:] == [
+        "  fix: start a lattice here with  trellis up",
+        "       or name a server with  --nats nats://HOST:PORT",
+    ]
+
+
+async def test_the_time_of_a_stage_stands_at_the_end_of_its_line_at_a_narrow_terminal(shell: Shell):
+    environment = {**shell.place, "NO_COLOR": "1"}
+    async with terminal("deploy", folder=shell.folder, environment=environment, columns=80) as shown:
+        assert await shown.ends() == 0
+    accepted = re.search(r"^accepted .*s$", shown.screen, re.MULTILINE)
+    assert accepted is not None and len(accepted[0]) == 80, shown.screen
 
 
 async def test_a_mistyped_verb_is_answered_in_colour(tmp_path: Path):
