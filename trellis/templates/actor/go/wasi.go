@@ -130,7 +130,7 @@ func answer(outparam uint32, given Response) {
 // Where the host puts what it returns. It does so while Go is calling it, and first before Go's heap is there: so it is
 // no memory of that heap, and what hands it out allocates nothing and calls nothing.
 var (
-	arena [1 << 18]byte
+	arena [1 << 21]byte // one string or list at a time, beside 128 KB for WASI itself
 	used  uint32
 )
 
