@@ -42,7 +42,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -76,27 +76,6 @@ LAST_SECONDS = 5.0
 """After the grace period: how long an orphan may still take before it ends without ceremony."""
 
 
-class Nats(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    url: str = DEFAULT_URL
-    user: str | None = None
-    password: str | None = Field(default=None, repr=False)
-    token: str | None = Field(default=None, repr=False)
-    nkey_seed: str | None = Field(default=None, repr=False)
-    jwt: str | None = Field(default=None, repr=False)
-    creds_file: str | None = None
-    ca_file: str | None = None
-    ca_pem: str | None = None
-    cert_file: str | None = None
-    key_file: str | None = None
-    inbox_prefix: str | None = None
-    domain: str | None = None
-
-    def options(self, name: str) -> NatsOptions:
-        return NatsOptions(**self.model_dump(), name=name)
-
-
 class Start(BaseModel):
     """What the host writes to the process."""
 
@@ -105,8 +84,8 @@ class Start(BaseModel):
     lattice: str = "default"
     host_id: HostId
     provider_id: EntityId
-    nats: Nats = Nats()
-    data: Nats | None = None
+    nats: NatsOptions = NatsOptions()
+    data: NatsOptions | None = None
     config: dict[str, str] = Field({}, repr=False)
     links: tuple[LinkRecord, ...] = ()
     grace: float = 10.0
@@ -139,9 +118,9 @@ class Process:
         start = self.start
         name = f"trellis provider {start.provider_id}"
         try:
-            transport = await connect(start.nats.options(name))
+            transport = await connect(replace(start.nats, name=name))
             try:
-                data = await connect(start.data.options(name)) if start.data else None
+                data = await connect(replace(start.data, name=name)) if start.data else None
             except LatticeError:
                 await transport.close()
                 raise
@@ -392,12 +371,10 @@ def _by_hand(options: argparse.Namespace, make: Callable[[], Provider]) -> Start
             else:
                 links.append(link_between(own, peer, what, source_config=config))
     settings = login.settings(vars(options))
-    nats = asdict(login.options(settings.nats, ""))
-    data = login.data_options(settings, "")
     return Start(
         lattice=settings.lattice or "default",
-        nats=Nats(**nats),
-        data=None if data is None else Nats(**asdict(data)),
+        nats=login.options(settings.nats, ""),
+        data=login.data_options(settings, ""),
         host_id=HostId(f"by-hand-{os.getpid()}"),
         provider_id=own,
         config=_pairs(options.config),
