@@ -1,4 +1,4 @@
-"""The first app as a user meets it: every command is a process, every host too."""
+"""The first app as a user meets it: broker, manager and hosts are processes."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 from servers import free_port
-from verbs import begun, ended
+from verbs import begun, ran
 
 from trellis.building import build, recipe
 
@@ -24,17 +24,18 @@ pytestmark = [pytest.mark.nats, pytest.mark.toolchain]
 
 
 class Terminal:
-    """Runs commands in one folder, as a person with a shell would."""
+    """Runs commands in one folder, where this process is as well, as a person with a shell would."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.environment = {k: v for k, v in os.environ.items() if k not in ("TRELLIS_NATS", "TRELLIS_LATTICE")}
 
     async def start(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await begun(*arguments, cwd=self.folder, env=self.environment, stderr=asyncio.subprocess.PIPE)
+        plain = {k: v for k, v in os.environ.items() if k not in ("TRELLIS_NATS", "TRELLIS_LATTICE")}
+        return await begun(*arguments, env=plain, stderr=asyncio.subprocess.PIPE)
 
     async def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        ended_with, out, err = await ended(*arguments, seconds=90, cwd=self.folder, env=self.environment)
+        unset = {"TRELLIS_NATS": None, "TRELLIS_LATTICE": None}
+        ended_with, out, err = await ran(*arguments, env=unset, seconds=90)
         assert ended_with == code, f"{arguments} exited with {ended_with}:\n{out}\n{err}"
         return out, err
 
@@ -97,7 +98,7 @@ def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def project(tmp_path: Path, counter: Path) -> tuple[Terminal, int]:
+def project(tmp_path: Path, counter: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Terminal, int]:
     """A folder with the example's manifests, on a port of its own and with a short time limit."""
     port = free_port()
     for name in ("app.yaml", "app-anywhere.yaml"):
@@ -107,6 +108,7 @@ def project(tmp_path: Path, counter: Path) -> tuple[Terminal, int]:
             "address: 127.0.0.1:8080", f'address: 127.0.0.1:{port}\n                    timeout_ms: "2000"'
         )
         (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
     return Terminal(tmp_path), port
 
 

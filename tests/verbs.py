@@ -56,10 +56,10 @@ async def ended(*arguments: str, seconds: float = 60, **options: Any) -> tuple[i
     return process.returncode, out.decode(), err.decode()
 
 
-async def ran(*arguments: str, env: Mapping[str, str | None]) -> tuple[int, str, str]:
+async def ran(*arguments: str, env: Mapping[str, str | None], seconds: float = 60) -> tuple[int, str, str]:
     """Run a verb to its end in a thread of this process, one at a time: exit code, stdout and stderr."""
     invoke = functools.partial(CliRunner().invoke, cli, arguments, env=env)
-    result = await asyncio.wait_for(asyncio.to_thread(invoke), 30)
+    result = await asyncio.wait_for(asyncio.to_thread(invoke), seconds)
     return result.exit_code, result.stdout, result.stderr
 
 
