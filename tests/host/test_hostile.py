@@ -182,7 +182,7 @@ def everything(name: str, host) -> list[str]:
         subjects.tap(name),
         *(subjects.rpc(name, EntityId(id)) for id in ("adder", "sum")),
         *(subjects.rpc_at(name, EntityId(id), host.id) for id in ("adder", "sum")),
-        *(subjects.cancel(name, EntityId(id)) for id in ("adder", "sum")),
+        *(about(name, EntityId(id)) for about in (subjects.cancel, subjects.in_hand) for id in ("adder", "sum")),
         *(subjects.provider(name, EntityId("sum"), host.id, v) for v in (*VERBS, "ready") if v != "stop"),
         *(subjects.manager(name, verb) for verb in ("status", "scale", "explain", "plan", "history", "refusal")),
         *(f"wadm.api.{name}.model.{verb}" for verb in ("list", "get", "put", "nonsense.x.y")),
