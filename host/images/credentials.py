@@ -101,19 +101,9 @@ class Credentials:
         except OSError as error:
             log.warning("registry.helper_failed", helper=helper, reason=error.strerror or str(error))
             return None
-        assert process.stdin is not None and process.stdout is not None
         try:
             async with asyncio.timeout(HELPER_SECONDS):
-                try:
-                    process.stdin.write(address.encode() + b"\n")
-                    process.stdin.close()
-                    said = await process.stdout.read(HELPER_BYTES)
-                    while more := await process.stdout.read(HELPER_BYTES):
-                        said += more
-                        if len(said) > HELPER_BYTES:
-                            raise ValueError("it says too much")
-                except (BrokenPipeError, ConnectionResetError):
-                    said = b""
+                said = await _answer(process, address)
                 await process.wait()
             answer = json.loads(said) if process.returncode == 0 else {}
         except (TimeoutError, ValueError) as error:
@@ -127,6 +117,22 @@ class Credentials:
             return None
         user = str(answer.get("Username", ""))
         return Credential(identity=answer["Secret"]) if user == "<token>" else Credential(user, answer["Secret"])
+
+
+async def _answer(process: asyncio.subprocess.Process, address: str) -> bytes:
+    """What a helper says of `address`; nothing when it left. Raises ValueError for more than anybody has to say."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(address.encode() + b"\n")
+        process.stdin.close()
+        said = await process.stdout.read(HELPER_BYTES)
+        while more := await process.stdout.read(HELPER_BYTES):
+            said += more
+            if len(said) > HELPER_BYTES:
+                raise ValueError("it says too much")
+    except (BrokenPipeError, ConnectionResetError):
+        return b""
+    return said
 
 
 def _host(key: str) -> str:
