@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
+from host.followed import Followed
 from host.own_values import OwnValues
 from lattice import BadInput, Finding, read_json
 from lattice.transport import Bucket, Entry
-from lattice.watching import follow
 
 log = structlog.get_logger("host")
 
 
-class Configs:
-    """Every named configuration of the lattice. Run `follow` beside it."""
+class Configs(Followed):
+    """Every named configuration of the lattice."""
 
     def __init__(self, bucket: Bucket, own: OwnValues | None = None) -> None:
-        self._bucket = bucket
+        super().__init__(bucket)
         self._own = own or OwnValues()
         self._known: dict[str, dict[str, str]] = {}
-        self.revision = 0
-        """Of the bucket, up to which it was followed."""
-        self.ready = asyncio.Event()
         self.on_change: list[Callable[[str], None]] = []
         """Called with a configuration's name after it was set, changed or deleted."""
-        self.on_advance: Callable[[], None] = lambda: None
-        """Called after `revision` has advanced."""
-
-    async def follow(self) -> None:
-        await follow(self._bucket, self._followed, self.ready)
-
-    def _followed(self, entry: Entry) -> None:
-        self._seen(entry)
-        self.revision = max(self.revision, entry.revision)
-        self.on_advance()
 
     def _seen(self, entry: Entry) -> None:
         before = self._known.get(entry.key)

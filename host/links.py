@@ -10,10 +10,10 @@ import structlog
 from pydantic import ValidationError
 
 from host.configs import Configs
+from host.followed import Followed
 from lattice import EntityId, LinkName, NotLinked
 from lattice.links import ComponentRecord, LinkDefinition, LinkKey
 from lattice.transport import Bucket, Entry, swap
-from lattice.watching import follow
 
 log = structlog.get_logger("host")
 
@@ -26,11 +26,11 @@ class LinkRefused(Exception):
     """A link.put that cannot be: the message says why."""
 
 
-class Links:
-    """Every link of the lattice. Run `follow` beside it."""
+class Links(Followed):
+    """Every link of the lattice."""
 
     def __init__(self, bucket: Bucket, configs: Configs) -> None:
-        self._bucket = bucket
+        super().__init__(bucket)
         self._configs = configs
         self._records: dict[EntityId, ComponentRecord] = {}
         self._raw: dict[EntityId, bytes | None] = {}
@@ -38,23 +38,10 @@ class Links:
         self._by_target: dict[EntityId, dict[tuple[str, ...], LinkDefinition]] = {}
         self._targets: dict[tuple[EntityId, str, LinkName], EntityId] = {}
         self._turns: WeakValueDictionary[EntityId, asyncio.Lock] = WeakValueDictionary()
-        self.revision = 0
-        """Of the bucket, up to which it was followed."""
-        self.ready = asyncio.Event()
         self.others: Callable[[Entry], None] = lambda _: None
         """Called with what else is in the bucket."""
         self.on_change: list[OnLinks] = []
         """Called with (links gone or replaced, links new or changed) after a record changed."""
-        self.on_advance: Callable[[], None] = lambda: None
-        """Called after `revision` has advanced."""
-
-    async def follow(self) -> None:
-        await follow(self._bucket, self._followed, self.ready)
-
-    def _followed(self, entry: Entry) -> None:
-        self._seen(entry)
-        self.revision = max(self.revision, entry.revision)
-        self.on_advance()
 
     def _seen(self, entry: Entry) -> None:
         if not entry.key.startswith(PREFIX):
