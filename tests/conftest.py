@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,3 +80,20 @@ def lattice_name() -> str:
 def python_guest(pytestconfig: pytest.Config) -> Path:
     """The component of guests/python, which all tests share that need one: it takes long to build and to compile."""
     return Toolchains(pytestconfig.cache.mkdir("components")).component("python")
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """Starts a nats-server with a configuration; its address."""
+    brokers: list[Broker] = []
+
+    def start(config: str = "") -> str:
+        folder = tmp_path / f"broker-{len(brokers)}"
+        folder.mkdir()
+        brokers.append(Broker(folder, config=config))
+        brokers[-1].start()
+        return brokers[-1].url
+
+    yield start
+    for broker in brokers:
+        broker.stop()

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from servers import Broker, free_port
+from servers import free_port
 from worlds import ADD, ADDER
 
 from host import Host, HostConfig
@@ -38,23 +38,6 @@ class Adder(Provider):
 """
 
 Serve = Callable[[str], str]
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Serve]:
-    """Starts a nats-server with a configuration; its address."""
-    brokers: list[Broker] = []
-
-    def start(config: str = "") -> str:
-        folder = tmp_path / f"broker-{len(brokers)}"
-        folder.mkdir()
-        brokers.append(Broker(folder, config=config))
-        brokers[-1].start()
-        return brokers[-1].url
-
-    yield start
-    for broker in brokers:
-        broker.stop()
 
 
 @asynccontextmanager

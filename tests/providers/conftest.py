@@ -1,12 +1,26 @@
-"""Back ends that several provider tests share."""
+"""Brokers and back ends that several provider tests share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from servers import PostgresServer, RedisServer
+
+from lattice.memory import MemoryBroker
+from lattice.nats_transport import connect
+from lattice.transport import Transport
+
+
+@pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
+async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
+    """A connection to a broker in memory, and one to a real nats-server."""
+    made: Transport = MemoryBroker().connect()
+    if request.param == "nats":
+        made = await connect(request.getfixturevalue("nats_url"))
+    yield made
+    await made.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import pytest
 from blobs import MEGABYTE, MOST, Blobs, id_of, link, noise, refusal
 from hypothesis import given
 from hypothesis import strategies as st
+from openfiles import open_files
 
 from lattice import BadInput
 from lattice.streams import StreamClosed
@@ -39,17 +40,6 @@ async def blobs(root: Path) -> AsyncIterator[Blobs]:
         yield made
         assert await made.leftovers() == 0
     assert open_files(root) == []
-
-
-def open_files(root: Path) -> list[str]:
-    """The files below `root` that this process holds open, where the system can tell."""
-    found = []
-    for number in Path("/proc/self/fd").iterdir() if Path("/proc/self/fd").is_dir() else ():
-        try:
-            found.append(os.readlink(number))  # noqa: PTH115
-        except OSError:
-            continue  # the listing's own
-    return [path for path in found if path.startswith(str(root))]
 
 
 @pytest.mark.parametrize("ref", ["builtin:blobstore-fs", "ghcr.io/wasmcloud/blobstore-fs:0.11.1"])

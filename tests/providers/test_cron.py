@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +15,6 @@ from servers import Broker
 
 from lattice import BadInput, Busy, Invocation, LatticeError, Trap, Unreachable, Value, WitError
 from lattice.memory import MemoryBroker
-from lattice.nats_transport import connect
-from lattice.transport import Transport
 from providers import cron
 from providers.cron import Cron, WallClock
 from providers.link import LinkRecord, link_between
@@ -40,15 +38,6 @@ class Peer:
     async def called(self) -> bytes:
         async with asyncio.timeout(5):
             return await self.calls.get()
-
-
-@pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
-async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-    made: Transport = MemoryBroker().connect()
-    if request.param == "nats":
-        made = await connect(request.getfixturevalue("nats_url"))
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 
 import pytest
 import structlog
@@ -12,7 +11,6 @@ from servers import Broker
 
 from lattice import BadInput, BadValue, Busy, DeadlineExceeded, Invocation, Unreachable, Value, WitError
 from lattice.memory import MemoryBroker
-from lattice.nats_transport import connect
 from lattice.tracing import Span
 from lattice.transport import Message, Transport
 from providers.link import LinkRecord, link_between
@@ -69,15 +67,6 @@ class Peer:
 @pytest.fixture
 def peer() -> Peer:
     return Peer()
-
-
-@pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
-async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-    made: Transport = MemoryBroker().connect()
-    if request.param == "nats":
-        made = await connect(request.getfixturevalue("nats_url"))
-    yield made
-    await made.close()
 
 
 async def heard(transport: Transport, subject: str) -> asyncio.Queue[Message]:

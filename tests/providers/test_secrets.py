@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -131,15 +131,6 @@ async def test_who_keeps_no_versions_says_so(secrets: SecretBackend):
 
 
 # -- sealed
-
-
-@pytest.fixture(params=["memory", pytest.param("nats", marks=pytest.mark.nats)])
-async def transport(request: pytest.FixtureRequest) -> AsyncIterator[Transport]:
-    made: Transport = MemoryBroker().connect()
-    if request.param == "nats":
-        made = await connect(request.getfixturevalue("nats_url"))
-    yield made
-    await made.close()
 
 
 async def test_what_the_bucket_holds_is_sealed_and_only_the_key_opens_it(transport: Transport, lattice_name: str):

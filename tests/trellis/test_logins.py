@@ -11,7 +11,6 @@ from pathlib import Path
 import nkeys
 import pytest
 import trustme
-from servers import Broker
 from verbs import begun, ended, ran, said
 
 from host import Host, HostConfig
@@ -61,23 +60,6 @@ class Certificates:
         files = {"cert_file": "server.pem", "key_file": "server.key", "ca_file": "ca.pem"}
         lines = "\n".join(f'{key}: "{self.folder / name}"' for key, name in files.items())
         return f"tls {{ {lines}\n verify: {json.dumps(verify)} }}"
-
-
-@pytest.fixture
-def served(tmp_path):
-    """Starts a nats-server with a configuration."""
-    brokers = []
-
-    def start(config: str) -> str:
-        folder = tmp_path / f"broker-{len(brokers)}"
-        folder.mkdir()
-        brokers.append(Broker(folder, config=config))
-        brokers[-1].start()
-        return brokers[-1].url
-
-    yield start
-    for broker in brokers:
-        broker.stop()
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from openfiles import open_files
 
 from actors.actor import Actor
 from actors.limits import Limits
@@ -25,17 +24,6 @@ pytestmark = pytest.mark.toolchain
 ACTOR = EntityId("archive")
 MEGABYTE = 1024 * 1024
 Attempt = Callable[..., Awaitable[Any]]
-
-
-def open_files(root: Path) -> list[str]:
-    """The files below `root` that this process holds open, where the system can tell."""
-    found = []
-    for number in Path("/proc/self/fd").iterdir() if Path("/proc/self/fd").is_dir() else ():
-        try:
-            found.append(os.readlink(number))  # noqa: PTH115
-        except OSError:
-            continue  # the listing's own
-    return [path for path in found if path.startswith(str(root))]
 
 
 @pytest.fixture
