@@ -211,5 +211,5 @@ def test_what_a_host_may_grant_is_checked_before_it_starts(tmp_path):
         ("--allow-http", "exa mple.com", "HOST:PORT"),
         ("--stack", "1Ki", "a stack of 1024 bytes cannot be"),
     ):
-        result = verbs.trellis("host", "start", option, value)
-        assert result.returncode == 1 and word in result.stderr.decode(), result.stderr
+        result = trellis("host", "start", option, value)
+        assert result.exit_code == 1 and word in result.stderr, result.stderr
