@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -156,14 +156,29 @@ async def until_ready(
         await asyncio.sleep(PAUSE)
 
 
+async def until_deployed(
+    planner: Planner,
+    app: str,
+    version: str,
+    manifest: Mapping[str, Any],
+    timeout: float,
+    say: Callable[[Line], None],
+    before: App | None = None,
+) -> Outcome:
+    """`until_ready`, with that version, which is `manifest`."""
+    parts = {(part["name"], part["properties"].get("image")) for part in manifest["spec"]["components"]}
+    images = {(name, image) for name, image in parts if image}
+
+    def current(found: App) -> bool:
+        there = {(one["name"], one["image"]) for one in found["components"]}
+        return found.get("version") == version and there == images
+
+    return await until_ready(planner, app, current, timeout, say, before)
+
+
 def hopeless(app: App) -> bool:
     """Waiting alone will not make it ready."""
     if app["state"] in ("blocked", "failed"):
         return True
     found = reasons(app)
     return app["state"] == "degraded" and bool(found) and all(r["code"] in STUCK for r in found)
-
-
-def serves(app: App, wanted: Sequence[tuple[str, str]]) -> bool:
-    """The app's components are those (name, image)."""
-    return {(one["name"], one["image"]) for one in app["components"]} == set(wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +165,8 @@ async def put_and_await(
 
     Raises Failure when there is no manager, when it refuses, or when the app is not ready within `timeout` seconds.
     """
-    from trellis.planner import managed
+    from trellis.planner import granted_by_wadm, managed
+    from trellis.waiting import until_deployed
 
     checked = examined.checked
     assert checked.manifest is not None and checked.data is not None
@@ -173,11 +174,11 @@ async def put_and_await(
     with managed(lattice) as planner:
         data = pinned(checked.data, examined)
         version, how = await _put(planner, manifest.name, manifest.version, data, replace)
-        await _deploy(planner, manifest.name, version, message)
+        granted_by_wadm(await planner.deploy(manifest.name, version, message))
         progress.say("accepted", manifest.name, f"{version} {how}".strip())
         if not wait:
             return version, None
-        outcome = await _wait(planner, manifest.name, version, data, timeout, progress.line)
+        outcome = await until_deployed(planner, manifest.name, version, data, timeout, progress.line)
     if outcome.end != "ready" or outcome.app is None:
         raise unready(manifest.name, outcome, timeout, _place(checked.document, outcome))
     return version, outcome
@@ -221,7 +222,7 @@ async def _put(
             fix="give the manifest another `version`, or take its place with  trellis deploy --replace",
         )
     # a version cannot be overwritten; another one bridges the gap, so that nothing stops meanwhile
-    bridge = str(granted_by_wadm(await planner.put(_versioned(data, None)))["current_version"])
+    bridge = str(granted_by_wadm(await planner.put(_unversioned(data)))["current_version"])
     granted_by_wadm(await planner.deploy(app, bridge))
     granted_by_wadm(await planner.delete(app, version))
     granted_by_wadm(await planner.put(data))
@@ -230,25 +231,15 @@ async def _put(
     return version, "replaced"
 
 
-async def _deploy(planner: Planner, app: str, version: str, message: str) -> None:
-    from trellis.planner import granted_by_wadm
-
-    granted_by_wadm(await planner.deploy(app, version, message))
-
-
-def _versioned(data: Mapping[str, Any], version: str | None) -> dict[str, Any]:
-    copy: dict[str, Any] = json.loads(json.dumps(data))
-    annotations = copy["metadata"].setdefault("annotations", {}) or {}
-    annotations.pop("version", None)
-    if version is not None:
-        annotations["version"] = version
-    copy["metadata"]["annotations"] = annotations
-    return copy
+def _unversioned(data: Mapping[str, Any]) -> dict[str, Any]:
+    annotations = data["metadata"].get("annotations") or {}
+    kept = {key: value for key, value in annotations.items() if key != "version"}
+    return {**data, "metadata": {**data["metadata"], "annotations": kept}}
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """But for the version."""
-    return _versioned(one, None) == _versioned(other, None)
+    return _unversioned(one) == _unversioned(other)
 
 
 def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
@@ -268,22 +259,6 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     said += [f"`{name}` is new" for name in after if name not in before]
     said += [f"`{name}` is gone" for name in before if name not in after]
     return ", ".join(said)
-
-
-async def _wait(
-    planner: Planner,
-    app: str,
-    version: str,
-    data: Mapping[str, Any],
-    timeout: float,
-    say: Callable[[Line], None],
-) -> Outcome:
-    from trellis.waiting import serves, until_ready
-
-    wanted = [(c["name"], c["properties"]["image"]) for c in data["spec"]["components"] if "image" in c["properties"]]
-    return await until_ready(
-        planner, app, lambda found: found.get("version") == version and serves(found, wanted), timeout, say
-    )
 
 
 def _place(document: Document | None, outcome: Outcome) -> Place | None:

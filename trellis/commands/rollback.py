@@ -100,7 +100,7 @@ async def _roll_back(
     from trellis.commands.deploy import Progress, unready
     from trellis.planner import granted_by_wadm, managed
     from trellis.session import joined
-    from trellis.waiting import serves, until_ready
+    from trellis.waiting import until_deployed
 
     progress = Progress(output)
     app, to, before = back.app, back.version, back.status["version"]
@@ -112,19 +112,7 @@ async def _roll_back(
             result = {"app": app, "version": to, "from": before, "not_restored": list(back.lost)}
             if not wait:
                 return {**result, "state": "progressing"}
-            images = [
-                (c["name"], c["properties"]["image"])
-                for c in back.manifest["spec"]["components"]
-                if c["properties"].get("image")
-            ]
-            outcome = await until_ready(
-                planner,
-                app,
-                lambda found: found.get("version") == to and serves(found, images),
-                timeout,
-                progress.line,
-                back.status,
-            )
+            outcome = await until_deployed(planner, app, to, back.manifest, timeout, progress.line, back.status)
     if outcome.end != "ready" or outcome.app is None:
         raise unready(app, outcome, timeout)
     return {**result, "state": "ready", "seconds": round(outcome.seconds, 4)}
