@@ -184,7 +184,7 @@ class Capabilities:
         """Changes of links that providers have not taken or refused yet."""
         self.wired = Wired()
         self.rewired = asyncio.Event()
-        """Set when `wired` has advanced, or a provider started; whoever tells the lattice clears it."""
+        """Set when `wired` has advanced; whoever tells the lattice clears it."""
         self._configs = configs
         links.on_advance = configs.on_advance = self._note_wired
         links.on_change.append(self._links_changed)
@@ -290,7 +290,6 @@ class Capabilities:
                 self.rewired.set()
 
     async def _announce(self, provided: Provided) -> None:
-        self._note_wired()
         await self._emit(
             ProviderStarted(
                 provider_id=provided.id,
@@ -298,6 +297,7 @@ class Capabilities:
                 image_ref=provided.reference,
                 annotations=provided.annotations,
                 placement=provided.placement,
+                wired=self.wired,
             )
         )
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from lattice.control import Inventory
+from lattice.control import Inventory, Wired
 from lattice.names import EntityId, HostId, LinkName
 from lattice.values import read_json
 
@@ -80,7 +80,7 @@ class ComponentScaleFailed(ComponentScaled):
 
 
 class ProviderStarted(Event):
-    """`placement` is our addition, as in the inventory."""
+    """`placement` and `wired` are our additions, as in the inventory."""
 
     name = "provider_started"
     provider_id: EntityId
@@ -88,6 +88,7 @@ class ProviderStarted(Event):
     image_ref: str
     annotations: dict[str, str] = {}
     placement: str | None = None
+    wired: Wired | None = None
 
 
 class ProviderStartFailed(Event):

@@ -266,7 +266,7 @@ def fold(observed: Observed, fact: Fact, now: float, source: HostId | None = Non
             host = _seen(observed, fact.host_id, now)
             running = Running(fact.image_ref, 1, fact.annotations, apart=fact.placement == "process")
             running = _dated(running, host.providers.get(fact.provider_id), now)
-            host = replace(host, providers=_put(host.providers, fact.provider_id, running))
+            host = replace(host, providers=_put(host.providers, fact.provider_id, running), wired=fact.wired)
             return _succeeded(_with_host(observed, host), host.id, fact.provider_id, running)
         case ProviderStartFailed():
             seen = _with_host(observed, _seen(observed, fact.host_id, now))
