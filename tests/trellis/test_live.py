@@ -287,6 +287,18 @@ def test_a_file_that_is_renamed_into_place_or_saved_many_times_at_once_is_follow
     up.says(r"actor/app.py.* changed -> live")
 
 
+def test_a_file_in_a_folder_that_was_not_watched_yet_is_named(up: Up):
+    folder = up.folder / "actor" / "words"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('TEXT = b"from a folder"\n')
+    up.says(r"^actor/words/__init__.py changed -> live")
+    up.edits("actor/answers.py", "from words import TEXT\n")
+    up.says(r"^actor/answers.py changed -> live")
+    assert up.get()[1].endswith("from a folder")
+    up.edits("actor/answers.py", 'TEXT = b"first"\n')
+    up.says(r"^actor/answers.py changed -> live")
+
+
 def test_an_actor_in_another_language_is_built_and_takes_the_place_of_the_old_one(up: Up):
     assert up.get(up.tea)[0] == 418
     up.edits("tea/app.wat", components.TEAPOT.replace("418", "429"))

@@ -15,6 +15,7 @@ from lattice import EntityId, Finding, LatticeError
 from trellis.building import Recipe, build, sources
 from trellis.failures import USER_ERROR, Failure
 from trellis.live.sources import SourceActor, place_in
+from trellis.live.watching import changed_at
 from trellis.project import source_folders
 
 ITS_OWN = 3
@@ -22,6 +23,9 @@ ITS_OWN = 3
 
 SETTLED = 1.0
 """Seconds after a build until a change is not its own."""
+
+TICK = 0.01
+"""Seconds that the times of files may be behind the clock."""
 
 _LINE = re.compile(r'(?:File "([^"]+)", line |(/\S+\.py):)(\d+)')
 
@@ -35,6 +39,8 @@ class Part:
         self.changed: set[Path] = set()
         """The files that changed since it was renewed."""
         self.asked = False
+        self.looked = time.time()
+        """When its renewal began last."""
 
     def watched(self) -> Iterator[Path]:
         for folder in self.folders:
@@ -43,6 +49,11 @@ class Part:
     def has(self, file: Path) -> bool:
         """Whether it has to be renewed when that file changes."""
         return any(file.is_relative_to(folder) for folder in self.folders)
+
+    def changed_untold(self) -> set[Path]:
+        """Its files that changed since its renewal began last, by their times: nobody was watching them."""
+        found = {file for folder in self.watched() if folder.is_dir() for file in folder.iterdir() if self.has(file)}
+        return {file for file in found if changed_at(file) > self.looked - TICK}
 
     async def renew(self) -> bool:
         """Bring it up to date; False when nothing of it had changed. What it raises leaves everything as it was."""
@@ -85,6 +96,9 @@ class Built(Part):
         """A file that changes in build after build is the build's own, unless it changes while there is none."""
         its_own = self._wrote.get(file, 0) >= ITS_OWN and time.monotonic() - self._ended < SETTLED
         return super().has(file) and file != self._recipe.output and not its_own
+
+    def changed_untold(self) -> set[Path]:
+        return super().changed_untold() - self._wrote.keys()
 
     async def renew(self) -> bool:
         before = await asyncio.to_thread(self._contents)

@@ -157,6 +157,7 @@ class Project:
         try:
             while part.asked:
                 changed, part.changed, part.asked = part.changed or part.changed_untold(), set(), False
+                part.looked = time.time()
                 begun = time.monotonic() - since(changed)
                 try:
                     new = await part.renew()
@@ -169,7 +170,6 @@ class Project:
                 else:
                     if new:
                         click.echo(f"{_named(changed, part)} changed -> live in {seconds(time.monotonic() - begun)}")
-                part.renewed = time.time()
         finally:
             self._renewing.discard(part)
 
@@ -223,6 +223,10 @@ def can_run_from_sources(recipe: Recipe) -> bool:
 
 
 def _named(files: set[Path], part: Part) -> str:
-    """`actor/app.py`, or `actor/app.py and 2 more`: those still there, since editors write to other files first."""
+    """`actor/app.py`, or `actor/app.py and 2 more`: those still there, since editors write to other files first.
+
+    A folder is new, and stands for what is in it.
+    """
+    files = {one for file in files for one in (file.iterdir() if file.is_dir() else (file,)) if part.has(one)}
     names = sorted(map(relative, filter(Path.exists, files))) or sorted(map(relative, files))
     return " ".join([names[0], *([f"and {len(names) - 1} more"] if names[1:] else [])]) if names else part.name

@@ -45,5 +45,13 @@ async def changes(folders: Callable[[], set[Path]]) -> AsyncIterator[set[Path]]:
 def since(files: Iterable[Path]) -> float:
     """Seconds that have passed since the last of these files was written, or put in another's place."""
     now = time.time()
-    last = max((file.stat().st_ctime for file in files if file.exists()), default=now)
+    last = max(map(changed_at, files), default=now)
     return now - last if 0 <= now - last < RECENT else 0.0
+
+
+def changed_at(file: Path) -> float:
+    """When it was written, or put in another's place, by time.time(); long ago when it is not there."""
+    try:
+        return file.stat().st_ctime
+    except FileNotFoundError:
+        return 0.0
