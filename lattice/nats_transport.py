@@ -166,7 +166,9 @@ async def connect(options: NatsOptions | str = DEFAULT_URL) -> NatsTransport:
             if hopeless and "," not in options.url:
                 refused.set()
             return  # `connect` tells
-        log.warning("nats.error", error=str(error) or type(error).__name__)
+        # while it reconnects, each of its attempts fails, four a second: that it has no connection is told already
+        tell = log.debug if client.is_reconnecting else log.warning
+        tell("nats.error", error=str(error) or type(error).__name__)
         if (violation := PUBLISH_VIOLATION.search(str(error))) is not None:
             transport.denied(violation[1])
 

@@ -106,7 +106,17 @@ class Verbs(click.Group):
         except BrokenPipeError:
             sys.stdout = None  # whoever read our output has left: nothing more can be said
             sys.exit(0)
+        _written_out()
         sys.exit(outcome if isinstance(outcome, int) else 0)
+
+
+def _written_out() -> None:
+    """Of what cannot be written, the command has told: Python need not say it again at the end of the process."""
+    if sys.stdout is not None:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            sys.stdout = None
 
 
 @contextmanager

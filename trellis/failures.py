@@ -97,5 +97,8 @@ def explain(error: Exception) -> Failure | None:
             return failure("TRL-NET-008", error.message, why=why, fix="use another login", exit_code=GATED)
         case LatticeError():
             return failure("TRL-NET-004", error.message, exit_code=NOT_CONVERGED)
+        case OSError():
+            what = f"{error.filename}: " if error.filename else ""
+            return failure("TRL-CLI-002", f"{what}{error.strerror or error}")
         case _:
             return None

@@ -147,5 +147,7 @@ def said(line: Line) -> str:
             return f"{context}: {message}" if context else str(message)
         case {"event": "http.answered", "method": method, "path": path, "status": status, "seconds": float(took)}:
             return f"{method} {path} {status} {seconds(took)}"
+        case {"event": "http.failed", "method": method, "path": path, "status": status, "error": error}:
+            return f"{method} {path} {status} {error}"  # what the guest printed has lines of its own
     facts = (f"{key}={value}" for key, value in line.items() if key not in _SAID_ELSEWHERE)
     return " ".join([str(line.get("event", "")), *facts])

@@ -27,6 +27,16 @@ def log_options(function: F) -> F:
     )(function)
 
 
+class _Known(logging.Filter):
+    """Keeps back what asyncio says of every TLS connection that ends, which means nothing."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "eof_received() has no effect when using ssl" not in record.getMessage()
+
+
+_KNOWN = _Known()
+
+
 def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
     """Send every log line of this process to stderr; those of a host or a manager in it also `to_lattice`.
 
@@ -35,6 +45,7 @@ def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
     import structlog
 
     least = getattr(logging, level.upper())
+    logging.getLogger("asyncio").addFilter(_KNOWN)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

@@ -47,7 +47,8 @@ def columns(rows: Sequence[Sequence[str]], *, indent: str = "", right: frozenset
 
 def width(stream: TextIO | None = None) -> float:
     """Columns of the terminal that `stream`, else stdout, is; without end where it is none."""
-    return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else math.inf
+    stream = stream or sys.stdout  # None where it is closed
+    return shutil.get_terminal_size().columns if stream is not None and stream.isatty() else math.inf
 
 
 def folded(line: str, indent: str, stream: TextIO | None = None) -> list[str]:

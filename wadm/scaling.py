@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from wadm.meaning import MOST_INSTANCES
 from wadm.store import Store
 from wadm.world import World
 
@@ -24,9 +25,10 @@ async def scale(store: Store, world: World, asked: Mapping[str, Any]) -> dict[st
         app, component, instances = str(asked["app"]), str(asked["component"]), asked["instances"]
     except KeyError:
         raise Unscalable('the request must be {"app": name, "component": name, "instances": number or null}') from None
-    if instances is not None and (not isinstance(instances, int) or isinstance(instances, bool) or instances < 0):
+    number = isinstance(instances, int) and not isinstance(instances, bool)
+    if instances is not None and not (number and 0 <= instances <= MOST_INSTANCES):
         said = json.dumps(instances)
-        raise Unscalable(f"`instances` is {said}; it must be 0 or more, or null for the manifest's own")
+        raise Unscalable(f"`instances` is {said}; it must be 0 to {MOST_INSTANCES}, or null for the manifest's own")
     stored = await store.get(app)
     manifest = stored.deployed if stored is not None else None
     if stored is None or manifest is None or stored.deployed_version is None:

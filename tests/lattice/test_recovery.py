@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+import structlog.testing
 from servers import Broker
 
 from lattice import EntityId, Function, Invocation, recovery
@@ -83,9 +84,14 @@ async def test_when_the_broker_dies_each_call_is_answered_or_ends_soon_after_and
                 await asyncio.sleep(0)
                 await asyncio.gather(written(caller), written(callee))
                 broker.process.kill()
-            broker.kill()
-            while caller.data.connected or callee.data.connected:
-                await asyncio.sleep(0.005)
+            with structlog.testing.capture_logs() as logged:
+                broker.kill()
+                while caller.data.connected or callee.data.connected:
+                    await asyncio.sleep(0.005)
+                while not isinstance(caller.data._client.last_error, ConnectionRefusedError):
+                    await asyncio.sleep(0.005)
+            refused = [line for line in logged if "Connect call failed" in line.get("error", "")]
+            assert {line["log_level"] for line in refused} <= {"debug"}, "that it is disconnected is told once"
             for kind in ("meanwhile", "new"):
                 shouter.gates[kind].set()
             calls["new"] = asking(caller, "new")

@@ -105,6 +105,15 @@ def test_every_verb_that_reads_a_manifest_says_the_same_of_one_that_is_no_text(e
         assert "app.yaml is not UTF-8 text" in result.stderr and "fix: save it as UTF-8" in result.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has none")
+@pytest.mark.parametrize(("where", "code"), [(">/dev/full", 1), (">&-", 0)])
+def test_output_that_cannot_be_written_is_no_traceback(where: str, code: int):
+    shell = f'"{sys.executable}" -m trellis version {where}'
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+    assert code == 0 or done.stderr == "error[TRL-CLI-002]: No space left on device\n"
+
+
 def test_what_is_not_pushed_is_named(elsewhere: Path):
     (elsewhere / "none.wasm").write_bytes(b"")
     assert "none.wasm is empty" in trellis("push", "none.wasm", "127.0.0.1:1/none:1").stderr

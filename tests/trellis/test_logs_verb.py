@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,7 @@ from lattice.nats_transport import connect
 from trellis.commands.logs import _in_order
 from trellis.failures import Failure
 from trellis.loglines import Batches, Printer, Wanted
+from trellis.logs import configure
 
 TALKER = (
     "(component"
@@ -149,7 +151,9 @@ async def test_what_a_host_logged_before_it_was_killed_is_there_and_what_others_
         assert "gateway sms.example connected" in wrote
         assert {line["event"] for line in await terminal.logs("--host", oak)} > {"host.started", "component.started"}
         assert {line["level"] for line in await terminal.logs("--level", "warning")} <= {"warning", "error"}
-        assert await terminal.logs("another-app") == []
+        for verb, told in (("logs", "nothing that was asked for was logged"), ("events", "asked for happened")):
+            code, out, err = await terminal.run(verb, *(["--app"] if verb == "events" else []), "another-app")
+            assert (code, out) == (0, "") and told in err
         shown = await terminal.text("logs", "-c", "shop-api", "-n", "1")
         assert "calm-oak-1" in shown or "wise-elm-2" in shown
 
@@ -228,6 +232,12 @@ def test_what_processes_log_under_names_of_ours_is_text():
         (line(event="component.wrote", line="hello", stream="stdout"), "hello"),
         (line(event="guest.logged", context="cart", message="empty"), "cart: empty"),
         (line(event="http.answered", method="GET", path="/", status=200, seconds=0.0123), "GET / 200 12 ms"),
+        (
+            line(
+                event="http.failed", method="GET", path="/", status=500, error="trapped", output="Traceback\nTypeError"
+            ),
+            "GET / 500 trapped",
+        ),
         (line(event="host.lost", id="N2"), "host.lost id=N2"),
         (line(event="component.wrote", line="a\x1b]0;title\x07\tb\x9b1m"), r"a\x1b]0;title\x07" + "\tb" + r"\x9b1m"),
         (line(event="order.failed", exception="Traceback\nValueError"), "order.failed\nTraceback\nValueError"),
@@ -235,3 +245,10 @@ def test_what_processes_log_under_names_of_ours_is_text():
 )
 def test_lines_for_people_say_what_was_said(logged: dict[str, Any], text: str):
     assert click.unstyle(Printer().text(logged)).endswith(f"  a  -  info     {text}")
+
+
+def test_what_asyncio_says_of_every_tls_connection_is_not_shown(caplog: pytest.LogCaptureFixture):
+    configure("text", "warning")
+    for said in ("returning true from eof_received() has no effect when using ssl", "something else"):
+        logging.getLogger("asyncio").warning(said)
+    assert caplog.messages == ["something else"]

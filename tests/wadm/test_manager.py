@@ -263,7 +263,8 @@ async def test_a_scale_of_null_goes_back_to_the_manifest(world: World) -> None:
     [
         ({"app": "nope", "component": "api", "instances": 1}, "application nope is not deployed"),
         ({"app": "shop", "component": "nope", "instances": 1}, "runs no component nope; it has api, kv"),
-        ({"app": "shop", "component": "api", "instances": -1}, "it must be 0 or more"),
+        ({"app": "shop", "component": "api", "instances": -1}, "it must be 0 to 4294967295"),
+        ({"app": "shop", "component": "api", "instances": 2**32}, "it must be 0 to 4294967295"),
         ({"app": "shop"}, "the request must be"),
     ],
 )

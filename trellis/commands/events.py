@@ -145,8 +145,9 @@ async def _events(
             async for raw in _past(lattice, since):
                 if enough(raw):
                     return
-        if follow and output.text:
-            click.echo(f"listening to lattice {lattice.name} at {lattice.transport.url}", err=True)
+        if output.text and (follow or not shown):
+            here = f"lattice {lattice.name} at {lattice.transport.url}"
+            click.echo(f"listening to {here}" if follow else f"nothing that was asked for happened on {here}", err=True)
         while follow and not enough(await arrived.get()):
             pass
 

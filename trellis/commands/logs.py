@@ -88,8 +88,11 @@ async def _logs(
             async for line in _in_order(lattice, since, batches):
                 if enough(line):
                     return
-        if follow and output.text:
-            click.echo(f"listening to lattice {lattice.name} at {lattice.transport.url}", err=True)
+        if output.text and (follow or next(shown) == 1):
+            here = f"lattice {lattice.name} at {lattice.transport.url}"
+            click.echo(
+                f"listening to {here}" if follow else f"nothing that was asked for was logged on {here}", err=True
+            )
         while follow:
             if any(enough(line) for line in batches.lines(await arrived.get())):
                 return
