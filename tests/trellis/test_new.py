@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -13,10 +14,13 @@ import pytest
 from click.testing import CliRunner, Result
 from toolchains import Missing, Toolchains
 
+from lattice import Trap
+from lattice.streams import read_body
 from trellis.cli import cli
 from trellis.failures import Failure
 from trellis.project import manifest_in
 from trellis.scaffolding import scaffold
+from trellis.testing import running
 from trellis.toolchains import RUST_TARGET, version_command
 from trellis.wit import changed, package
 from wadm.validate import check
@@ -43,22 +47,27 @@ def files_in(folder: Path) -> list[str]:
 @pytest.mark.toolchain
 @pytest.mark.parametrize(("language", "template"), ACTORS)
 def test_a_new_app_builds_runs_and_passes_its_test(language: str, template: str, pytestconfig: pytest.Config):
-    base = pytestconfig.cache.mkdir("templates")
-    project = base / f"{language}-{template}"
-    for path, text in scaffold("app", project.name, language, template).items():
+    passes(new_app(f"{language}-{template}", language, template, pytestconfig))
+
+
+def new_app(name: str, language: str, template: str, config: pytest.Config) -> Path:
+    """What `trellis new app` writes, with all that its actor is built with, or the test is skipped. What it was built
+    to the last time is kept."""
+    base = config.cache.mkdir("templates")
+    for path, text in scaffold("app", name, language, template).items():
         file = base / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
-    actor = project / "actor"
+    actor = base / name / "actor"
     if (actor / "package.json").exists():
-        with_jco(actor, pytestconfig)
+        with_jco(actor, config)
     try:
         version_command(language, actor)
     except Failure as error:
         pytest.skip(str(error))
     if language == "rust":
         with_crates(actor)
-    passes(project)
+    return base / name
 
 
 def with_crates(actor: Path) -> None:
@@ -84,6 +93,44 @@ def passes(project: Path) -> None:
         [sys.executable, "-m", "pytest", *quietly, "tests"], cwd=project, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+PANICS_OR_ECHOES = """package main
+
+import (
+	"runtime"
+	"time"
+)
+
+func handle(request Request) Response {
+	if request.Path == "/panic" {
+		panic("out of tea")
+	}
+	echo := make(chan []byte)
+	time.AfterFunc(time.Millisecond, func() { echo <- request.Body })
+	runtime.GC()
+	return Response{Status: 418, Header: map[string]string{"x-method": request.Method}, Body: <-echo}
+}
+
+func main() {}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.toolchain
+async def test_an_actor_in_go_takes_bodies_and_collects_garbage_and_a_panic_is_told(pytestconfig: pytest.Config):
+    actor = new_app("go-echo", "go", "http", pytestconfig) / "actor"
+    (actor / "main.go").write_text(PANICS_OR_ECHOES)
+    body = random.Random(1).randbytes(3_000_000)
+    asked = {"method": "PURGE", "scheme": "http", "authority": "localhost", "headers": [], "body": body}
+    async with running(actor) as echo:
+        with pytest.raises(Trap) as panicked:
+            await echo.get("/panic")
+        assert "panic: out of tea" in panicked.value.details["output"]
+        assert "main.go:10" in panicked.value.details["output"]
+        answer = await echo.call("wasi:http/incoming-handler#handle", {**asked, "path-with-query": "/"})
+        assert await read_body(answer["body"]) == body
+        assert answer["status"] == 418 and ("x-method", b"PURGE") in answer["headers"]
 
 
 def test_a_new_provider_passes_its_test(here: Path):
