@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -12,7 +13,7 @@ import structlog
 from lattice import LatticeError, read_json
 from lattice.transport import Message
 from wadm.desired import Desired, desired_from
-from wadm.explain import Explanation, explain
+from wadm.explain import explain
 from wadm.manifest import Manifest
 from wadm.plan import AppStatus
 from wadm.preview import preview
@@ -54,16 +55,11 @@ class Answers:
 
     def served(self) -> Mapping[str, Callable[[Message], Awaitable[bytes]]]:
         """Handlers by the last token of their subject."""
-        return {
-            "status": lambda message: self._answered(message, self.status),
-            "scale": lambda message: self._answered(message, self.scale),
-            "plan": lambda message: self._answered(message, self.plan),
-            "explain": lambda message: self._answered(message, self.explain),
-            "history": lambda message: self._answered(message, self.history),
-        }
+        methods = (self.status, self.scale, self.plan, self.explain, self.history)
+        return {method.__name__: partial(self._answered, method) for method in methods}
 
     async def _answered(
-        self, message: Message, method: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+        self, method: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]], message: Message
     ) -> bytes:
         try:
             asked = read_json(message.data) if message.data.strip() else {}
@@ -215,13 +211,13 @@ class Answers:
         if not parts.get(app, Desired()).apps:
             stored = app in self.world.apps
             raise Refusal(f"application {app} is not deployed" if stored else f"there is no application {app}")
-        names = sorted({w.name for w in parts[app].wanted} | {f"{k.source} -> {k.target}" for k in parts[app].links})
+        names = sorted({w.name for w in parts[app].wanted} | {link.called for link in parts[app].links})
         wanted = None if thing is None else str(thing)
         if wanted is not None and wanted not in names:
             raise Refusal(f"application {app} has no {wanted}; it has {', '.join(names)}")
         world = self.world
         found = explain(parts, world.put, world.observed, world.clock(), app, wanted)
-        return {"app": app, "things": [_explanation(one) for one in found]}
+        return {"app": app, "things": [asdict(one) for one in found]}
 
     # -- history
 
@@ -247,10 +243,6 @@ class Answers:
             ],
             "deployments": deployments,
         }
-
-
-def _explanation(one: Explanation) -> dict[str, Any]:
-    return asdict(one)
 
 
 def _text(asked: Mapping[str, Any], key: str) -> str:

@@ -125,6 +125,11 @@ class WantedLink:
     source: str
     target: str
 
+    @property
+    def called(self) -> str:
+        """What people name it by."""
+        return f"{self.source} -> {self.target}"
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:

@@ -78,9 +78,8 @@ class _Teller:
             if component.name == thing or (thing is None and component.state is not State.READY):
                 yield self.component(component)
         for link in self.status.links:
-            name = f"{link.wanted.source} -> {link.wanted.target}"
-            if name == thing or (thing is None and link.state is not State.READY):
-                yield self.link(link, name)
+            if link.wanted.called == thing or (thing is None and link.state is not State.READY):
+                yield self.link(link)
 
     # -- causes
 
@@ -147,9 +146,8 @@ class _Teller:
         ]
         if waits:
             for link in waits:
-                name = f"{link.wanted.source} -> {link.wanted.target}"
                 part = Part(link.wanted.source, target=link.wanted.target)
-                yield Cause(f"its link {name} is {link.state}", (Cause(reason.message),), part)
+                yield Cause(f"its link {link.wanted.called} is {link.state}", (Cause(reason.message),), part)
             return
         yield Cause(reason.message)
 
@@ -170,8 +168,8 @@ class _Teller:
         if not known:
             yield Cause("there is no host on this lattice")
 
-    def link(self, status: LinkStatus, name: str) -> Explanation:
-        link = status.wanted.link
+    def link(self, status: LinkStatus) -> Explanation:
+        link, name = status.wanted.link, status.wanted.called
         part = Part(status.wanted.source, target=status.wanted.target)
         if status.state is State.READY:
             said = [Cause(f"in process on {self.called(h)}") for h in status.local]

@@ -319,21 +319,23 @@ class Manager:
                 self.commands[kind, "failed"] += 1
                 return
         self.commands[kind, "taken" if reply.success else "refused"] += 1
-        if reply.success:
-            return
-        log.warning("command.refused", kind=kind, about=command.key[1:], error=reply.message)
+        if not reply.success:
+            log.warning("command.refused", kind=kind, about=command.key[1:], error=reply.message)
+            self._refused(command, reply.message)
+
+    def _refused(self, command: Command, why: str) -> None:
         match command:
             case ScaleComponent(host, id, image) | StartProvider(host, id, image):
-                if is_about_state(reply.message):
+                if is_about_state(why):
                     self._hearing.ask(host)  # it runs already, or does not run any more: our picture is old
                 else:
-                    self._hearing.refused(Refused(host, id, image, reply.message))
+                    self._hearing.refused(Refused(host, id, image, why))
             case StopProvider(host):
                 self._hearing.ask(host)
             case PutLink(link):
-                self._hearing.refused(Refused(NOWHERE, str(link_key(link)), "", reply.message))
+                self._hearing.refused(Refused(NOWHERE, str(link_key(link)), "", why))
             case PutConfig(name):
-                self._hearing.refused(Refused(NOWHERE, name, "", reply.message))
+                self._hearing.refused(Refused(NOWHERE, name, "", why))
             case DeleteConfig() | DeleteLink():
                 pass
             case _:

@@ -100,7 +100,7 @@ def remedies(view: View, status: AppStatus, thing: str, code: str) -> tuple[Reme
 def _helps(thing: str, after: AppStatus) -> bool:
     """Nothing keeps `thing` from becoming ready any more but time."""
     reasons = [c.reason for c in after.components if c.name == thing]
-    reasons += [k.reason for k in after.links if f"{k.wanted.source} -> {k.wanted.target}" == thing]
+    reasons += [k.reason for k in after.links if k.wanted.called == thing]
     return all(reason is None or reason.code in _PASSING for reason in reasons)
 
 
