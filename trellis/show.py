@@ -115,6 +115,11 @@ def placed(component: Mapping[str, Any]) -> str:
     return "  ".join([f"{component['running']}/{component['wanted']}", *hosts])
 
 
+def ends(link: Mapping[str, Any]) -> str:
+    """`api -> store`: what people name a link by."""
+    return f"{link['source']} -> {link['target']}"
+
+
 def way(link: Mapping[str, Any]) -> str:
     """How the calls of a link travel, by the host they come from; "" where there is none."""
     ways = []

@@ -10,7 +10,7 @@ from typing import Any
 
 from lattice.errors import DeadlineExceeded
 from trellis.planner import Planner
-from trellis.show import placed, state
+from trellis.show import ends, placed, state
 
 PAUSE = 0.05
 """Seconds between two looks."""
@@ -54,7 +54,7 @@ def parts(app: App) -> Iterator[tuple[str, str, str, str, Mapping[str, str] | No
         text = "" if config["managed"] else "not ours"
         yield "config", config["name"], "ready" if config["present"] else "progressing", text, None
     for link in app.get("links", ()):
-        yield "link", f"{link['source']} -> {link['target']}", link["state"], interfaces(link), link["reason"]
+        yield "link", ends(link), link["state"], interfaces(link), link["reason"]
     for kind in ("provider", "component"):
         for one in app.get("components", ()):
             if one["kind"] == kind:

@@ -56,7 +56,7 @@ async def _plan(place: Where, path: Path) -> dict[str, Any]:
 
 def lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The plan for people; the last line says what to do next."""
-    from trellis.show import columns, way
+    from trellis.show import columns, ends, way
 
     yield click.style(found["app"], bold=True) + f": {_versions(found)}"
     if not found["changed"]:
@@ -73,10 +73,7 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield from columns(rows, indent="  ")
     if found["links"]:
         yield "links"
-        rows = [
-            [f"{k['source']} -> {k['target']}", ", ".join(k["interfaces"]), way(k) or "nowhere yet"]
-            for k in found["links"]
-        ]
+        rows = [[ends(k), ", ".join(k["interfaces"]), way(k) or "nowhere yet"] for k in found["links"]]
         yield from columns(rows, indent="  ")
     for problem in found["problems"]:
         yield f"{click.style('problem', fg='red')}  {problem['code']}  {problem['message']}"

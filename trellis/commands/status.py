@@ -102,7 +102,7 @@ def _host(host: Mapping[str, Any]) -> list[str]:
 
 
 def _app(app: Mapping[str, Any]) -> Iterator[str]:
-    from trellis.show import columns, placed, short, way
+    from trellis.show import columns, ends, placed, short, way
     from trellis.waiting import interfaces, reasons
 
     version = app["version"] or f"{app['latest_version']} (not deployed)"
@@ -117,9 +117,8 @@ def _app(app: Mapping[str, Any]) -> Iterator[str]:
         rows.append([one["kind"], one["name"], state(one["state"]), placed(one) + override + ours + from_registry])
         rows += (_spread(spread) for spread in one.get("spreads", ()) if spread["requirements"])
     for link in app["links"]:
-        name = f"{link['source']} -> {link['target']}"
         travel = way(link)
-        rows.append(["link", name, state(link["state"]), interfaces(link) + (f"  ({travel})" if travel else "")])
+        rows.append(["link", ends(link), state(link["state"]), interfaces(link) + (f"  ({travel})" if travel else "")])
     yield from columns(rows, indent="  ")
     for one in app.get("kept", ()):
         yield f"  {one['name']} goes on: {', '.join(one['used_by'])} {'use' if len(one['used_by']) > 1 else 'uses'} it"

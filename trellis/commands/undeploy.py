@@ -77,11 +77,11 @@ def _lines(found: Mapping[str, Any], delete: bool) -> Iterator[str]:
 
 
 def _removed(app: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    from trellis.show import placed
+    from trellis.show import ends, placed
     from trellis.waiting import interfaces
 
     found = [(str(c["kind"]), str(c["name"]), f"was {placed(c)}") for c in app["components"]]
-    found += [("link", f"{link['source']} -> {link['target']}", interfaces(link)) for link in app["links"]]
+    found += [("link", ends(link), interfaces(link)) for link in app["links"]]
     found += [("config", str(config["name"]), "") for config in app["configs"] if config["managed"]]
     return found
 

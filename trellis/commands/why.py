@@ -67,7 +67,9 @@ def _tree(cause: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _things(app: Mapping[str, Any]) -> set[str]:
-    return {c["name"] for c in app["components"]} | {f"{k['source']} -> {k['target']}" for k in app["links"]}
+    from trellis.show import ends
+
+    return {component["name"] for component in app["components"]} | set(map(ends, app["links"]))
 
 
 def _only_app_with(thing: str, apps: Mapping[str, Mapping[str, Any]]) -> str | None:
