@@ -39,9 +39,14 @@ Say = Callable[[str, str], None]
 
 
 class Attached:
-    """One provider, in one process after the other."""
+    """One provider, in one process after the other. Its code is in `folder`."""
 
-    def __init__(self, lattice: Lattice, reference: str, id: EntityId, config: list[str], say: Say) -> None:
+    def __init__(
+        self, lattice: Lattice, reference: str, folder: Path, id: EntityId, config: list[str], say: Say
+    ) -> None:
+        self.folder = folder
+        self._seen: dict[Path, tuple[int, int]] = {}
+        """The files as they were when it was started last."""
         self.lattice = lattice
         self.reference = reference
         self.id = id
@@ -76,6 +81,7 @@ class Attached:
     async def reload(self) -> None:
         """Start it as it is now; the one that ran before stays when that cannot be."""
         self._generation += 1
+        self._seen = _snapshot(self.folder)
         # a host id of its own, because the verbs of the two processes must not be mixed up
         host = HostId(f"attached-{os.getpid()}-{self._generation}")
         away = partial(self._observing.around, kind="away")
@@ -101,15 +107,12 @@ class Attached:
                 await old.stop(self.id)
             self.say("ready", self.id)
 
-    async def follow(self, folder: Path) -> None:
+    async def follow(self) -> None:
         """Reload whenever a Python file below `folder` changes, for ever."""
-        seen = _snapshot(folder)
         while True:
             await asyncio.sleep(LOOK)
-            now = _snapshot(folder)
-            if now != seen:
-                seen = now
-                self.say("changed", str(folder))
+            if _snapshot(self.folder) != self._seen:
+                self.say("changed", str(self.folder))
                 await self.reload()
 
     async def _happened(self, event: Event) -> None:

@@ -32,6 +32,24 @@ class BigVoice(Provider):
         return text.upper() + link.config.suffix
 """
 
+IMPORT = "from .words import CALL\n\n"
+
+
+def link_from(source: str, *configs: str) -> LinkDefinition:
+    return LinkDefinition(
+        source_id=EntityId(source),
+        target=EntityId("big-voice"),
+        wit_namespace="demo",
+        wit_package="text",
+        interfaces=("transform",),
+        target_config=configs,
+    )
+
+
+async def shout(lattice: Lattice) -> Value:
+    function = Function.parse("demo:text/transform#shout")
+    return await lattice.invoke(Invocation(EntityId("big-voice"), function, ("hi",), EntityId("actor")))
+
 
 async def test_a_provider_that_is_attached_has_the_lattices_links_and_reloads_with_them(
     nats: NatsTransport, nats_url: str, lattice_name: str, tmp_path: Path
@@ -43,41 +61,51 @@ async def test_a_provider_that_is_attached_has_the_lattices_links_and_reloads_wi
         links = Links(await lattice.lattice_data(), configs)
         await configs.put("tail", {"suffix": "!"})
 
-        async def put(source: str, *names: str) -> None:
-            link = LinkDefinition(
-                source_id=EntityId(source),
-                target=EntityId("big-voice"),
-                wit_namespace="demo",
-                wit_package="text",
-                interfaces=("transform",),
-                target_config=names,
-            )
-            await links.put(link)
-
-        async def shout() -> Value:
-            function = Function.parse("demo:text/transform#shout")
-            return await lattice.invoke(Invocation(EntityId("big-voice"), function, ("hi",), EntityId("actor")))
-
-        await put("actor", "tail")
+        await links.put(link_from("actor", "tail"))
         place = environment(TRELLIS_NATS=nats_url, TRELLIS_LATTICE=lattice_name)
         process = await begun("provider", "attach", str(file), env=place)
         try:
             await said(process, "ready +big-voice")
             await said(process, "linked +actor -")
-            assert await shout() == "HI!"
+            assert await shout(lattice) == "HI!"
 
-            await put("stranger")
+            await links.put(link_from("stranger"))
             assert '"suffix" is missing' in await said(process, "refused")
 
             await configs.put("tail", {"suffix": "?"})
             file.write_text(SOURCE.replace("text.upper()", "text.upper() * 2"))
             await said(process, "ready")
-            assert await shout() == "HIHI?"
+            assert await shout(lattice) == "HIHI?"
 
             file.write_text("class BigVoice(")
             assert "cannot be loaded: SyntaxError" in await said(process, "failed")
-            assert await shout() == "HIHI?"
+            assert await shout(lattice) == "HIHI?"
         finally:
             process.send_signal(signal.SIGINT)
             await process.communicate()
         assert process.returncode == 0
+
+
+async def test_a_package_is_attached_by_its_folder_and_reloads_when_any_file_in_it_changes(
+    nats: NatsTransport, nats_url: str, lattice_name: str, tmp_path: Path
+):
+    package = tmp_path / "voices"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .big import BigVoice\n")
+    (package / "big.py").write_text(SOURCE.replace("text.upper()", "CALL").replace("class Tail", f"{IMPORT}class Tail"))
+    (package / "words.py").write_text('CALL = "hey"\n')
+    async with Lattice(lattice_name, nats) as lattice:
+        configs = Configs(await lattice.config_data())
+        await configs.put("tail", {"suffix": "!"})
+        await Links(await lattice.lattice_data(), configs).put(link_from("actor", "tail"))
+        place = environment(TRELLIS_NATS=nats_url, TRELLIS_LATTICE=lattice_name)
+        process = await begun("provider", "attach", "voices/", cwd=tmp_path, env=place)
+        try:
+            await said(process, "ready +big-voice")
+            assert await shout(lattice) == "hey!"
+            (package / "words.py").write_text('CALL = "ho"\n')
+            await said(process, "ready +big-voice")
+            assert await shout(lattice) == "ho!"
+        finally:
+            process.send_signal(signal.SIGINT)
+            await process.communicate()

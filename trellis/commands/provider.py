@@ -54,7 +54,7 @@ async def _attach(place: Where, file: str, name: str | None, config: list[str], 
     path, _ = split_class(file)
     if not (Path(path).exists() and is_python(path)):
         raise failure("TRL-CLI-002", f"there is no provider at {path}: neither a Python file, nor a package's folder")
-    folder = Path(path).resolve() if Path(path).is_dir() else Path(path).resolve().parent
+    source = Path(path).resolve()
     id = _id(file, name)
     stopping = asyncio.Event()
 
@@ -63,13 +63,14 @@ async def _attach(place: Where, file: str, name: str | None, config: list[str], 
 
     with told_to_stop(stopping.set):
         async with connected(place, f"attached {id}") as transport, Lattice(place.lattice, transport) as lattice:
-            provider = Attached(lattice, f"file://{Path(path).resolve()}{file[len(path) :]}", id, config, say)
+            folder = source if source.is_dir() else source.parent
+            provider = Attached(lattice, f"file://{source}{file[len(path) :]}", folder, id, config, say)
             async with provider.joined():
                 await _tell(lattice, id, say)
                 for link in provider.links.of(id):
                     say("linked", str(link))
                 click.echo("Ctrl-C ends it", err=True)
-                following = asyncio.create_task(provider.follow(folder))
+                following = asyncio.create_task(provider.follow())
                 await stopping.wait()
                 following.cancel()
 
