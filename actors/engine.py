@@ -305,25 +305,8 @@ _COMPONENT = b"\0asm\x0d\0\x01\0"
 
 
 def _read(source: bytes | Path, name: str, largest: int) -> tuple[bytes, str]:
-    """The Wasm in `source` and its sha256."""
-    if isinstance(source, Path):
-        try:
-            with source.open("rb") as file:
-                data = file.read(largest + 1)
-        except IsADirectoryError as error:
-            raise BadInput(
-                Finding("TRL-IMG-001", f"{name} is a directory", fix="name the .wasm file inside it")
-            ) from error
-        except OSError as error:
-            raise BadInput(
-                Finding(
-                    "TRL-IMG-001",
-                    f"cannot read {name}: {error.strerror or error}",
-                    fix="build the component first, or correct the path",
-                )
-            ) from error
-    else:
-        data = bytes(source)
+    """The Wasm in `source` and its sha256. Raises BadInput for what is no component."""
+    data = _begin_of(source, name, largest + 1) if isinstance(source, Path) else bytes(source)
     if len(data) > largest:
         raise BadInput(
             Finding(
@@ -358,12 +341,24 @@ def _read(source: bytes | Path, name: str, largest: int) -> tuple[bytes, str]:
     return data, hashlib.sha256(data).hexdigest()
 
 
+def _begin_of(path: Path, name: str, most: int) -> bytes:
+    """The first `most` bytes of a file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except IsADirectoryError as error:
+        raise BadInput(Finding("TRL-IMG-001", f"{name} is a directory", fix="name the .wasm file inside it")) from error
+    except OSError as error:
+        why = f"cannot read {name}: {error.strerror or error}"
+        raise BadInput(Finding("TRL-IMG-001", why, fix="build the component first, or correct the path")) from error
+
+
 def _cause(text: str) -> str:
     """What lies at the bottom of one of wasmtime's errors, as a part of a sentence."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and line.strip() != "Caused by:"]
     return re.sub(r"^\d+: ", "", lines[-1]) if lines else "unknown reason"
 
 
-def _first_lines(text: str, count: int = 4) -> str:
+def _first_lines(text: str, count: int) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
     return "\n".join(lines[:count])

@@ -57,33 +57,8 @@ def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
 
         shared.append(to_journal)
         handlers.append(ToJournal())
-    last: list[Any]
-    if format == "json":
-        last = [
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(default=str),
-        ]
-    elif format == "merged":
-        from trellis.live.terminal import renderer
-
-        last = [
-            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-            structlog.processors.format_exc_info,
-            renderer(least),
-        ]
-    else:
-        last = [
-            structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
-            # locals in tracebacks would show what a log must not hold
-            structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty() and not colourless(),
-                exception_formatter=structlog.dev.plain_traceback,
-                pad_event_to=24,
-            ),
-        ]
     structlog.configure(
-        processors=[*shared, *last],
+        processors=[*shared, *_rendering(format, least)],
         wrapper_class=structlog.make_filtering_bound_logger(min(least, logging.INFO) if format == "merged" else least),
         logger_factory=structlog.PrintLoggerFactory(sys.stdout if format == "merged" else sys.stderr),
         cache_logger_on_first_use=True,
@@ -91,3 +66,32 @@ def configure(format: Format, level: str, *, to_lattice: bool = False) -> None:
     logging.basicConfig(
         level=max(least, logging.WARNING), handlers=handlers, format="%(levelname)s %(name)s %(message)s"
     )
+
+
+def _rendering(format: Format, least: int) -> list[Any]:
+    """What makes a line of a log's facts."""
+    import structlog
+
+    if format == "json":
+        return [
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(default=str),
+        ]
+    if format == "merged":
+        from trellis.live.terminal import renderer
+
+        return [
+            structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+            structlog.processors.format_exc_info,
+            renderer(least),
+        ]
+    return [
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False),
+        # locals in tracebacks would show what a log must not hold
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty() and not colourless(),
+            exception_formatter=structlog.dev.plain_traceback,
+            pad_event_to=24,
+        ),
+    ]
