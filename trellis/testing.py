@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from actors import Actor
+from actors import Actor, Limits
 from lattice import EMPTY, EntityId, Function, Handler, Invocation, Value
 from lattice.http import HANDLE
 from lattice.streams import read_body
@@ -66,9 +66,11 @@ async def running(
     """The actor of the trellis.toml in `folder`, built if it has to be.
 
     `kv` gives it a key-value store in memory, `config` is what it reads as wasi:config, and `peer` answers everything
-    else that it imports through a link. Raises BadInput and Failure, as `trellis build` does.
+    else that it imports through a link. A call has the time that a deployed actor has; an answer whose body nobody reads
+    is waited for no longer than that. Raises BadInput and Failure, as `trellis build` does.
     """
     built = await build(recipe(Path(folder)))
-    granted = Granted(kv=kv, config=tuple(f"{key}={value}" for key, value in config.items()))
+    settings = tuple(f"{key}={value}" for key, value in config.items())
+    granted = Granted(kv=kv, config=settings, timeout=Limits().execution)
     async with alone(built.recipe.output, granted, peer=peer) as actor:
         yield Running(actor)
