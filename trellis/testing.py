@@ -66,8 +66,8 @@ async def running(
     """The actor of the trellis.toml in `folder`, built if it has to be.
 
     `kv` gives it a key-value store in memory, `config` is what it reads as wasi:config, and `peer` answers everything
-    else that it imports through a link. A call has the time that a deployed actor has; an answer whose body nobody reads
-    is waited for no longer than that. Raises BadInput and Failure, as `trellis build` does.
+    else that it imports through a link. A call has the time that a deployed actor has; an answer whose body nobody
+    reads is waited for no longer than that. Raises BadInput and Failure, as `trellis build` does.
     """
     built = await build(recipe(Path(folder)))
     settings = tuple(f"{key}={value}" for key, value in config.items())
