@@ -12,14 +12,13 @@ import click
 
 from trellis.failures import DETACHED
 from trellis.logs import configure
-from trellis.output import Output
 
 T = TypeVar("T")
 
 SLOW = 1.0
 """Seconds after which it is said what takes so long."""
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -51,30 +50,35 @@ def run_for_long(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextmanager
-def told_if_slow(line: str, output: Output) -> Iterator[None]:
-    """Print `line` for people while the block is still at it after SLOW seconds."""
-    timer = asyncio.get_running_loop().call_later(SLOW, click.echo, line) if output.text else None
+def told_if_slow(tell: Callable[[], object]) -> Iterator[None]:
+    """Have it told what is being done when the block is still at it after SLOW seconds."""
+    timer = asyncio.get_running_loop().call_later(SLOW, tell)
     try:
         yield
     finally:
-        if timer is not None:
-            timer.cancel()
+        timer.cancel()
 
 
 @contextmanager
 def told_to_stop(stop: Callable[[], None]) -> Iterator[None]:
-    """Within the block, SIGINT and SIGTERM call `stop`. A second signal while stopping ends the process at once."""
+    """Within the block, these signals call `stop`. A second one while stopping ends the process at once.
+
+    SIGHUP is that the terminal is gone, unless whoever started us said not to mind it, as nohup does.
+    """
     loop = asyncio.get_running_loop()
+    heeded = [number for number in STOPPING if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+
+    def heed_none() -> None:
+        for number in heeded:
+            loop.remove_signal_handler(number)
 
     def first() -> None:
-        for number in STOPPING:
-            loop.remove_signal_handler(number)
+        heed_none()
         stop()
 
-    for number in STOPPING:
+    for number in heeded:
         loop.add_signal_handler(number, first)
     try:
         yield
     finally:
-        for number in STOPPING:
-            loop.remove_signal_handler(number)
+        heed_none()

@@ -68,11 +68,6 @@ def folded(line: str, indent: str, stream: TextIO | None = None) -> list[str]:
     return lines
 
 
-def stage(kind: str, name: str, text: str) -> str:
-    """A line of what a verb does: `component  actor                    4/4  host-a 4`."""
-    return f"{kind:<10} {name:<24} {text}".rstrip()
-
-
 def state(word: str) -> str:
     return click.style(word, fg=STATE_COLOURS.get(word))
 

@@ -1,6 +1,7 @@
 """Building actors: what a trellis.toml may say, when nothing is done, and what a failure shows."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -75,8 +76,8 @@ async def test_it_is_told_what_is_being_built_where_that_takes_long(actor: Path,
     monkeypatch.setattr(running, "SLOW", 0.0)
     await build_all(actor)
     building, built = capsys.readouterr().out.splitlines()
-    assert building == "building   one                      by its command"
-    assert built.startswith("built      one                      ")
+    assert re.fullmatch(r"building   one                      by its command +\d+ ms", building)
+    assert re.fullmatch(r"built      one +0\.0 KB  .*/build/one\.wasm  +\d+ ms", built)
 
 
 async def test_force_builds_what_has_not_changed(actor: Path):

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from verbs import begun, ended, said
 
+from trellis.running import told_to_stop
 from trellis.stack import HostSpec, Stack
 
 pytestmark = pytest.mark.nats
@@ -70,3 +71,19 @@ async def test_a_stack_tells_which_of_its_hosts_ended(lattice_name: str):
             ended = await stack.ended.get()
         assert ended is stack.hosts["two"]
         assert "two was ended by SIGKILL" in str(ended.ended_badly())
+
+
+async def test_what_runs_in_a_terminal_that_goes_away_is_stopped():
+    stopped = asyncio.Event()
+    with told_to_stop(stopped.set):
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.wait_for(stopped.wait(), 5)
+
+
+async def test_what_is_not_to_mind_its_terminal_goes_on_without_it():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with told_to_stop(lambda: None):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from trellis.commands.deploy import Progress
 from trellis.failures import failure
 from trellis.options import output_option
 from trellis.output import TEXT, Output
@@ -51,16 +53,19 @@ async def build_all(
 async def build_each(recipes: Sequence[Recipe], *, force: bool = False, output: Output = TEXT) -> list[Built]:
     """Build as many at a time as there are processors, a line each. Raises Failure or BadInput."""
     from trellis.building import build
-    from trellis.show import stage
+    from trellis.show import megabytes, relative
 
+    say = Progress(output).say if output.text else lambda *_: None
     room = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def build_one(one: Recipe) -> Built:
         async with room:
-            with told_if_slow(stage("building", one.name, one.language or "by its command"), output):
+            with told_if_slow(partial(say, "building", one.name, one.language or "by its command")):
                 built = await build(one, force=force)
-        if output.form != "json":
-            output.next(_described(built), _line(built))
+        if output.form == "ndjson":
+            output.next(_described(built), "")
+        what = f"{megabytes(built.size):>8}  {relative(built.recipe.output)}"
+        say("built" if built.fresh else "unchanged", one.name, what)
         return built
 
     building = [asyncio.create_task(build_one(one)) for one in recipes]
@@ -80,12 +85,3 @@ def _described(built: Built) -> dict[str, Any]:
         "fresh": built.fresh,
         "seconds": round(built.seconds, 4),
     }
-
-
-def _line(built: Built) -> str:
-    from trellis.show import megabytes, relative, stage
-
-    what = f"{megabytes(built.size):>8}  {relative(built.recipe.output)}"
-    if not built.fresh:
-        return stage("unchanged", built.recipe.name, what)
-    return stage("built", built.recipe.name, f"{what}  in {built.seconds:.1f} s")

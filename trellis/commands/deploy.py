@@ -76,14 +76,14 @@ class Progress:
     def say(self, kind: str, name: str, text: str) -> None:
         if self.output.form == "json":
             return
-        from trellis.show import folded, seconds, stage, width
+        from trellis.show import folded, seconds, width
 
         elapsed = time.monotonic() - self.begun
-        line, after = stage(kind, name, text), seconds(elapsed)
+        line, after = f"{kind:<10} {name:<24} {text}".rstrip(), seconds(elapsed)
         room = int(min(WIDTH, width())) - len(click.unstyle(line))
-        found = {"stage": kind, "name": name, "text": click.unstyle(text), "seconds": round(elapsed, 4)}
+        stage = {"stage": kind, "name": name, "text": click.unstyle(text), "seconds": round(elapsed, 4)}
         whole = f"{line}{after:>{room}}" if room > len(after) else f"{line}  {after}"
-        self.output.next(found, "\n".join(folded(whole, " " * 4)))
+        self.output.next(stage, "\n".join(folded(whole, " " * 4)))
 
     def line(self, line: Line) -> None:
         self.say(line.kind, line.name, "; ".join(line.text.splitlines()))

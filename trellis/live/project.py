@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ from lattice import EntityId
 from providers.load import is_python, split_class
 from trellis.building import Recipe, recipe
 from trellis.commands.build import build_each
-from trellis.commands.deploy import deploy, lines
+from trellis.commands.deploy import Progress, deploy, lines
 from trellis.failures import USER_ERROR, Failure, explain, failure
 from trellis.live.parts import Built, FromSources, OwnProvider, Part, digest
 from trellis.live.sources import SourceActor, has_native_code
@@ -34,7 +35,7 @@ from trellis.options import Where
 from trellis.output import TEXT, Output
 from trellis.project import BUILD_FILE, actor_folders, source_folders, text_of
 from trellis.running import told_if_slow
-from trellis.show import relative, seconds, stage
+from trellis.show import relative, seconds
 from wadm.images import local_file
 from wadm.manifest import Manifest, component_id
 from wadm.resolve import resolve_images
@@ -110,12 +111,12 @@ class Project:
         actor = self._actors.get(recipe)
         if actor is None:
             actor = SourceActor(recipe, self._copies, host.engine)
-        with told_if_slow(stage("building", recipe.name, "its runner, once for all actors of its world"), output):
+        say = Progress(output).say if output.text else lambda *_: None
+        with told_if_slow(partial(say, "building", recipe.name, "its runner, once for all actors of its world")):
             built = await actor.prepare()
-        if output.text:
-            if built.fresh:
-                click.echo(stage("built", recipe.name, f"its runner, in {built.seconds:.1f} s"))
-            click.echo(stage("sources", recipe.name, relative(recipe.folder)))
+        if built.fresh:
+            say("built", recipe.name, "its runner")
+        say("sources", recipe.name, relative(recipe.folder))
         part = FromSources(actor, ids, host)
         await actor.renew()
         await part.mount()
