@@ -31,7 +31,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import keyword
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -132,8 +132,3 @@ def serves(name: str, *resources: type[Resource]) -> Callable[[_Class], _Class]:
 def host_of(interface: InterfaceType, served: Mapping[str, HostInterface] = SERVED) -> HostInterface | None:
     """What serves that import; None when nothing does."""
     return served.get(interface.name) or served.get(interface.key)
-
-
-def served(names: Iterable[str] | None = None) -> dict[str, HostInterface]:
-    """The interfaces to offer: all of them, or only those named."""
-    return dict(SERVED) if names is None else {n: SERVED[n] for n in names if n in SERVED}

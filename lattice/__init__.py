@@ -17,7 +17,7 @@ from lattice.errors import (
     Unreachable,
     WitError,
 )
-from lattice.invocation import EMPTY, Handler, Invocation, Middleware, deadline, limit
+from lattice.invocation import EMPTY, Handler, Invocation, Middleware, deadline
 from lattice.names import UNRESOLVED, EntityId, Function, HostId, Interface, LinkName
 from lattice.streams import Body, ByteStream
 from lattice.values import Value, read_json
@@ -52,6 +52,5 @@ __all__ = [
     "Value",
     "WitError",
     "deadline",
-    "limit",
     "read_json",
 ]

@@ -198,9 +198,9 @@ KINDS: dict[str, type[Event]] = _all(Event)
 """Every event type by its short name."""
 
 
-def encode(event: Event, source: HostId, *, time: datetime | None = None) -> bytes:
-    """The CloudEvent that says `event` happened at host `source`."""
-    moment = (time or datetime.now(UTC)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def encode(event: Event, source: HostId) -> bytes:
+    """The CloudEvent that says `event` happened just now at host `source`."""
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     envelope = {
         "specversion": "1.0",
         "id": str(uuid.uuid4()),

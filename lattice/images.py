@@ -148,7 +148,6 @@ class ImageStore:
         needed: Collection[str],
         *,
         most_bytes: int = KEPT_BYTES,
-        most_seconds: float = KEPT_SECONDS,
         now: float | None = None,
     ) -> list[StoredImage]:
         """Remove what is not among `needed` and too old, or, the longest unused first, too much; which those were."""
@@ -160,7 +159,7 @@ class ImageStore:
             age = at - image.used
             if image.digest in needed or age < UNTOUCHED_SECONDS:
                 continue
-            if age > most_seconds or total > most_bytes:
+            if age > KEPT_SECONDS or total > most_bytes:
                 await self.remove(image.digest)
                 total -= image.size
                 removed.append(image)

@@ -128,13 +128,8 @@ class Permits:
                 turn.set_result(True)
 
 
-def limit(size: int, *, queue: int = 1024) -> Middleware:
-    """At most `size` calls at a time and `queue` in line; more get Busy."""
-    return limited(Permits(size, queue))
-
-
 def limited(permits: Permits) -> Middleware:
-    """`limit` with permits that somebody else can watch and resize."""
+    """As many calls at a time, and in line, as `permits` has; more get Busy."""
 
     def wrap(handler: Handler) -> Handler:
         async def handle(invocation: Invocation) -> Value:

@@ -229,8 +229,8 @@ class ByteStream:
 Body = bytes | ByteStream
 
 
-async def read_body(body: Body, limit: int | None = None) -> bytes:
+async def read_body(body: Body) -> bytes:
     """All bytes of `body`, whichever form it has."""
     if isinstance(body, ByteStream):
-        return await body.read_all(limit)
+        return await body.read_all()
     return bytes(body)

@@ -23,13 +23,13 @@ def no_such_app(name: str, apps: Iterable[str]) -> Failure:
     )
 
 
-def app_named(asked: str | None, apps: Mapping[str, Mapping[str, Any]], folder: Path | None = None) -> str:
+def app_named(asked: str | None, apps: Mapping[str, Mapping[str, Any]]) -> str:
     """The app asked for, else that of the manifest here, else the only one there is. Raises Failure."""
     if asked is not None:
         if asked not in apps:
             raise no_such_app(asked, apps)
         return asked
-    here = _app_of(folder or Path.cwd())
+    here = _app_of(Path.cwd())
     if here in apps:
         return here
     deployed = [name for name, app in apps.items() if app["version"] is not None] or list(apps)

@@ -21,9 +21,9 @@ LISTENING = 0.6
 """Seconds that a broadcast waits for answers: hosts take milliseconds, busy ones up to half a second."""
 
 
-async def every(lattice: Lattice, seconds: float = LISTENING) -> list[HostInfo]:
-    """Every host that answers within `seconds`, by name."""
-    found = await ControlClient(lattice).hosts(seconds)
+async def every(lattice: Lattice) -> list[HostInfo]:
+    """Every host that answers in time, by name."""
+    found = await ControlClient(lattice).hosts(LISTENING)
     return sorted(found, key=lambda host: (host.friendly_name, host.id))
 
 
@@ -32,9 +32,9 @@ async def inventories(lattice: Lattice, hosts: Iterable[HostInfo]) -> dict[HostI
     return await ControlClient(lattice).inventories(host.id for host in hosts)
 
 
-async def named(lattice: Lattice, text: str, seconds: float = LISTENING) -> HostInfo:
+async def named(lattice: Lattice, text: str) -> HostInfo:
     """The host of that name or id, or the only one whose id begins so. Raises Failure."""
-    hosts = await every(lattice, seconds)
+    hosts = await every(lattice)
     if not hosts:
         raise none_there(lattice)
     exact = [host for host in hosts if text in (host.id, host.friendly_name)]
