@@ -21,9 +21,9 @@ LISTENING = 0.6
 """Seconds that a broadcast waits for answers: hosts take milliseconds, busy ones up to half a second."""
 
 
-async def every(lattice: Lattice) -> list[HostInfo]:
-    """Every host that answers in time, by name."""
-    found = await ControlClient(lattice).hosts(LISTENING)
+async def every(lattice: Lattice, seconds: float = LISTENING) -> list[HostInfo]:
+    """Every host that answers within `seconds`, by name."""
+    found = await ControlClient(lattice).hosts(seconds)
     return sorted(found, key=lambda host: (host.friendly_name, host.id))
 
 
