@@ -11,15 +11,13 @@ from dataclasses import replace
 from pydantic import BaseModel
 
 from host.own_values import refers
+from host.provided import PLACEMENT
 from lattice import Finding
 from providers.config import LinkLimits, limits_apart, read_config
 from trellis.known import Known
 from trellis.mismatches import Ends, unanswered, uncalled
 from wadm.manifest import Config, Link, Manifest, Secret
 from wadm.source import Document, Path
-
-PLACEMENT = "placement"
-"""A key that the host keeps for itself."""
 
 
 def misconfigured(

@@ -10,11 +10,11 @@ from dataclasses import replace
 from types import ModuleType, TracebackType
 from typing import Any
 
+from host.provided import PLACEMENT
 from lattice import Function, Handler, Value
 from providers import Link, Provider
 from providers.exports import Export
 from providers.link import serving
-from trellis.configuring import PLACEMENT
 from wadm.manifest import CAPABILITY, Manifest
 from wadm.validate import Checked
 
