@@ -131,6 +131,17 @@ class Connection(Client):
             raise nats.errors.BadSubjectError
         return await super().subscribe(subject, queue, *arguments, **options)
 
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        """After what was sent before: nats-py writes it ahead of that, and its answer would say nothing of the rest.
+
+        A subscription that is drained would be given up while the server still sends to it.
+        """
+        if self.is_connected:
+            assert self._transport is not None
+            self._transport.writelines(self._pending)
+            self._pending, self._pending_data_size = [], 0
+        await super()._send_ping(future)
+
     async def _close(self, status: int, do_cbs: bool = True) -> None:
         """What waits for a connection that is lost is given up: nats-py fails at writing it, and stays half closed."""
         if not self.is_connected:
@@ -441,8 +452,6 @@ class NatsTransport:
 
     async def flush(self) -> None:
         try:
-            # nats-py writes the PING ahead of what is still pending, so the first round only empties its buffer
-            await self._client.flush()
             await self._client.flush()
         except (nats.errors.Error, OSError) as error:
             raise translated(error, "flush") from error

@@ -194,6 +194,30 @@ async def test_drain_finishes_what_had_arrived(pair):
             await asyncio.sleep(0.005)
 
 
+async def test_no_request_is_lost_to_a_member_of_a_queue_group_that_drains(pair):
+    a, b, prefix = pair
+    over = False
+
+    async def answer(message: Message) -> None:
+        await b.publish(message.reply, b"")
+
+    async def ask() -> None:
+        while not over:
+            await a.request(prefix, b"", timeout=5)
+            await asyncio.sleep(0.001)
+
+    await b.subscribe(prefix, answer, queue="g")
+    await b.flush()
+    asking = [asyncio.create_task(ask()) for _ in range(20)]
+    for _ in range(60):
+        leaving = await b.subscribe(prefix, answer, queue="g")
+        await b.flush()
+        await asyncio.gather(*(a.request(prefix, b"", timeout=5) for _ in range(10)))
+        await leaving.drain()
+    over = True
+    await asyncio.gather(*asking)
+
+
 async def test_a_bucket_keeps_values_with_revisions(pair):
     a, b, prefix = pair
     bucket = await a.bucket(prefix.replace(".", "_"))
