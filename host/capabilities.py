@@ -9,16 +9,10 @@ from collections.abc import Awaitable
 
 import structlog
 
-from host.components import Emit
-from host.config import HostConfig
-from host.configs import Configs
-from host.links import Links
-from host.policy import Policy
 from host.process import ChildProvider
 from host.provided import PLACEMENT, InProcess, Provided
-from host.router import Router
-from host.secrets import SecretReferences
-from lattice import BadInput, EntityId, HostId, LatticeError
+from host.site import Site
+from lattice import BadInput, EntityId, LatticeError
 from lattice.control import StartProvider, Wired
 from lattice.errors import failure
 from lattice.events import (
@@ -31,9 +25,7 @@ from lattice.events import (
     ProviderStartFailed,
     ProviderStopped,
 )
-from lattice.lattice import Lattice
 from lattice.links import LinkDefinition
-from lattice.observing import Observing
 from lattice.routes import Local
 from lattice.secrets import PREFIX
 from providers import LinkRecord
@@ -66,30 +58,10 @@ STEADY = 60.0
 class Capabilities:
     """What `provider.start` and `provider.stop` act on."""
 
-    def __init__(
-        self,
-        config: HostConfig,
-        host: HostId,
-        lattice: Lattice,
-        router: Router,
-        links: Links,
-        configs: Configs,
-        secrets: SecretReferences,
-        policy: Policy,
-        emit: Emit,
-        observing: Observing,
-    ) -> None:
-        self._config = config
-        self.grace = config.grace
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.grace = site.config.grace
         """Seconds for work in hand when a provider is stopped."""
-        self._host = host
-        self._lattice = lattice
-        self._router = router
-        self._links = links
-        self._secrets = secrets
-        self._policy = policy
-        self._emit = emit
-        self._observing = observing
         self.running: dict[EntityId, Provided] = {}
         self._turns: dict[EntityId, asyncio.Lock] = {}
         self._changing: set[asyncio.Task[None]] = set()
@@ -97,10 +69,9 @@ class Capabilities:
         self.wired = Wired()
         self.rewired = asyncio.Event()
         """Set when `wired` has advanced; whoever tells the lattice clears it."""
-        self._configs = configs
-        links.on_advance = configs.on_advance = self._note_wired
-        links.on_change.append(self._links_changed)
-        configs.on_change.append(self._config_changed)
+        site.links.on_advance = site.configs.on_advance = self._note_wired
+        site.links.on_change.append(self._links_changed)
+        site.configs.on_change.append(self._config_changed)
 
     # -- start and stop
 
@@ -119,7 +90,7 @@ class Capabilities:
         if old is not None and not request.replace:
             return
         try:
-            await self._policy.start_provider(id, provided.reference, provided.annotations)
+            await self._site.policy.start_provider(id, provided.reference, provided.annotations)
             async with provided.turn:
                 if old is None:
                     self.running[id] = provided
@@ -131,9 +102,9 @@ class Capabilities:
                 del self.running[id]
             sentence = failure(error)
             log.warning("provider.start_failed", provider=id, error=sentence)
-            await self._emit(
+            await self._site.emit(
                 ProviderStartFailed(
-                    provider_id=id, provider_ref=request.provider_ref, host_id=self._host, error=sentence
+                    provider_id=id, provider_ref=request.provider_ref, host_id=self._site.id, error=sentence
                 )
             )
             return
@@ -162,7 +133,7 @@ class Capabilities:
         Where an address can be listened at by one of them only, such a link comes to `new` when `old` has closed it.
         """
         refused = await self._come_alive(new)
-        links = {link.identity: link for link in self._links.of(new.id)}
+        links = {link.identity: link for link in self._site.links.of(new.id)}
         why = [error for id, error in refused.items() if id not in old.refused and IN_USE not in error]
         if why or self.running.get(new.id) is not old:
             assert new.body is not None
@@ -175,10 +146,10 @@ class Capabilities:
             for id, link in links.items():
                 if id in refused:
                     tasks.create_task(self._inherit(new, link, leaving))
-        now = self._links.of(new.id)
+        now = self._site.links.of(new.id)
         if changed := ([k for k in links.values() if k not in now], [k for k in now if k not in links.values()]):
             self._change(new, *changed)
-        await self._links.started(new.id, new.reference)
+        await self._site.links.started(new.id, new.reference)
 
     async def _inherit(self, new: Provided, link: LinkDefinition, leaving: asyncio.Task[None]) -> None:
         """Have `new` take a link as soon as the one that is leaving makes room for it.
@@ -197,15 +168,15 @@ class Capabilities:
 
     def _note_wired(self, *_: object) -> None:
         if not self._changing:
-            self.wired = Wired(links=self._links.revision, configs=self._configs.revision)
+            self.wired = Wired(links=self._site.links.revision, configs=self._site.configs.revision)
             if self.running:
                 self.rewired.set()
 
     async def _announce(self, provided: Provided) -> None:
-        await self._emit(
+        await self._site.emit(
             ProviderStarted(
                 provider_id=provided.id,
-                host_id=self._host,
+                host_id=self._site.id,
                 image_ref=provided.reference,
                 annotations=provided.annotations,
                 placement=provided.placement,
@@ -217,14 +188,14 @@ class Capabilities:
         """Bring it to life with its links; a link it refuses is told to the lattice, and tried again."""
         refused = await self._come_alive(provided)
         await self._take_calls(provided)
-        for link in self._links.of(provided.id):
+        for link in self._site.links.of(provided.id):
             if link.identity in refused:
                 await self._refused(provided, link, refused[link.identity])
-        await self._links.started(provided.id, provided.reference)
+        await self._site.links.started(provided.id, provided.reference)
 
     async def _come_alive(self, provided: Provided) -> dict[tuple[str, ...], str]:
         """Make its running form, with its links; those it refuses, and why."""
-        config = await self._secrets.merged(provided.id, provided.config_names)
+        config = await self._site.secrets.merged(provided.id, provided.config_names)
         placement = config.pop(PLACEMENT, None)
         if placement not in (None, "host", "process"):
             raise LatticeError(f"{PLACEMENT} is {placement!r}; it must be 'host' or 'process'")
@@ -232,7 +203,7 @@ class Capabilities:
         provided.placement = placement or ("host" if ours else "process")
         records: list[LinkRecord] = []
         refused: dict[tuple[str, ...], str] = {}
-        for link in self._links.of(provided.id):
+        for link in self._site.links.of(provided.id):
             try:
                 records.append(await self._record(provided, link))
             except (BadInput, LatticeError) as error:
@@ -245,11 +216,11 @@ class Capabilities:
             runtime = Runtime(
                 resolve(provided.reference)(),
                 provided.id,
-                self._router.route,
+                self._site.router.route,
                 config,
-                lattice=self._lattice,
-                host_id=self._host,
-                observe=self._observing.tell,
+                lattice=self._site.lattice,
+                host_id=self._site.id,
+                observe=self._site.observing.tell,
             )
             await runtime.start()
             for record in records:
@@ -278,35 +249,35 @@ class Capabilities:
         """A process of its own takes them since it is ready."""
         body = provided.body
         if isinstance(body, InProcess):
-            handle, around = body.runtime.handle, self._observing.around
-            body.serving = await self._lattice.serve(provided.id, around(handle, "provider"), host=self._host)
+            handle, around = body.runtime.handle, self._site.observing.around
+            body.serving = await self._site.lattice.serve(provided.id, around(handle, "provider"), host=self._site.id)
             said = describe(type(body.runtime.provider), provided.reference)
-            body.described = await publish(self._lattice, provided.id, said)
-            local = self._router.local[provided.id] = Local(around(handle, "provider", direct=True), lambda: 0.0)
+            body.described = await publish(self._site.lattice, provided.id, said)
+            local = self._site.router.local[provided.id] = Local(around(handle, "provider", direct=True), lambda: 0.0)
 
             def leave() -> None:
-                if self._router.local.get(provided.id) is local:
-                    del self._router.local[provided.id]
+                if self._site.router.local.get(provided.id) is local:
+                    del self._site.router.local[provided.id]
 
             body.leave = leave
         else:
-            self._router.local.pop(provided.id, None)
+            self._site.router.local.pop(provided.id, None)
 
     def _child(self, provided: Provided, config: dict[str, str], links: list[LinkRecord]) -> ChildProvider:
         async def exited(why: str) -> None:
             if not provided.stopping:
                 self._spawn(provided, self._restart(provided, why))
 
-        return ChildProvider(provided.reference, provided.id, self._host, self._lattice, config, links, exited)
+        return ChildProvider(provided.reference, provided.id, self._site.id, self._site.lattice, config, links, exited)
 
     async def _restart(self, provided: Provided, why: str) -> None:
         """Bring it back after it ended by itself, with longer and longer pauses while it keeps ending."""
         provided.body = None
         await self._turned(provided, Health(False, why))
-        await self._emit(
+        await self._site.emit(
             ProviderStopped(
                 provider_id=provided.id,
-                host_id=self._host,
+                host_id=self._site.id,
                 annotations=provided.annotations,
                 reason=f"crashed: {why.splitlines()[0]}",
             )
@@ -333,8 +304,8 @@ class Capabilities:
         if provided is None:
             return False
         await self._end(provided, self.grace if grace is None else grace)
-        await self._emit(
-            ProviderStopped(provider_id=id, host_id=self._host, annotations=provided.annotations, reason="stop")
+        await self._site.emit(
+            ProviderStopped(provider_id=id, host_id=self._site.id, annotations=provided.annotations, reason="stop")
         )
         return True
 
@@ -354,7 +325,7 @@ class Capabilities:
         await asyncio.gather(*(self.stop(id) for id in chosen))
 
     def _calls_others(self, id: EntityId) -> bool:
-        return bool(self._links.sources(id))
+        return bool(self._site.links.sources(id))
 
     def _spawn(self, provided: Provided, work: Awaitable[None]) -> asyncio.Task[None]:
         async def run() -> None:
@@ -408,14 +379,14 @@ class Capabilities:
             await self._refused(provided, link, failure(error))
         else:
             if provided.refused.pop(link.identity, None) is not None:
-                await self._emit(LinkSet(name_=link.name, **link.model_dump(exclude={"name"})))
+                await self._site.emit(LinkSet(name_=link.name, **link.model_dump(exclude={"name"})))
 
     async def _record(self, provided: Provided, link: LinkDefinition) -> LinkRecord:
         """With the secrets of the provider's own side. Raises BadInput for what is not there."""
 
         async def side(end: EntityId, names: tuple[str, ...]) -> dict[str, str]:
             own = end == provided.id
-            return await self._secrets.merged(end, [n for n in names if own or not n.startswith(PREFIX)])
+            return await self._site.secrets.merged(end, [n for n in names if own or not n.startswith(PREFIX)])
 
         return LinkRecord(
             **link.model_dump(exclude={"source_config", "target_config"}),
@@ -428,7 +399,7 @@ class Capabilities:
         if provided.refused.get(link.identity) != sentence:
             log.warning("link.refused", provider=provided.id, link=str(link), error=sentence)
         provided.refused[link.identity] = sentence
-        await self._emit(
+        await self._site.emit(
             LinkSetFailed(
                 name_=link.name, **link.model_dump(exclude={"name"}), error=f'provider "{provided.id}": {sentence}'
             )
@@ -438,7 +409,7 @@ class Capabilities:
     async def _put_again(self, provided: Provided, link: LinkDefinition) -> None:
         await asyncio.sleep(REFUSED_RETRY)
         async with provided.turn:
-            if link.identity in provided.refused and link in self._links.of(provided.id):
+            if link.identity in provided.refused and link in self._site.links.of(provided.id):
                 await self._put_link(provided, link)
 
     # -- configuration and health
@@ -447,7 +418,7 @@ class Capabilities:
         for provided in self.running.values():
             if name in provided.config_names:
                 self._spawn(provided, self._reconfigure(provided))
-            links = [k for k in self._links.of(provided.id) if name in (*k.source_config, *k.target_config)]
+            links = [k for k in self._site.links.of(provided.id) if name in (*k.source_config, *k.target_config)]
             if links:
                 self._change(provided, [], links)
 
@@ -456,7 +427,7 @@ class Capabilities:
             if provided.body is None:
                 return
             try:
-                config = await self._secrets.merged(provided.id, provided.config_names)
+                config = await self._site.secrets.merged(provided.id, provided.config_names)
                 config.pop(PLACEMENT, None)
                 await provided.body.set_config(config)
                 provided.misconfigured = ""
@@ -469,13 +440,13 @@ class Capabilities:
         pause = FIRST_HEALTH
         while True:
             await asyncio.sleep(pause)
-            pause = self._config.health
+            pause = self._site.config.health
             if provided.body is None:
                 continue
             health = await self._health(provided)
             if health == provided.health:
                 error = None if health.healthy else health.message
-                await self._emit(HealthCheckStatus(provider_id=provided.id, host_id=self._host, error=error))
+                await self._site.emit(HealthCheckStatus(provider_id=provided.id, host_id=self._site.id, error=error))
             else:
                 await self._turned(provided, health)
 
@@ -489,10 +460,12 @@ class Capabilities:
             return
         provided.health = health
         if health.healthy:
-            await self._emit(HealthCheckPassed(provider_id=provided.id, host_id=self._host))
+            await self._site.emit(HealthCheckPassed(provider_id=provided.id, host_id=self._site.id))
         else:
             log.warning("provider.unhealthy", provider=provided.id, why=health.message)
-            await self._emit(HealthCheckFailed(provider_id=provided.id, host_id=self._host, error=health.message))
+            await self._site.emit(
+                HealthCheckFailed(provider_id=provided.id, host_id=self._site.id, error=health.message)
+            )
 
 
 def _bare(link: LinkDefinition) -> LinkRecord:

@@ -16,21 +16,16 @@ from actors import Actor, Component, Engine, Limits
 from actors.grants import Grants, Preopen
 from actors.secrets import Secrets
 from host.claims import Claims, KnownClaims, read_claims
-from host.config import HostConfig
-from host.configs import Configs
 from host.egress import Egress
 from host.grants import granted, without_grants
 from host.limits import limited
-from host.links import Links
-from host.policy import Policy, Subject
-from host.router import Router
-from host.secrets import SecretReferences
-from lattice import EMPTY, BadInput, EntityId, Finding, Handler, HostId, Invocation, LatticeError
+from host.policy import Subject
+from host.site import Site
+from lattice import EMPTY, BadInput, EntityId, Finding, Handler, Invocation, LatticeError
 from lattice.control import UNBOUNDED, ComponentDescription, ScaleComponent, UpdateComponent
 from lattice.errors import DeadlineExceeded, LimitExceeded, Trap, failure
 from lattice.events import ComponentScaled, ComponentScaleFailed, Event
-from lattice.lattice import Lattice, Serving
-from lattice.observing import Observing
+from lattice.lattice import Serving
 from lattice.routes import Local
 from lattice.secrets import PREFIX
 from lattice.tracing import trace_id
@@ -43,7 +38,6 @@ STRICT_LINKS = "trellis.dev/strict-links"
 SETTINGS = "trellis.dev/settings"
 """Annotation of our own manager: stands for the configuration and the limits. While it stays, they stay."""
 
-Emit = Callable[[Event], Awaitable[None]]
 Fetch = Callable[[str], Awaitable[Path]]
 """From an image reference to a file."""
 
@@ -122,44 +116,19 @@ class Made:
 class Components:
     """What `component.scale` and `component.update` act on."""
 
-    def __init__(
-        self,
-        config: HostConfig,
-        host: HostId,
-        host_name: str,
-        engine: Engine,
-        lattice: Lattice,
-        router: Router,
-        links: Links,
-        configs: Configs,
-        secrets: SecretReferences,
-        claims: KnownClaims,
-        policy: Policy,
-        emit: Emit,
-        fetch: Fetch,
-        observing: Observing,
-    ) -> None:
-        self._config = config
-        self.grace = config.grace
+    def __init__(self, site: Site, host_name: str, engine: Engine, claims: KnownClaims, fetch: Fetch) -> None:
+        self._site = site
+        self.grace = site.config.grace
         """Seconds for work in hand when something is stopped."""
-        self._host = host
         self._host_name = host_name
         self._engine = engine
-        self._lattice = lattice
-        self._router = router
-        self._links = links
-        self._configs = configs
-        self._secrets = secrets
         self._claims = claims
-        self._policy = policy
-        self._observing = observing
-        self._egress = Egress(observed=partial(observing.around, kind="outgoing"))
-        self._emit = emit
         self._fetch = fetch
+        self._egress = Egress(observed=partial(site.observing.around, kind="outgoing"))
         self._turns: dict[EntityId, asyncio.Lock] = {}
         self.running: dict[EntityId, Running] = {}
         self._mounted: dict[EntityId, Mounted] = {}
-        configs.on_change.append(self._config_changed)
+        site.configs.on_change.append(self._config_changed)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def scale(self, request: ScaleComponent) -> None:
@@ -171,10 +140,10 @@ class Components:
             except Exception as error:
                 sentence = failure(error)
                 log.warning("component.scale_failed", component=request.component_id, error=sentence)
-                await self._emit(
+                await self._site.emit(
                     ComponentScaleFailed(
                         component_id=request.component_id,
-                        host_id=self._host,
+                        host_id=self._site.id,
                         image_ref=request.component_ref,
                         max_instances=request.count,
                         annotations=annotations,
@@ -183,10 +152,10 @@ class Components:
                 )
                 return
             running = self.running.get(request.component_id)
-            await self._emit(
+            await self._site.emit(
                 ComponentScaled(
                     component_id=request.component_id,
-                    host_id=self._host,
+                    host_id=self._site.id,
                     image_ref=reference,
                     max_instances=request.count,
                     annotations=annotations,
@@ -228,8 +197,10 @@ class Components:
         limits = self._limits(id, request.component_limits, request.count)
         subject = Subject(id, request.component_ref, request.count, annotations)
         made = await self._made(subject, given, limits, strict=annotations.get(STRICT_LINKS) == "true")
-        serving = await self._lattice.serve(id, self._observing.around(made.handler, "component"), host=self._host)
-        self._router.local[id] = self._local(made)
+        serving = await self._site.lattice.serve(
+            id, self._site.observing.around(made.handler, "component"), host=self._site.id
+        )
+        self._site.router.local[id] = self._local(made)
         self.running[id] = Running(
             id,
             request.component_ref,
@@ -246,7 +217,7 @@ class Components:
 
     async def _started(self, running: Running) -> None:
         """Let the lattice know what it was started from."""
-        await self._links.started(running.id, running.reference)
+        await self._site.links.started(running.id, running.reference)
         if running.claims is not None:
             await self._claims.put(running.claims)
 
@@ -259,11 +230,11 @@ class Components:
         file = await self._fetch(subject.reference)
         claims = await asyncio.to_thread(read_claims, file, subject.reference)
         subject = replace(subject, claims=claims)
-        await self._policy.start_component(subject)
+        await self._site.policy.start_component(subject)
         actor = Actor(
             id,
             await self._load(id, file, subject.reference, strict=strict),
-            imports=self._egress.around(self._router.imports, lambda: actor.grants.http),
+            imports=self._egress.around(self._site.router.imports, lambda: actor.grants.http),
             config=given.config,
             secrets=given.secrets,
             environment=given.environment,
@@ -277,12 +248,12 @@ class Components:
             raise BadInput(
                 Finding("TRL-IMG-013", f'component "{id}" fails when it is instantiated', why=error.message)
             ) from error
-        return Made(actor, self._policy.around(subject, actor.handle), claims)
+        return Made(actor, self._site.policy.around(subject, actor.handle), claims)
 
     async def _load(self, id: EntityId, file: Path, reference: str, *, strict: bool) -> Component:
         component = await self._engine.load(file, reference)
         if strict:
-            missing = [i for i in component.needs_links() if not self._links.linked(id, i)]
+            missing = [i for i in component.needs_links() if not self._site.links.linked(id, i)]
             if missing:
                 raise BadInput(
                     Finding(
@@ -311,7 +282,7 @@ class Components:
                 running.annotations = annotations
                 event = ComponentScaled(
                     component_id=running.id,
-                    host_id=self._host,
+                    host_id=self._site.id,
                     image_ref=running.reference,
                     max_instances=running.count,
                     annotations=annotations,
@@ -322,34 +293,34 @@ class Components:
                 log.warning("component.update_failed", component=running.id, error=sentence)
                 event = ComponentScaleFailed(
                     component_id=running.id,
-                    host_id=self._host,
+                    host_id=self._site.id,
                     image_ref=request.new_component_ref,
                     max_instances=running.count,
                     annotations=annotations,
                     error=sentence,
                 )
-            await self._emit(event)
+            await self._site.emit(event)
 
     async def _replace(self, running: Running, reference: str, made: Made) -> None:
         """New calls go to what was made; those in hand end where they began."""
         old = running.actor
         running.actor, running.claims = made.actor, made.claims
-        running.serving.handler = self._observing.around(made.handler, "component")
-        self._router.local[running.id] = self._local(made)
+        running.serving.handler = self._site.observing.around(made.handler, "component")
+        self._site.router.local[running.id] = self._local(made)
         running.reference = reference
         await self._started(running)
         log.info("component.updated", component=running.id, image=reference)
         self._later(self._drain(old))
 
     def _local(self, made: Made) -> Local:
-        return Local(self._observing.around(made.handler, "component", direct=True), _load(made.actor))
+        return Local(self._site.observing.around(made.handler, "component", direct=True), _load(made.actor))
 
     async def _stop(self, running: Running) -> None:
         """No new calls; those in line go elsewhere if they can; those in hand get the grace period."""
-        self._router.local.pop(running.id, None)
+        self._site.router.local.pop(running.id, None)
         self.running.pop(running.id, None)
         await running.serving.leave()
-        if self._router.elsewhere(running.id):
+        if self._site.router.elsewhere(running.id):
             running.actor.permits.turn_away()
         await running.serving.drain(self.grace)
         await self._drain(running.actor)
@@ -388,11 +359,11 @@ class Components:
     ) -> Given:
         """What the named configurations come to; the component learns where it runs, too."""
         plain = [n for n in names if not n.startswith(PREFIX)]
-        values = await self._configs.merged(plain, said)
-        own = {"trellis.actor": id, "trellis.host": self._host_name, "trellis.host.id": self._host}
-        grants, mounted = granted(values, self._config.allowed), self._mounted.get(id, NOT_MOUNTED)
+        values = await self._site.configs.merged(plain, said)
+        own = {"trellis.actor": id, "trellis.host": self._host_name, "trellis.host.id": self._site.id}
+        grants, mounted = granted(values, self._site.config.allowed), self._mounted.get(id, NOT_MOUNTED)
         grants = replace(grants, directories=(*grants.directories, *mounted.directories))
-        secrets = await self._secrets.of(id, names, said)
+        secrets = await self._site.secrets.of(id, names, said)
         return Given({**without_grants(values), **own}, grants, secrets, mounted.environment)
 
     async def mount(self, id: EntityId, mounted: Mounted) -> None:
@@ -420,10 +391,10 @@ class Components:
                 self._later(refresh(running))
 
     def _instances(self, count: int) -> int:
-        return self._config.max_instances if count == UNBOUNDED else count
+        return self._site.config.max_instances if count == UNBOUNDED else count
 
     def _limits(self, id: EntityId, asked: Mapping[str, str] | None, count: int) -> Limits:
-        return replace(limited(id, asked or {}, self._config.limits), concurrent=self._instances(count))
+        return replace(limited(id, asked or {}, self._site.config.limits), concurrent=self._instances(count))
 
 
 def _load(actor: Actor) -> Callable[[], float]:

@@ -27,6 +27,7 @@ from host.parts import parts
 from host.policy import Policy
 from host.router import Router
 from host.secrets import SecretReferences
+from host.site import Site
 from lattice import BadInput, LatticeError, events, read_json, subjects
 from lattice.control import APPSPEC, DRAINED, HostInfo, Inventory, uptime_human
 from lattice.directory import Directory
@@ -140,23 +141,7 @@ class Host:
         keeping = await backends(self.lattice, folder=self.config.secrets_folder, key_file=self.config.secrets_key)
         self.secrets = SecretReferences(self.configs, keeping)
         self.policy = Policy(self.config.policy, self.lattice.transport, self._told_to_policy)
-        self.components = Components(
-            self.config,
-            self.id,
-            self.name,
-            self.engine,
-            self.lattice,
-            self.router,
-            self.links,
-            self.configs,
-            self.secrets,
-            self.claims,
-            self.policy,
-            self.emit,
-            self.images.fetch,
-            self.observing,
-        )
-        self.capabilities = Capabilities(
+        site = Site(
             self.config,
             self.id,
             self.lattice,
@@ -168,6 +153,8 @@ class Host:
             self.emit,
             self.observing,
         )
+        self.components = Components(site, self.name, self.engine, self.claims, self.images.fetch)
+        self.capabilities = Capabilities(site)
         self.control = Control(self)
 
     async def _join(self) -> None:

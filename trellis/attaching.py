@@ -21,6 +21,7 @@ from host.links import Links
 from host.policy import Policy, PolicySettings
 from host.router import Router
 from host.secrets import SecretReferences
+from host.site import Site
 from lattice import EntityId, HostId
 from lattice.control import StartProvider
 from lattice.directory import Directory
@@ -88,7 +89,7 @@ class Attached:
         router = Router(self.lattice, self.links, Directory(host), away)
         secrets = SecretReferences(self._configs, {"env": EnvironmentSecrets()})
         policy = Policy(PolicySettings(), self.lattice.transport, dict)
-        made = Capabilities(
+        site = Site(
             HostConfig(),
             host,
             self.lattice,
@@ -100,6 +101,7 @@ class Attached:
             self._happened,
             self._observing,
         )
+        made = Capabilities(site)
         await made.start(StartProvider(provider_id=self.id, provider_ref=self.reference, config=self.config))
         if self.id in made.running:
             old, self._running, self._host = self._running, made, host
