@@ -27,8 +27,10 @@ from lattice.control import StartProvider
 from lattice.directory import Directory
 from lattice.events import Event, LinkSet, LinkSetFailed, ProviderStarted, ProviderStartFailed, ProviderStopped
 from lattice.lattice import Lattice
+from lattice.links import LinkDefinition
 from lattice.observing import Observing
 from providers.secrets.environment import EnvironmentSecrets
+from trellis.show import relative
 
 LOOK = 0.3
 """Seconds between two looks at the files."""
@@ -59,6 +61,8 @@ class Attached:
         self._running: Capabilities | None = None
         self._host: HostId | None = None
         self._generation = 0
+        self._refusals: set[str | None] = set()
+        """Why links were refused that it has told of."""
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[None]:
@@ -79,9 +83,16 @@ class Attached:
             for task in following:
                 task.cancel()
 
+    @property
+    def taken(self) -> list[LinkDefinition]:
+        """Its links, but for those that it has refused."""
+        refused = self._running.running[self.id].refused if self._running is not None else {}
+        return [link for link in self.links.of(self.id) if link.identity not in refused]
+
     async def reload(self) -> None:
         """Start it as it is now; the one that ran before stays when that cannot be."""
         self._generation += 1
+        self._refusals.clear()
         self._seen = _snapshot(self.folder)
         # a host id of its own, because the verbs of the two processes must not be mixed up
         host = HostId(f"attached-{os.getpid()}-{self._generation}")
@@ -108,13 +119,16 @@ class Attached:
             if old is not None:
                 await old.stop(self.id)
             self.say("ready", self.id)
+        elif self._running is not None:
+            self.say("kept", f"{self.id} goes on as it was")
 
     async def follow(self) -> None:
         """Reload whenever a Python file below `folder` changes, for ever."""
         while True:
             await asyncio.sleep(LOOK)
-            if _snapshot(self.folder) != self._seen:
-                self.say("changed", str(self.folder))
+            now = _snapshot(self.folder)
+            if changed := [file for file in {**self._seen, **now} if now.get(file) != self._seen.get(file)]:
+                self.say("changed", ", ".join(sorted(map(relative, changed))))
                 await self.reload()
 
     async def _happened(self, event: Event) -> None:
@@ -126,8 +140,11 @@ class Attached:
             case ProviderStarted() if event.host_id == self._host:
                 self.say("ready", self.id)
             case LinkSetFailed():
-                self.say("refused", event.error or "")
+                if event.error not in self._refusals:  # it is put again and again
+                    self._refusals.add(event.error)
+                    self.say("refused", event.error or "")
             case LinkSet():
+                self._refusals.clear()
                 self.say("linked", f"{event.source_id} -> {event.target}")
 
 

@@ -25,7 +25,7 @@ SHADES = {"warning": "yellow", "error": "red", "critical": "red", "debug": "brig
 _TEXTS = frozenset({"level", "event", "app", "component", "provider", "trace", "exception"})
 """What a provider's process logs may have these names for anything."""
 
-_SAID_ELSEWHERE = _TEXTS | {"time", "host", "host_id", "cut"}
+_SAID_ELSEWHERE = _TEXTS | {"time", "timestamp", "host", "host_id", "cut"}
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -74,11 +75,14 @@ async def test_a_provider_that_is_attached_has_the_lattices_links_and_reloads_wi
 
             await configs.put("tail", {"suffix": "?"})
             file.write_text(SOURCE.replace("text.upper()", "text.upper() * 2"))
+            assert (await said(process, "^changed ")).endswith(f"changed  {file}\n")
+            started = await said(process, "provider.started")
+            assert re.search(r"^\d\d:\d\d:\d\d big-voice +provider.started kind=BigVoice$", started, re.MULTILINE)
             await said(process, "ready")
             assert await shout(lattice) == "HIHI?"
 
             file.write_text("class BigVoice(")
-            assert "cannot be loaded: SyntaxError" in await said(process, "failed")
+            assert "cannot be loaded: SyntaxError" in await said(process, "^kept +big-voice goes on as it was")
             assert await shout(lattice) == "HIHI?"
         finally:
             process.send_signal(signal.SIGINT)

@@ -44,18 +44,21 @@ def attach(
 
 
 async def _attach(place: Where, file: str, name: str | None, config: list[str], output: Output) -> None:
+    from structlog.contextvars import bind_contextvars
+
     from lattice.lattice import Lattice
     from providers.load import is_python, split_class
     from trellis.attaching import Attached
     from trellis.logs import configure
     from trellis.session import connected
 
-    configure("text", "info")  # what the provider writes is why people attach it
+    configure("merged" if output.text else "json", "info")  # what the provider writes is why people attach it
     path, _ = split_class(file)
     if not (Path(path).exists() and is_python(path)):
         raise failure("TRL-CLI-002", f"there is no provider at {path}: neither a Python file, nor a package's folder")
     source = Path(path).resolve()
     id = _id(file, name)
+    bind_contextvars(provider=id)  # what is logged here is about it
     stopping = asyncio.Event()
 
     def say(what: str, text: str) -> None:
@@ -67,7 +70,7 @@ async def _attach(place: Where, file: str, name: str | None, config: list[str], 
             provider = Attached(lattice, f"file://{source}{file[len(path) :]}", folder, id, config, say)
             async with provider.joined():
                 await _tell(lattice, id, say)
-                for link in provider.links.of(id):
+                for link in provider.taken:
                     say("linked", str(link))
                 click.echo("Ctrl-C ends it", err=True)
                 following = asyncio.create_task(provider.follow())
