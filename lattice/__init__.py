@@ -17,7 +17,7 @@ from lattice.errors import (
     Unreachable,
     WitError,
 )
-from lattice.invocation import EMPTY, Handler, Invocation, Middleware, deadline
+from lattice.invocation import EMPTY, Handler, Invocation, Middleware
 from lattice.names import UNRESOLVED, EntityId, Function, HostId, Interface, LinkName
 from lattice.streams import Body, ByteStream
 from lattice.values import Value, read_json
@@ -51,6 +51,5 @@ __all__ = [
     "Unreachable",
     "Value",
     "WitError",
-    "deadline",
     "read_json",
 ]

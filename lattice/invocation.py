@@ -144,30 +144,26 @@ def limited(permits: Permits) -> Middleware:
     return wrap
 
 
-def deadline(seconds: float) -> Middleware:
-    """At most `seconds` for the call, less when the caller has less. The call is cancelled when they are over."""
+def timed(handler: Handler) -> Handler:
+    """A Middleware: the call is cancelled at its deadline."""
 
-    def wrap(handler: Handler) -> Handler:
-        async def handle(invocation: Invocation) -> Value:
-            bounded = invocation.within(seconds) if seconds < math.inf else invocation
-            left = bounded.remaining()
-            if math.isinf(left):
-                return await handler(bounded)
-            if left <= 0:
-                raise DeadlineExceeded(f"no time left to call {bounded.function}")
-            scope = asyncio.timeout(left)
-            try:
-                async with scope:
-                    return await handler(bounded)
-            except TimeoutError:
-                if not scope.expired():
-                    raise
-                raise DeadlineExceeded(
-                    f'"{bounded.target}" did not answer {bounded.function} within {left:.3g} s',
-                    target=bounded.target,
-                    function=str(bounded.function),
-                ) from None
+    async def handle(invocation: Invocation) -> Value:
+        left = invocation.remaining()
+        if math.isinf(left):
+            return await handler(invocation)
+        if left <= 0:
+            raise DeadlineExceeded(f"no time left to call {invocation.function}")
+        scope = asyncio.timeout(left)
+        try:
+            async with scope:
+                return await handler(invocation)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise DeadlineExceeded(
+                f'"{invocation.target}" did not answer {invocation.function} within {left:.3g} s',
+                target=invocation.target,
+                function=str(invocation.function),
+            ) from None
 
-        return handle
-
-    return wrap
+    return handle

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from lattice import EMPTY, EntityId, Function, Handler, Invocation, LinkName, Unreachable, Value, deadline
+from lattice import EMPTY, EntityId, Function, Handler, Invocation, LinkName, Unreachable, Value
+from lattice.invocation import timed
 from lattice.tracing import Observer
 from lattice.tracing import nobody as unobserving
 from providers.link import LinkRecord, link_between
@@ -89,7 +90,7 @@ async def running(
     Without `links`, the actor "actor" is linked to everything it exports. `peer` answers what the provider calls; its
     calls end at their deadline, as an actor's do. `observe` is told what it takes in from outside.
     """
-    runtime = Runtime(provider, EntityId(id), deadline(math.inf)(peer), config, observe=observe)
+    runtime = Runtime(provider, EntityId(id), timed(peer), config, observe=observe)
     await runtime.start()
     try:
         for record in linked(provider) if links is None else links:
