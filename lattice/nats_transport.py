@@ -131,6 +131,16 @@ class Connection(Client):
             raise nats.errors.BadSubjectError
         return await super().subscribe(subject, queue, *arguments, **options)
 
+    async def request(self, *arguments: Any, **options: Any) -> Msg:
+        """Before Python 3.12 nats-py's `wait_for` loses a cancellation when the answer comes at the same moment."""
+        task = asyncio.current_task()
+        assert task is not None
+        cancelled = task.cancelling()
+        answer = await super().request(*arguments, **options)
+        if task.cancelling() > cancelled:
+            raise asyncio.CancelledError
+        return answer
+
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         """After what was sent before: nats-py writes it ahead of that, and its answer would say nothing of the rest.
 

@@ -248,6 +248,18 @@ async def test_a_write_at_an_old_revision_is_refused(pair):
     assert await bucket.create("k", b"4") > second
 
 
+async def test_what_is_cancelled_as_its_answer_comes_is_cancelled(pair):
+    a, _, prefix = pair
+    bucket = await a.bucket(prefix.replace(".", "_"))
+    for passes in range(100):
+        task = asyncio.create_task(bucket.put("key", b"value"))
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        if task.cancel():
+            await asyncio.wait({task})
+            assert task.cancelled(), f"not after {passes} passes of the loop"
+
+
 async def test_a_bucket_is_always_listed_whole(pair):
     a, _, prefix = pair
     bucket = await a.bucket(prefix.replace(".", "_"))
