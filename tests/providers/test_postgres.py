@@ -252,11 +252,13 @@ async def test_more_calls_than_connections_wait_for_one(postgres_server: Postgre
 async def test_a_server_that_is_full_is_an_answer(sql: Sql, table: str, postgres_server: PostgresServer):
     await sql.batch(f"CREATE ROLE {table} LOGIN PASSWORD 'right' CONNECTION LIMIT 1")
     async with running(postgres.PostgresSql(), [link(postgres_server, POSTGRES_USERNAME=table)]) as started:
-        asleep = asyncio.create_task(Sql(started)("SELECT pg_sleep(0.2)"))
-        while not await sql(f"SELECT 1 FROM pg_stat_activity WHERE usename = '{table}' AND query LIKE '%sleep%'"):
+        asleep = asyncio.create_task(refusal(Sql(started)("SELECT pg_sleep(60)")))
+        found = f"FROM pg_stat_activity WHERE usename = '{table}' AND query LIKE '%sleep%'"
+        while not await sql(f"SELECT 1 {found}"):
             pass
         assert "too many connections" in (await refusal(Sql(started)("SELECT 1")))["unexpected"]
-        await asleep
+        await sql(f"SELECT pg_cancel_backend(pid) {found}")
+        assert "canceling" in str(await asleep)
         assert await Sql(started)("SELECT 1") == [{"int4": 1}]
 
 
