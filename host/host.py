@@ -353,7 +353,8 @@ class Host:
         rewired = self.capabilities.rewired
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(rewired.wait(), self.config.heartbeat)
+                async with asyncio.timeout(self.config.heartbeat):
+                    await rewired.wait()
             rewired.clear()
             await self.emit(events.HostHeartbeat(inventory=self.inventory()))
             await asyncio.sleep(BETWEEN)
