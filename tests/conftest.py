@@ -24,9 +24,10 @@ _numbers = itertools.count(1)
 def pytest_configure() -> None:
     """Commands under test are stopped with Ctrl-C, which those of a shell's background job ignore from birth.
 
-    They know none of the contexts that this user has.
+    They know none of the contexts that this user has. What Python compiles of our modules is kept: hundreds begin.
     """
     os.environ["XDG_CONFIG_HOME"] = os.devnull
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
