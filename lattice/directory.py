@@ -53,7 +53,7 @@ class Directory:
                 for entity, size in sizes.items():
                     self._put(entity, host, size)
             case HostStopped():
-                self.gone(host)
+                self.gone(host, LAST_WORDS)
             case ComponentScaleFailed():
                 pass  # before ComponentScaled, whose subclass it is
             case ComponentScaled():
@@ -85,13 +85,13 @@ class Directory:
         now = time.monotonic()
         self._seen = dict.fromkeys(self._seen, now)
 
-    def gone(self, host: HostId) -> None:
-        """This host does not run anything any more; calls that are under way there time out."""
+    def gone(self, host: HostId, seconds: float = 0.0) -> None:
+        """This host does not run anything any more; calls that are under way there time out, in so many seconds."""
         self._seen.pop(host, None)
         for hosts in self._runs.values():
             hosts.pop(host, None)
         for scope in self._scopes.pop(host, ()):
-            scope.reschedule(asyncio.get_running_loop().time())
+            scope.reschedule(asyncio.get_running_loop().time() + seconds)
 
     def missing(self, entity: EntityId, host: HostId) -> None:
         """That host does not serve `entity` after all."""
@@ -110,6 +110,9 @@ class Directory:
         """The scopes that time out when `host` is gone. Whoever puts one in takes it out at its end."""
         return self._scopes.setdefault(host, set())
 
+
+LAST_WORDS = 1.0
+"""Seconds from the goodbye of a host, which has answered every call, until its answers are here, too."""
 
 PROVIDER_SIZE = 256
 """Calls at a time that a provider is taken to answer."""

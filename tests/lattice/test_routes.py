@@ -8,7 +8,7 @@ import pytest
 from lattice import EntityId, Function, Invocation
 from lattice.directory import Directory
 from lattice.errors import Trap, Unreachable
-from lattice.events import ComponentScaled
+from lattice.events import ComponentScaled, HostStopped
 from lattice.invocation import Permits, limited
 from lattice.lattice import Lattice
 from lattice.memory import MemoryBroker
@@ -102,6 +102,24 @@ async def test_a_host_that_dies_with_a_call_in_hand_makes_it_unreachable_at_once
     call = asyncio.create_task(routes.route(CALL.within(60)))
     await in_hand(far, calls=1)
     directory.gone(HostId("NB"))
+    with pytest.raises(Unreachable, match='"counter" was called on is gone'):
+        await asyncio.wait_for(call, 5)
+
+
+async def test_an_answer_that_comes_after_its_hosts_goodbye_counts_and_none_is_waited_for_long(lattice, monkeypatch):
+    monkeypatch.setattr("lattice.directory.LAST_WORDS", 0.1)
+    directory = Directory(HostId("NA"))
+    routes = Routes(lattice, directory)
+    far = await remote(lattice, directory, "NB", 2)
+    answered = asyncio.create_task(routes.route(CALL.within(60)))
+    await in_hand(far, calls=1)
+    directory.fold(HostId("NB"), HostStopped(labels={}))
+    far.let_go.set()
+    assert await answered == "NB"
+    silent = await remote(lattice, directory, "NC", 2)
+    call = asyncio.create_task(routes.route(CALL.within(60)))
+    await in_hand(silent, calls=1)
+    directory.fold(HostId("NC"), HostStopped(labels={}))
     with pytest.raises(Unreachable, match='"counter" was called on is gone'):
         await asyncio.wait_for(call, 5)
 
