@@ -30,13 +30,13 @@ def names() -> list[str]:
 
 
 def file_of(name: str) -> Path:
-    """Raises UsageError when there is no such context."""
+    """Raises Failure when there is no such context."""
     known = names()
     if name in known:
         return folder() / f"{name}.toml"
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean `{close[0]}`?" if close else f": there is no {folder() / f'{name}.toml'}"
-    raise click.UsageError(f"there is no context `{name}`{hint}")
+    raise failure("TRL-CLI-001", f"there is no context `{name}`{hint}", fix="trellis context ls")
 
 
 def complete(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
@@ -58,7 +58,7 @@ def write(name: str, said: Settings, *, force: bool) -> Path:
 
 
 def remove(name: str) -> None:
-    """Raises UsageError when there is no such context."""
+    """Raises Failure when there is no such context."""
     file_of(name).unlink()
     now, before = _used()
     _write(folder() / _IN_USE, f"{'' if now == name else now}\n{'' if before == name else before}\n")
@@ -69,7 +69,7 @@ def in_use() -> str | None:
 
 
 def use(name: str) -> str | None:
-    """Use a context, or with `-` what was in use before; which is now. Raises UsageError when there is no such one."""
+    """Use a context, or with `-` what was in use before; which is now. Raises Failure when there is no such one."""
     now, before = _used()
     chosen = before if name == "-" else name
     if chosen:

@@ -65,6 +65,7 @@ def test_a_file_that_is_named_itself_counts_more(prod: Path, tmp_path: Path):
 def test_an_unknown_context_is_answered_with_the_one_that_was_meant():
     result: Result = CliRunner().invoke(cli, ["status", "--context", "prd"])
     assert result.exit_code == 1 and "there is no context `prd`; did you mean `prod`?" in result.stderr
+    assert "fix: trellis context ls" in result.stderr
 
 
 def test_they_are_listed_without_their_passwords(prod: Path):

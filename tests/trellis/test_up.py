@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from verbs import begun, ended, said
 
+from trellis.commands.up import _state_file
 from trellis.running import told_to_stop
 from trellis.stack import HostSpec, Stack
 
@@ -71,6 +72,13 @@ async def test_a_stack_tells_which_of_its_hosts_ended(lattice_name: str):
             ended = await stack.ended.get()
         assert ended is stack.hosts["two"]
         assert "two was ended by SIGKILL" in str(ended.ended_badly())
+
+
+def test_where_commands_cannot_find_the_lattice_they_are_told_to_name_it(tmp_path: Path, capsys):
+    (tmp_path / ".trellis").write_text("this is no folder")
+    with _state_file(tmp_path, Stack([], nats="nats://ann:secret@127.0.0.1:4222")):
+        said = capsys.readouterr().err
+    assert "other commands here need  --nats nats://127.0.0.1:4222" in said and "secret" not in said
 
 
 async def test_what_runs_in_a_terminal_that_goes_away_is_stopped():

@@ -298,6 +298,9 @@ def _state_files(folder: Path, stack: Stack) -> Iterator[None]:
 @contextlib.contextmanager
 def _state_file(folder: Path, stack: Stack) -> Iterator[None]:
     """Lets commands in other terminals find the lattice. The file of another `up` that runs is left alone."""
+    from lattice.nats_transport import plain
+    from trellis.show import relative
+
     if state_in(folder) is not None:
         yield
         return
@@ -307,8 +310,10 @@ def _state_file(folder: Path, stack: Stack) -> Iterator[None]:
         file.parent.mkdir(exist_ok=True)
         file.write_text(ours)
         file.chmod(0o600)
-    except OSError:
-        yield  # a folder that cannot be written to: commands need --nats
+    except OSError as error:
+        need = f"other commands here need  --nats {plain(stack.url)}"
+        click.echo(f"{relative(file)} cannot be written ({error.strerror}): {need}", err=True)
+        yield
         return
     try:
         yield
