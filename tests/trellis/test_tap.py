@@ -105,8 +105,7 @@ async def test_a_tap_that_is_not_renewed_ends_by_itself(lattice):
 
 
 async def test_what_a_host_has_given_out_as_a_secret_is_not_shown(lattice):
-    secrets = next(iter(host.components._secrets for host in lattice.hosts[1:]))
-    secrets.given.add("7")
+    lattice.hosts[1].secrets.given.add("7")
     async with asyncio.timeout(10), seen(lattice, "->store", values=True) as calls:
         await ask(lattice, 7)
         call = await anext(calls)
