@@ -228,6 +228,25 @@ def _up_to_date(stamp: Path, output: Path, key: str) -> bool:
     return bool(known.get("sha256") == _digest(output))
 
 
+def outdated(output: Path) -> bool:
+    """Whether the sources of what `build` made there have changed since. Raises BadInput.
+
+    Of what was made otherwise, or cannot be built here, nothing is known.
+    """
+    folder = next((one for one in output.parents if (one / BUILD_FILE).is_file()), None)
+    if folder is None or not output.is_file():
+        return False
+    made, known = recipe(folder), _stamps(folder / STAMP).get(str(output))
+    if made.output != output or not isinstance(known, dict) or known.get("sha256") != _digest(output):
+        return False
+    with as_file(files("actors") / "wit") as standard:
+        try:
+            key = _key(made, commands(made, Path(), output), standard)
+        except Failure:
+            return False
+    return bool(known.get("key") != key + _locked(made))
+
+
 def _stamps(stamp: Path) -> dict[str, Any]:
     try:
         data = json.loads(stamp.read_text())

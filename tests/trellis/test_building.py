@@ -11,7 +11,7 @@ import pytest
 
 from lattice import BadInput
 from trellis import building, running
-from trellis.building import build, recipe
+from trellis.building import build, outdated, recipe
 from trellis.cargo import artefact, readable
 from trellis.commands.build import build_all
 from trellis.failures import Failure
@@ -78,6 +78,17 @@ async def test_it_is_told_what_is_being_built_where_that_takes_long(actor: Path,
     building, built = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"building   one                      by its command +\d+ ms", building)
     assert re.fullmatch(r"built      one +0\.0 KB  .*/build/one\.wasm  +\d+ ms", built)
+
+
+async def test_what_was_built_from_other_sources_than_there_are_is_known(actor: Path):
+    output = (await build(recipe(actor))).recipe.output
+    assert not outdated(output)
+    (actor / "source.txt").write_text("second")
+    assert outdated(output)
+    await build(recipe(actor))
+    assert not outdated(output)
+    output.write_text("made otherwise")
+    assert not outdated(output), "of that nothing is known"
 
 
 async def test_force_builds_what_has_not_changed(actor: Path):

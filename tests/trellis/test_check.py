@@ -76,6 +76,21 @@ def test_a_good_manifest_has_no_findings(app: Path):
     assert (result.exit_code, result.stdout) == (0, "no findings\n"), result.output
 
 
+def test_a_component_whose_sources_have_changed_since_it_was_built_is_told(app: Path):
+    source = app / "asker" / "asker.wat"
+    source.parent.mkdir()
+    source.write_text(ASKER)
+    toml = source.with_name("trellis.toml")
+    toml.write_text('[build]\ncommand = "cp asker.wat build/asker.wat"\noutput = "build/asker.wat"\n')
+    assert CliRunner().invoke(cli, ["build"]).exit_code == 0
+    built = ASKS.replace("./asker.wat", "./asker/build/asker.wat")
+    assert check(app, built, LINK, ADDS).stdout == "no findings\n"
+    source.write_text(f"{ASKER};; and more")
+    result = check(app, built, LINK, ADDS)
+    assert (result.exit_code, result.stdout) == (0, "0 errors, 1 warning\n")
+    assert "warning[TRL-BLD-004]: the sources of `asker` have changed since it was built" in result.stderr
+
+
 def test_a_yaml_typo_is_shown_with_its_line(app: Path):
     result = check(app, "    - name: [asker\n", ADDS)
     assert result.exit_code == 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ from trellis.running import run
 if TYPE_CHECKING:
     from lattice import Finding
     from trellis.preflight import Examined
-    from wadm.manifest import Manifest
+    from wadm.manifest import Component, Manifest
+    from wadm.validate import Checked
 
 
 @click.command
@@ -102,12 +104,15 @@ async def examined_manifest(
     checked = read(file, instead)
     if checked.manifest is None:
         return Examined(checked, {})
-    links = sum(len(list(c.links())) for c in checked.manifest.spec.components)
-    parts = f"{_count(len(checked.manifest.spec.components), 'component')}, {_count(links, 'link')}"
+    components = checked.manifest.spec.components
+    parts = f"{_count(len(components), 'component')}, {_count(sum(len(list(c.links())) for c in components), 'link')}"
     say("checked", checked.manifest.name, f"{relative(file)}: {parts}")
+    if instead is None:
+        changed = await asyncio.to_thread(_outdated, checked, components)
+        checked = replace(checked, findings=(*checked.findings, *changed))
     engine = Engine()
     try:
-        if not fetch or not any(remote(one) for one in checked.manifest.spec.components):
+        if not fetch or not any(map(remote, components)):
             return await examine(checked, engine, say)
         from host.images import Images
         from trellis.registries import image_settings
@@ -123,3 +128,23 @@ async def examined_manifest(
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _outdated(checked: Checked, components: Sequence[Component]) -> list[Finding]:
+    """A warning for each component whose sources have changed since it was built."""
+    from lattice import BadInput, Finding
+    from trellis.building import outdated
+    from wadm.images import local_file
+
+    assert checked.document is not None
+    found = []
+    for index, component in enumerate(components):
+        file = None if component.capability else local_file(component.properties.image or "")
+        try:
+            if file is not None and outdated(file):
+                place = checked.document.place(("spec", "components", index, "properties", "image"))
+                message = f"the sources of `{component.name}` have changed since it was built"
+                found.append(Finding("TRL-BLD-004", message, place, fix="trellis build", level="warning"))
+        except BadInput:
+            continue  # of trellis.toml: `trellis build` tells
+    return found
