@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -13,6 +14,7 @@ import structlog
 
 from lattice import BadInput, Finding
 from providers.http.certificate import Certificate
+from providers.http.handing import Door, taken_over
 from providers.http.protocol import App, Connection
 from providers.http.settings import host_and_port
 
@@ -46,6 +48,7 @@ class Listener:
         self.closing = False
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        self._door: Door | None = None
         self._checks: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -64,19 +67,22 @@ class Listener:
     ) -> Listener:
         """Listen on `address` (`host:port`) now. Raises BadInput that names it and what to do when that cannot be.
 
-        The listener that `owner` has there already shares its socket: until it closes, both take connections.
+        The listener that `owner` has there already, in this process or another, shares its socket: until it closes,
+        both take connections.
         """
         self = cls(address, app, certificate, keep_alive, http2)
-        before = _owned.get((owner, address))
-        shared = before._socket if before is not None and before.listening else None
-        self._socket = bound = await _bind(address) if shared is None else shared.dup()
+        owned = bool(owner and host_and_port(address)[1])
+        shared = await _shared(owner, address) if owned else None
+        self._socket = bound = shared or await _bind(address)
         self.bound = bound.getsockname()[:2]
         loop = asyncio.get_running_loop()
         context = None if certificate is None else certificate.context
         self._server = await loop.create_server(self._connected, sock=bound, backlog=BACKLOG, ssl=context)
         self._checks = loop.call_later(CHECK_SECONDS, self._check)
-        if owner and host_and_port(address)[1]:
+        if owned:
             _owned[owner, address] = self
+            with contextlib.suppress(OSError):  # then a successor in another process finds the port in use for a while
+                self._door = Door(owner, address, bound)
         return self
 
     @property
@@ -135,6 +141,8 @@ class Listener:
         if self.closing or self._server is None:
             return
         self.closing = True
+        if self._door is not None:
+            self._door.close()
         self._server.close()
         try:
             while self.connections:
@@ -162,6 +170,13 @@ class _Negotiated(asyncio.Protocol):
         chosen = Http2Connection(self._listener) if spoken == "h2" else Connection(self._listener)
         cast(asyncio.Transport, transport).set_protocol(chosen)
         chosen.connection_made(transport)
+
+
+async def _shared(owner: str, address: str) -> socket.socket | None:
+    before = _owned.get((owner, address))
+    if before is not None and before.listening and before._socket is not None:
+        return before._socket.dup()
+    return await taken_over(owner, address)
 
 
 async def _bind(address: str) -> socket.socket:
