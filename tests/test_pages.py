@@ -20,7 +20,7 @@ from pages import PAGES, ROOT, blocks, reader
 from ruamel.yaml import YAML
 from servers import Broker, free_port
 
-from lattice.errors import DeadlineExceeded
+from lattice.errors import DeadlineExceeded, Unreachable
 from lattice.jetstream import JetStream
 from lattice.nats_transport import connect
 from trellis.broker import server_binary
@@ -173,7 +173,7 @@ async def test_copies_of_every_stream_are_made_as_the_page_says(tmp_path: Path):
             try:
                 await nats.bucket("LATTICEDATA_default")
                 break
-            except DeadlineExceeded:  # the three have not agreed on a leader yet
+            except (DeadlineExceeded, Unreachable):  # the three have not agreed on a leader yet
                 assert time.monotonic() < until
         printed = await ran("replicate.py", tmp_path, servers[0].url, 3)
         assert printed == "KV_LATTICEDATA_default: 3 copies\n"
