@@ -64,7 +64,7 @@ async def carry(lattice: Lattice, examined: Examined, say: Callable[[str, str, s
             ) from error
         if new:
             uploaded = True
-            say("uploaded", component.name, f"{megabytes(len(data))}  for every host of the lattice")
+            say("uploaded", component.name, f"{megabytes(len(data))}  for every host")
     if uploaded:
         await _tidy(lattice, store, {d.digest for d in examined.components.values()})
 

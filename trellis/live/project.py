@@ -112,7 +112,7 @@ class Project:
         if actor is None:
             actor = SourceActor(recipe, self._copies, host.engine)
         say = Progress(output).say if output.text else lambda *_: None
-        with told_if_slow(partial(say, "building", recipe.name, "its runner, once for all actors of its world")):
+        with told_if_slow(partial(say, "building", recipe.name, "its runner, once for its world")):
             built = await actor.prepare()
         if built.fresh:
             say("built", recipe.name, "its runner")
