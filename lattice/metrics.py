@@ -15,8 +15,8 @@ from lattice.figures import Calls, Figures, Part
 from lattice.histogram import Histogram
 from lattice.lattice import Lattice
 from lattice.names import EntityId
+from lattice.replies import reply_on
 from lattice.tracing import Span
-from lattice.transport import Message
 from lattice.values import Value
 
 Key: TypeAlias = tuple[str, str, str, str, str]
@@ -69,21 +69,20 @@ class Metrics:
     ) -> None:
         """Let the lattice ask for the figures of this process, which runs `parts`, until it is closed."""
 
-        async def asked(message: Message) -> None:
-            if message.reply is not None:
-                figures = Figures(
-                    id=id,
-                    name=name,
-                    host=host,
-                    uptime=time.monotonic() - self._begun,
-                    cpu=time.process_time(),
-                    memory=resident(),
-                    parts=list(parts()),
-                    calls=list(self._summed()),
-                )
-                await lattice.transport.publish(message.reply, figures.model_dump_json().encode())
+        def figures(_: bytes) -> bytes:
+            told = Figures(
+                id=id,
+                name=name,
+                host=host,
+                uptime=time.monotonic() - self._begun,
+                cpu=time.process_time(),
+                memory=resident(),
+                parts=list(parts()),
+                calls=list(self._summed()),
+            )
+            return told.model_dump_json().encode()
 
-        await lattice.transport.subscribe(subjects.figures(lattice.name), asked)
+        await reply_on(lattice.transport, subjects.figures(lattice.name), figures)
 
     def _summed(self) -> Iterator[Calls]:
         summed: dict[tuple[str, str], Histogram] = {}

@@ -32,15 +32,13 @@ def command(folder: Path, force: bool, output: Output) -> None:
         output.answer([_described(one) for one in made])
 
 
-async def build_all(
-    folder: Path, *, force: bool = False, quiet_if_none: bool = False, output: Output = TEXT
-) -> list[Built]:
+async def build_all(folder: Path, *, force: bool = False, output: Output = TEXT) -> list[Built]:
     """Build every recipe below `folder`, as `build_each` does."""
     from trellis.building import recipe
     from trellis.project import actor_folders
 
     recipes = [recipe(found) for found in actor_folders(folder)]
-    if not recipes and not quiet_if_none:
+    if not recipes:
         raise failure(
             "TRL-BLD-001",
             f"there is no trellis.toml in {folder} or below",
