@@ -37,6 +37,8 @@ MAX_HEAD = 64 * 1024
 """Bytes: request line and headers together."""
 DISCARDED = 1024 * 1024
 """Bytes of a request body that nobody wants any more which are still read, so that the client sees the response."""
+JUST_NOW = 0.1
+"""Seconds since a client was heard of in which its next request may be on its way to a server that leaves."""
 HEAD_SECONDS = 30.0
 """For a request's head, and again for a small body; and the longest silence within a large one."""
 STALL_SECONDS = 60.0
@@ -187,7 +189,7 @@ class Connection(asyncio.Protocol):
         self.peer = transport.get_extra_info("peername")
         self.listener.connections.add(self)
         if self.listener.closing:
-            self.transport.close()
+            self.leave()
 
     def data_received(self, data: bytes) -> None:
         self.since = self.loop.time()
@@ -571,10 +573,14 @@ class Connection(asyncio.Protocol):
     # -- the listener
 
     def leave(self) -> None:
-        """Finish what is in hand, take nothing new, close."""
+        """Finish what is in hand, and what a client that was heard of just now may have sent already; close."""
         self.leaving = True
         if self.current is None:
-            self._close()
+            left = self.since + JUST_NOW - self.loop.time()
+            if left > 0:
+                self.loop.call_later(left, self.leave)
+            else:
+                self._close()
 
     def check(self, now: float) -> None:
         """Called every few seconds: close a client that keeps us waiting."""

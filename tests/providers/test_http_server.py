@@ -963,6 +963,23 @@ async def test_leaving_finishes_requests_in_hand_and_closes_idle_connections():
         await stopping
 
 
+async def test_a_request_on_a_connection_that_was_used_just_now_is_answered_while_the_server_leaves(monkeypatch):
+    monkeypatch.setattr(protocol, "JUST_NOW", 5.0)
+    async with site(hello) as http:
+        [listening] = http.server.listeners.values()
+        reader, writer = await asyncio.open_connection("127.0.0.1", listening.bound[1])
+        while not listening.connections:
+            await asyncio.sleep(0)
+        stopping = asyncio.create_task(http.runtime.stop(10))
+        while not listening.closing:
+            await asyncio.sleep(0)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        answer = await reader.read(-1)
+        assert answer.startswith(b"HTTP/1.1 200 ") and b"connection: close\r\n" in answer
+        writer.close()
+        await stopping
+
+
 async def test_requests_that_outlast_the_grace_period_are_cut_off():
     begun = asyncio.Event()
 
