@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -284,8 +286,15 @@ def _refused(where: str, errors: list[BaseException]) -> Unreachable:
             return Unreachable(f"the TLS handshake with {where} failed: {text}", url=where, because="tls")
         if isinstance(error, nkeys.NkeysError) or "authorization" in text.lower() or "authentication" in text.lower():
             return Unreachable(f"{where} refuses the login: {text}", url=where, because="login")
-    why = next((str(e) or type(e).__name__ for e in reversed(errors) if not isinstance(e, TimeoutError)), "")
-    return Unreachable(f"no NATS server answers at {where}: {why or 'TimeoutError'}", url=where)
+    why = next((_plainly(e) for e in reversed(errors) if not isinstance(e, TimeoutError)), "nothing came back in time")
+    return Unreachable(f"no NATS server answers at {where}: {why}", url=where)
+
+
+def _plainly(error: BaseException) -> str:
+    """What the system says of it, without the number and the call."""
+    if isinstance(error, OSError) and error.errno is not None and not isinstance(error, socket.gaierror):
+        return os.strerror(error.errno)
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class NatsSubscription:

@@ -144,6 +144,9 @@ def test_a_core_module_is_told_from_a_component(app: Path):
     result = check(app, ASKS, LINK, ADDS)
     assert result.exit_code == 1
     assert "is a core Wasm module, not a component" in result.stderr
+    result = CliRunner().invoke(cli, ["inspect", "."])
+    assert result.exit_code == 1
+    assert ". is a folder without Python code" in result.stderr
 
 
 def test_a_signature_that_does_not_hold_is_found_before_a_host_finds_it(app: Path):

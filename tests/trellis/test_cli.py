@@ -149,7 +149,7 @@ def test_without_a_broker_every_verb_says_where_it_looked_and_how_to_start_one(v
     result = trellis(*verb, "--nats", "nats://127.0.0.1:1")
     assert result.exit_code == 3
     assert "no NATS server answers at nats://127.0.0.1:1 (from --nats)" in result.stderr
-    assert "trellis up" in result.stderr
+    assert "why: Connection refused\n" in result.stderr and "trellis up" in result.stderr
 
 
 def test_a_password_in_the_url_is_not_repeated():

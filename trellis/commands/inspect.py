@@ -58,6 +58,8 @@ def command(
         _provider(reference, output)
         return
     file = Path(reference)
+    if file.is_dir():
+        raise click.BadParameter(f"{file} is a folder without Python code: name the file of a component")
     if not file.is_file():
         raise click.BadParameter(f"there is no file {file}")
     found = run(_describe(file))
