@@ -33,6 +33,8 @@ from lattice.transport import Message
 from trellis.broker import Broker
 
 ROUNDS = 5
+AT_ONCE = 64
+"""Calls in one pass of the loop, as on a busy host: after it, the observers are told."""
 TRACE = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
 CALLER, TARGET = EntityId("shop-web"), EntityId("shop-api")
 PLAIN = Invocation(TARGET, Function.parse("demo:shop/cart#add"), (7,), CALLER, trace=TRACE)
@@ -48,12 +50,14 @@ async def nothing(invocation: Invocation) -> Value:
 
 async def cpu(handler: Handler, call: Invocation, calls: int) -> float:
     """Microseconds of processor time for one call: the best of ROUNDS."""
-    best = float("inf")
+    best, passes = float("inf"), -(-calls // AT_ONCE)
     for _ in range(ROUNDS):
         begun = time.process_time()
-        for _ in range(calls):
-            await handler(call)
-        best = min(best, (time.process_time() - begun) / calls * 1e6)
+        for _ in range(passes):
+            for _ in range(AT_ONCE):
+                await handler(call)
+            await asyncio.sleep(0)
+        best = min(best, (time.process_time() - begun) / (passes * AT_ONCE) * 1e6)
     return best
 
 
