@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import structlog
 
 from lattice.errors import DeadlineExceeded, LatticeError, ProtocolError, Unreachable
+from lattice.pending import Pending
 from lattice.transport import Entry, Message, NoBucket, OnMessage, WrongRevision
 
 log = structlog.get_logger("lattice")
@@ -102,8 +103,7 @@ class MemoryTransport:
         self._name = f"_INBOX.m{next(self._numbers)}"
         self._inboxes = itertools.count(1)
         self._mine: list[MemorySubscription] = []
-        self._waiting: dict[str, tuple[asyncio.Future[Message], str]] = {}
-        """What each reply subject waits for, and which subject was asked."""
+        self._waiting: Pending[Message] = Pending()
         self._closed = False
 
     @property
@@ -201,12 +201,10 @@ class MemoryTransport:
         return f"{self._name}.{next(self._inboxes)}"
 
     def pending_requests(self) -> dict[str, str]:
-        return {reply: asked for reply, (answered, asked) in self._waiting.items() if not answered.done()}
+        return self._waiting.asked()
 
     def fail_request(self, reply: str, error: LatticeError) -> None:
-        waiting = self._waiting.get(reply)
-        if waiting is not None and not waiting[0].done():
-            waiting[0].set_exception(error)
+        self._waiting.fail(reply, error)
 
     def on_disconnect(self, callback: Callable[[], None]) -> None:
         """Never lost, so never called."""

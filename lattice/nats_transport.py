@@ -29,6 +29,7 @@ from nats.js.kv import KV_DEL, KV_PURGE, KeyValue
 
 from lattice.errors import BadValue, DeadlineExceeded, Denied, LatticeError, ProtocolError, Unreachable
 from lattice.jetstream import JetStream, NotFound
+from lattice.pending import Pending
 from lattice.transport import Entry, Message, NoBucket, OnMessage, WrongRevision
 
 log = structlog.get_logger("lattice.nats")
@@ -448,10 +449,10 @@ class NatsTransport:
         return self._client.new_inbox()
 
     def pending_requests(self) -> dict[str, str]:
-        return self._replies.pending()
+        return self._replies.waiting.asked()
 
     def fail_request(self, reply: str, error: LatticeError) -> None:
-        self._replies.fail(reply, error)
+        self._replies.waiting.fail(reply, error)
 
     def on_disconnect(self, callback: Callable[[], None]) -> None:
         self._disconnected.append(callback)
@@ -497,8 +498,7 @@ class Replies:
         self._client = client
         self._inbox = ""
         self._numbers = itertools.count(1)
-        self._waiting: dict[str, tuple[asyncio.Future[Msg], str]] = {}
-        """What each reply subject waits for, and which subject was asked."""
+        self.waiting: Pending[Msg] = Pending()
 
     async def start(self) -> None:
         self._inbox = self._client.new_inbox()
@@ -514,34 +514,26 @@ class Replies:
         reply = f"{self._inbox}.{next(self._numbers)}"
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Msg] = loop.create_future()
-        self._waiting[reply] = future, subject
+        self.waiting[reply] = future, subject
         timer = loop.call_later(timeout, self._late, future)
         try:
             await self._client.publish(subject, data, reply, headers=headers)
             answer: Msg = await future
         finally:
             timer.cancel()
-            del self._waiting[reply]
+            del self.waiting[reply]
         if answer.headers and answer.headers.get("Status") == "503":
             raise nats.errors.NoRespondersError
         return answer
 
     async def _arrived(self, message: Msg) -> None:
-        waiting = self._waiting.get(message.subject)
+        waiting = self.waiting.get(message.subject)
         if waiting is not None and not waiting[0].done():
             waiting[0].set_result(message)
 
-    def pending(self) -> dict[str, str]:
-        return {reply: asked for reply, (future, asked) in self._waiting.items() if not future.done()}
-
-    def fail(self, reply: str, error: LatticeError) -> None:
-        waiting = self._waiting.get(reply)
-        if waiting is not None and not waiting[0].done():
-            waiting[0].set_exception(error)
-
     def denied(self, subject: str) -> None:
         """End what was asked there (`subject` is in lower case)."""
-        for future, asked in self._waiting.values():
+        for future, asked in self.waiting.values():
             if asked.lower() == subject and not future.done():
                 future.set_exception(Denied(f"the NATS login may not publish to {asked}", because="login"))
 
