@@ -23,9 +23,8 @@ def place_of(owner: str, address: str) -> Path:
     about = folder.lstat()
     if about.st_uid != os.getuid() or about.st_mode & 0o077:
         raise PermissionError(f"{folder} is not this user's alone")
-    return (
-        folder / hashlib.sha256(f"{owner} {address}".encode()).hexdigest()[:16]
-    )  # a socket's path has 100 characters at most
+    # by its digest: a socket's path has 100 characters at most
+    return folder / hashlib.sha256(f"{owner} {address}".encode()).hexdigest()[:16]
 
 
 async def taken_over(owner: str, address: str) -> socket.socket | None:
